@@ -1,0 +1,73 @@
+# tokenbudget: make help lists the targets.
+
+GO      ?= go
+BIN     := bin
+# golangci-lint and govulncheck are built from source by the Go module proxy.
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.1.4
+TOOLS   := $(CURDIR)/.cache/tools
+FUZZTIME ?= 10s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## writes bin/tokenbudget
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/tokenbudget ./cmd/tokenbudget
+
+.PHONY: demo
+demo: ## a budget runs out in mid-answer behind a real Envoy; ends by itself
+	$(GO) run ./internal/demo
+
+.PHONY: run
+run: ## leaves Envoy, the server and a stand-in upstream running, to try with curl
+	$(GO) run ./internal/demo -stay
+
+.PHONY: test
+test: ## all tests, those with a real Envoy and the official SDKs included
+	$(GO) vet ./...
+	$(GO) test ./...
+
+.PHONY: race
+race: ## all tests under the race detector
+	$(GO) test -race ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME (10s) each
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## benchmarks of the hot path
+	$(GO) test -run '^$$' -bench . -benchmem ./budget ./extproc/... ./internal/sse ./internal/dialect ./internal/tokens
+
+.PHONY: generate
+generate: ## generated files anew: Unicode tables, examples
+	$(GO) generate ./...
+
+$(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## golangci-lint
+	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) run ./...
+
+$(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION):
+	GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+	mv $(TOOLS)/govulncheck $@
+
+.PHONY: vulncheck
+vulncheck: $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ## known vulnerabilities; needs the vulnerability database
+	$(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ./...
+
+.PHONY: clean
+clean: ## removes what was built
+	rm -rf $(BIN) .cache
