@@ -1,0 +1,166 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+// MaxFile is the largest configuration file, in bytes.
+const MaxFile = 1 << 20
+
+// Config is a whole configuration: what the file says, and the defaults for what it
+// leaves out. It is not changed after it was read, and may be shared.
+type Config struct {
+	Listen         Listen
+	Insecure       bool           // allows listening beyond loopback, where anybody who reaches the port is served
+	AdminToken     string         `json:"-"` // what writing to the admin API needs; "": nobody may write
+	Identities     []Identity     // in the order of the file
+	Missing        Missing        // what becomes of requests that lack an identity
+	Store          Store          // where balances are kept
+	Budgets        []budget.Limit // in the order of the file; input and output limits of one budget follow each other
+	MaxRequestBody int64          // bytes
+	Paths          Paths
+	UnknownAPI     UnknownAPI
+	OutputCap      OutputCap
+	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
+	Timeouts       Timeouts
+
+	warnings Errors
+}
+
+// Listen says where the servers listen: "host:port", or "unix:" and an absolute path.
+type Listen struct {
+	ExtProc string // Envoy's external processing
+	Admin   string // health, metrics, usage, dashboard; "" if the file says none
+}
+
+// Identity is one named property of requests and where it comes from.
+type Identity struct {
+	Name    string
+	Sources []Source // the first that has a value wins; never empty
+}
+
+// Source is where the value of an identity comes from: exactly one of JWT and Header
+// is set.
+type Source struct {
+	JWT        string // a claim of the token that Envoy verified
+	Header     string // a request header, in lower case
+	SetByEnvoy bool   // the header is set by Envoy, which must remove the client's copy
+}
+
+// Missing says what becomes of requests that lack an identity which a limit needs.
+type Missing string
+
+// The values of [Missing].
+const (
+	MissingShared Missing = "shared" // they share the subject [budget.None]
+	MissingRefuse Missing = "refuse" // they are answered with 401
+)
+
+// Store says where balances are kept.
+type Store struct{ File FileStore }
+
+// FileStore is the embedded store.
+type FileStore struct {
+	Dir  string        // directory; a relative one counts from the working directory
+	Sync time.Duration // how often balances are written
+}
+
+// Paths are globs over the path of a request, its query left out: * stands for any
+// characters, also none and also slashes; everything else stands for itself. A path
+// that matches both lists is denied.
+type Paths struct {
+	Pass []string // forwarded without being metered
+	Deny []string // refused
+}
+
+// UnknownAPI says what becomes of requests with a body whose API is not known.
+type UnknownAPI string
+
+// The values of [UnknownAPI].
+const (
+	UnknownRefuse UnknownAPI = "refuse"
+	UnknownPass   UnknownAPI = "pass" // forwarded without being metered
+)
+
+// OutputCap says for which requests the API's own output cap is lowered to what is
+// left of the budget.
+type OutputCap string
+
+// The values of [OutputCap].
+const (
+	CapUnary  OutputCap = "unary" // those whose answer is not a stream; streams are cut
+	CapAlways OutputCap = "always"
+	CapNever  OutputCap = "never"
+)
+
+// Timeouts bound every wait. Idle, if the file does not set it, follows a shorter
+// Exchange.
+type Timeouts struct {
+	Exchange time.Duration // the longest that one exchange may last
+	Idle     time.Duration // the longest silence of an upstream; at most Exchange
+	Drain    time.Duration // how long open streams may finish at shutdown; 0: not at all
+}
+
+// defaults returns the configuration of a file that says nothing.
+func defaults() *Config {
+	return &Config{
+		Listen:         Listen{ExtProc: "127.0.0.1:9002", Admin: "127.0.0.1:9003"},
+		Missing:        MissingShared,
+		Store:          Store{File: FileStore{Dir: "./data", Sync: time.Second}},
+		MaxRequestBody: 16 << 20,
+		UnknownAPI:     UnknownRefuse,
+		OutputCap:      CapUnary,
+		ClosingComment: true,
+		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
+	}
+}
+
+// Load reads the file at path with the environment of this process. Mistakes in the
+// file are [Errors]; a file that cannot be read is the error of the operating system,
+// wrapped.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read the configuration: %w (tokenbudget init writes a starter file)", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	defer f.Close()
+	// One byte more than allowed is enough for Parse to see that it is too much.
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	return Parse(path, data, os.LookupEnv)
+}
+
+// Parse reads a configuration from data; name is the file's name in errors. env looks
+// up environment variables; nil means that there are none. The error is [Errors].
+func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
+	if env == nil {
+		env = func(string) (string, bool) { return "", false }
+	}
+	d := &decoder{file: name, env: env, at: make(map[any]*node)}
+	c := defaults()
+	if root := d.document(data); root != nil {
+		d.config(root, c)
+	}
+	if err := d.result(); err != nil {
+		return nil, err
+	}
+	c.warnings = d.warnings
+	return c, nil
+}
+
+// Warnings lists what is allowed but probably not meant, one line each, with its
+// position in the form of [Error.Error], sorted. A Config that was not read from a
+// file has none.
+func (c *Config) Warnings() []string { return c.warnings.lines() }

@@ -1,0 +1,96 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the expected results in testdata anew")
+
+// testEnv is the environment of the files in testdata.
+func testEnv(name string) (string, bool) {
+	v, ok := map[string]string{
+		"TOKENBUDGET_ADMIN_TOKEN": "0123456789abcdef",
+		"TOKEN":                   "0123456789abcdef",
+		"DIR":                     "/var/lib/tokenbudget",
+		"DIGITS":                  "123",
+		"NAME":                    "everyone",
+		"TRICK":                   "$$${TOKEN}", // what a variable holds is not expanded
+		"EMPTY":                   "",
+	}[name]
+	return v, ok
+}
+
+// TestGolden compares what is made of testdata/*.yaml with the .txt beside it: all
+// the mistakes of broken files; values and warnings of working ones.
+func TestGolden(t *testing.T) {
+	for _, kind := range []string{"working", "broken"} {
+		paths, err := filepath.Glob("testdata/" + kind + "_*.yaml")
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no %s files: %v", kind, err)
+		}
+		for _, path := range paths {
+			t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {
+				data, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, err := Parse(filepath.Base(path), data, testEnv)
+				if broken := err != nil; broken != (kind == "broken") {
+					t.Fatalf("broken: %v; error:\n%v", broken, err)
+				}
+				var got string
+				if err != nil {
+					got = err.Error() + "\n"
+				} else {
+					got = describe(c)
+				}
+				compare(t, strings.TrimSuffix(path, ".yaml")+".txt", got)
+			})
+		}
+	}
+}
+
+func compare(t *testing.T, path, got string) {
+	t.Helper()
+	if *rewrite {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs; if that is right, run go test -rewrite\ngot:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+// describe writes a configuration, one fact a line.
+func describe(c *Config) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("listen extproc=%q admin=%q insecure=%v", c.Listen.ExtProc, c.Listen.Admin, c.Insecure)
+	line("admin token %q", c.AdminToken)
+	for _, id := range c.Identities {
+		line("identity %s %+v", id.Name, id.Sources)
+	}
+	line("missing %s", c.Missing)
+	line("store dir=%q sync=%s", c.Store.File.Dir, c.Store.File.Sync)
+	for _, l := range c.Budgets {
+		line("budget %s: %d %s per %q each %s in %s", l.Name, l.Amount, l.Unit, l.Per, l.Period, l.Location)
+	}
+	line("max request body %d", c.MaxRequestBody)
+	line("paths pass=%q deny=%q", c.Paths.Pass, c.Paths.Deny)
+	line("unknown api %s, output cap %s, closing comment %v", c.UnknownAPI, c.OutputCap, c.ClosingComment)
+	line("timeouts exchange=%s idle=%s drain=%s", c.Timeouts.Exchange, c.Timeouts.Idle, c.Timeouts.Drain)
+	for _, w := range c.Warnings() {
+		line("warning %s", w)
+	}
+	return b.String()
+}

@@ -1,0 +1,111 @@
+package config
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// reserved names mean other things than identities where budgets use them.
+var reserved = []string{"request", "model", "path", "limit"}
+
+// missing is the key among the names which is not one.
+const missing = "missing"
+
+// identities is what the checks of other sections need to know about this one.
+type identities struct {
+	at      map[string]*node // name → its key, also of identities with mistakes
+	headers map[string]headerUse
+}
+
+// headerUse is the first use of a header as a source.
+type headerUse struct {
+	at         *node
+	setByEnvoy bool
+}
+
+// identities decodes the names, their sources, and the key missing among them.
+func (d *decoder) identities(c *Config, ids *identities) setter {
+	return func(key, n *node) {
+		d.mapping(quote(key.Value), n, func(key, n *node) {
+			if key.Value == missing {
+				value(d, &c.Missing, oneOf(MissingShared, MissingRefuse))(key, n)
+				return
+			}
+			ids.at[key.Value] = key
+			if len(ids.at) > maxIdentities {
+				d.fail(key, "remove some", "there are more than %d identities", maxIdentities)
+				return
+			}
+			if slices.Contains(reserved, key.Value) {
+				d.fail(key, "choose another name", "%s has another meaning and cannot be an identity", quote(key.Value))
+			} else if _, err := parseName(key.Value); err != nil {
+				d.reject(key, "identity "+quote(key.Value)+": ", err)
+			}
+			c.Identities = append(c.Identities, Identity{key.Value, d.sources(key, n, ids)})
+		})
+	}
+}
+
+// sources decodes the sources of one identity.
+func (d *decoder) sources(key, n *node, ids *identities) []Source {
+	var sources []Source
+	for _, item := range d.items(key, n, maxSources, false) {
+		var s Source
+		var by string
+		seen := d.object("a source", item, fields{
+			"jwt":    value(d, &s.JWT, parseClaim),
+			"header": value(d, &s.Header, parseHeader),
+			"set_by": value(d, &by, oneOf("envoy")),
+		}, nil)
+		s.SetByEnvoy = by != ""
+		switch {
+		case item.Kind != yaml.MappingNode:
+			continue // reported
+		case seen["jwt"] != nil && seen["header"] != nil:
+			d.fail(seen["header"], "write two sources; the first that has a value wins", "a source is either jwt or header")
+		case seen["jwt"] == nil && seen["header"] == nil:
+			d.fail(item, "such as {jwt: sub} or {header: x-user}", "a source needs jwt or header")
+		case seen["jwt"] != nil && seen["set_by"] != nil:
+			d.fail(seen["set_by"], "remove it", "set_by concerns headers; a claim always comes from Envoy")
+		case s.JWT == "" && s.Header == "":
+			continue // reported
+		case slices.ContainsFunc(sources, func(t Source) bool { return t.JWT == s.JWT && t.Header == s.Header }):
+			d.fail(item, "remove one", "this source is listed twice")
+			continue
+		}
+		if s.Header != "" {
+			if use, ok := ids.headers[s.Header]; !ok {
+				ids.headers[s.Header] = headerUse{item, s.SetByEnvoy}
+			} else if use.setByEnvoy != s.SetByEnvoy {
+				with, without := item.Line, use.at.Line
+				if use.setByEnvoy {
+					with, without = without, with
+				}
+				d.fail(item, "either Envoy sets it or a client may", "header %s has set_by: envoy in line %d, but not in line %d",
+					quote(s.Header), with, without)
+			}
+		}
+		sources = append(sources, s)
+	}
+	return sources
+}
+
+// parse accepts what a budget can be counted per.
+func (ids *identities) parse(s string) (string, error) {
+	_, err := parseName(s)
+	switch {
+	case err != nil:
+		return "", err
+	case s == "request" || s == "model" || s == "path":
+		return "", mistake("count per identity, or leave per out", "counting per %s is not supported yet", s)
+	case slices.Contains(reserved, s) || s == missing:
+		return "", mistake("choose another name", "it cannot be the name of an identity")
+	case ids.at[s] == nil:
+		return "", mistake(cmp.Or(didYouMean(s, slices.Collect(maps.Keys(ids.at))), "declare it, such as identity: {"+s+": [{jwt: sub}]}"),
+			"no identity has this name")
+	}
+	return s, nil
+}

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"cmp"
+	"strings"
+	"time"
+)
+
+// Bounds of lists. Every request is checked against every budget, so their number is
+// also a matter of speed.
+const (
+	maxIdentities = 16
+	maxSources    = 8
+	maxBudgets    = 1000
+	maxGlobs      = 256
+)
+
+// config decodes the whole file. What depends on several keys is checked at the end,
+// so that the order of the keys does not matter.
+func (d *decoder) config(root *node, c *Config) {
+	var budgets *node
+	ids := &identities{at: make(map[string]*node), headers: make(map[string]headerUse)}
+
+	seen := d.object("the file", root, fields{
+		"listen": d.section(fields{
+			"extproc": value(d, &c.Listen.ExtProc, parseAddress),
+			"admin":   value(d, &c.Listen.Admin, parseAdminAddress),
+		}, refusals{
+			"insecure": {"insecure does not belong here", "move it to the top level of the file"},
+			"tls":      noTLS,
+		}),
+		"insecure":    value(d, &c.Insecure, parseBool),
+		"admin_token": secret(d, &c.AdminToken, parseToken),
+		"identity":    d.identities(c, ids),
+		"store": d.section(fields{
+			"file": d.section(fields{
+				"dir":  value(d, &c.Store.File.Dir, parseDir),
+				"sync": value(d, &c.Store.File.Sync, duration(10*time.Millisecond, time.Minute)),
+			}, refusals{
+				"fsync": later("store.file.fsync", "remove it; balances are written every store.file.sync"),
+			}),
+		}, refusals{
+			"redis": later("store.redis", "use store.file, which serves one replica"),
+		}),
+		"budgets":          func(_, n *node) { budgets = n },
+		"max_request_body": value(d, &c.MaxRequestBody, size(1<<10, 1<<30)),
+		"paths": d.section(fields{
+			"pass": list(d, &c.Paths.Pass, maxGlobs, false, notIn("deny", &c.Paths.Deny, parseGlob)),
+			"deny": list(d, &c.Paths.Deny, maxGlobs, false, notIn("pass", &c.Paths.Pass, parseGlob)),
+		}, nil),
+		"unknown_api":     value(d, &c.UnknownAPI, oneOf(UnknownRefuse, UnknownPass)),
+		"output_cap":      value(d, &c.OutputCap, oneOf(CapUnary, CapAlways, CapNever)),
+		"closing_comment": value(d, &c.ClosingComment, parseBool),
+		"timeouts": d.section(fields{
+			"exchange": value(d, &c.Timeouts.Exchange, duration(time.Second, 24*time.Hour)),
+			"idle":     value(d, &c.Timeouts.Idle, duration(time.Second, 24*time.Hour)),
+			"drain":    value(d, &c.Timeouts.Drain, duration(0, 10*time.Minute)),
+		}, nil),
+	}, refusals{"tls": noTLS})
+	d.require(root, seen, "the file", "budgets", "budgets: [{name: everyone, limit: 50M tokens, period: month}]")
+	var limits []*node
+	if budgets != nil {
+		limits = d.budgets(seen["budgets"], budgets, c, ids)
+	}
+	d.checkListen(c)
+	d.checkTimeouts(c)
+	d.warnAll(c, ids, limits)
+}
+
+var noTLS = later("tls", "listen on loopback or a unix socket, or set insecure: true")
+
+func (d *decoder) checkListen(c *Config) {
+	for _, address := range []*string{&c.Listen.ExtProc, &c.Listen.Admin} {
+		if n := d.at[address]; n != nil && *address != "" && !loopback(*address) && !c.Insecure {
+			d.fail(n, "listen on 127.0.0.1 or unix:/path; or set insecure: true and let the network keep strangers out",
+				"%s can be reached from other machines, and TLS is not supported yet", quote(n.Value))
+		}
+	}
+	// Both cannot be defaults, so that one of them has a position. Port 0 is another
+	// port each time.
+	if c.Listen.ExtProc == c.Listen.Admin && !strings.HasSuffix(c.Listen.Admin, ":0") {
+		n := cmp.Or(d.at[&c.Listen.Admin], d.at[&c.Listen.ExtProc])
+		d.fail(n, "give each its own", "extproc and admin cannot listen on the same address")
+	}
+}
+
+// checkTimeouts keeps the idle timeout within the exchange's. One that the file does
+// not set follows; one that it sets must fit.
+func (d *decoder) checkTimeouts(c *Config) {
+	t := &c.Timeouts
+	if t.Idle <= t.Exchange {
+		return
+	}
+	if n := d.at[&t.Idle]; n != nil {
+		d.fail(n, "make it shorter", "an idle timeout of %s is longer than an exchange may last, which is %s", brief(t.Idle), brief(t.Exchange))
+		return
+	}
+	t.Idle = t.Exchange
+}

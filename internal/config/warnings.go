@@ -1,0 +1,109 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+// shortToken is the length, in bytes, below which an admin token could be guessed.
+const shortToken = 16
+
+// logKeys are the keys of a line in the log, beside which identities stand.
+var logKeys = []string{
+	"level", "ts", "msg", "request_id", "api", "stream", "input_tokens", "output_tokens", "cached_tokens",
+	"reasoning_tokens", "input_source", "output_source", "cost_nanousd", "outcome", "held", "duration_ms", "ttft_ms",
+	"subject", "threshold", "spent", "amount", "window_end",
+}
+
+// warnAll looks over the whole configuration. limits has the position of each limit
+// in c.Budgets.
+func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
+	d.warnListen(c)
+	d.warnIdentities(c, ids)
+	d.warnBudgets(c, limits)
+	if n := d.at[&c.UnknownAPI]; n != nil && c.UnknownAPI == UnknownPass {
+		d.warn(n, "prefer paths: {pass: […]} for what you know", "requests of an API that is not known are neither metered nor limited")
+	}
+	if n := d.at[&c.OutputCap]; n != nil && c.OutputCap == CapNever {
+		d.warn(n, "use unary", "an answer that is not a stream cannot be cut; without an output cap it may exceed its budgets")
+	}
+}
+
+func (d *decoder) warnListen(c *Config) {
+	open := false
+	for _, address := range []*string{&c.Listen.ExtProc, &c.Listen.Admin} {
+		if n := d.at[address]; n != nil && *address != "" && !loopback(*address) {
+			open = true
+			if c.Insecure {
+				d.warn(n, "keep strangers out by other means", "%s serves everybody who can reach it, without encryption", quote(n.Value))
+			}
+		}
+	}
+	if n := d.at[&c.Insecure]; n != nil && c.Insecure && !open {
+		d.warn(n, "remove it", "insecure has no effect, because nothing listens beyond loopback")
+	}
+	if n := d.at[&c.AdminToken]; n != nil && len(c.AdminToken) < shortToken {
+		d.warn(n, "use a long random one, such as that of openssl rand -hex 32", "the admin token has fewer than %d characters", shortToken)
+	}
+	if n := d.at[&c.AdminToken]; n != nil && c.Listen.Admin == "" {
+		d.warn(n, "remove it", "the admin token has no effect, because listen.admin is none")
+	}
+}
+
+func (d *decoder) warnIdentities(c *Config, ids *identities) {
+	used := make(map[string]bool)
+	for _, l := range c.Budgets {
+		for _, name := range l.Per {
+			used[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(ids.at)) {
+		n := ids.at[name]
+		if !used[name] {
+			d.warn(n, "count a budget per "+shorten(name)+", or keep it for the log only", "no budget is counted per %s", quote(name))
+		}
+		if slices.Contains(logKeys, name) {
+			d.warn(n, "choose another name", "the log has a key %s already, and will have it twice", quote(name))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(ids.headers)) {
+		if use := ids.headers[name]; !use.setByEnvoy {
+			d.warn(use.at, "add set_by: envoy if Envoy sets it, or use jwt",
+				"header %s is trusted as it reaches the filter: a client may be able to choose its value", quote(name))
+		}
+	}
+	if n := d.at[&c.Missing]; n != nil && len(c.Identities) == 0 {
+		d.warn(n, "declare an identity, or remove it", "missing has no effect, because there are no identities")
+	}
+}
+
+// warnBudgets names limits that can never decide, because another one that counts the
+// same is tighter.
+func (d *decoder) warnBudgets(c *Config, limits []*node) {
+	type counted struct {
+		unit     budget.Unit
+		per      string
+		period   budget.Period
+		location string
+	}
+	tightest := make(map[counted]int)
+	for i, l := range c.Budgets {
+		per := slices.Sorted(slices.Values(l.Per))
+		k := counted{l.Unit, strings.Join(per, ","), l.Period, l.Location.String()}
+		j, ok := tightest[k]
+		if !ok {
+			tightest[k] = i
+			continue
+		}
+		loose, tight := i, j
+		if c.Budgets[i].Amount < c.Budgets[j].Amount {
+			loose, tight = j, i
+			tightest[k] = i
+		}
+		d.warn(limits[loose], "remove one", "budget %s never decides, because %s counts the same and allows no more",
+			quote(c.Budgets[loose].Name), quote(c.Budgets[tight].Name))
+	}
+}
