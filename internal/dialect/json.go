@@ -1,0 +1,175 @@
+package dialect
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// scanner walks one JSON text without building a tree. It can be used again for
+// the next text; what it returns is valid until then.
+type scanner struct {
+	dec  *jsontext.Decoder
+	src  bytes.Buffer
+	opts []jsontext.Options
+}
+
+// newStrictScanner is for requests: duplicate names and invalid UTF-8 are errors.
+func newStrictScanner() *scanner { return new(scanner) }
+
+// newLenientScanner is for answers, which are passed on as they are.
+func newLenientScanner() *scanner {
+	return &scanner{opts: []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}}
+}
+
+func (s *scanner) reset(data []byte) {
+	// The decoder reads a bytes.Buffer in place, so this copies nothing.
+	s.src = *bytes.NewBuffer(data)
+	if s.dec == nil {
+		s.dec = jsontext.NewDecoder(&s.src, s.opts...)
+		return
+	}
+	s.dec.Reset(&s.src, s.opts...)
+}
+
+// object calls member for every member of the object that comes next, with its
+// raw name (quoted). member must consume the value. If another kind of value
+// comes, it is skipped and ok is false.
+func (s *scanner) object(member func(name []byte) error) (ok bool, err error) {
+	if s.dec.PeekKind() != jsontext.KindBeginObject {
+		return false, s.dec.SkipValue()
+	}
+	if _, err := s.dec.ReadToken(); err != nil {
+		return false, err
+	}
+	for s.dec.PeekKind() != jsontext.KindEndObject {
+		name, err := s.dec.ReadValue()
+		if err != nil {
+			return false, err
+		}
+		if err := member(name); err != nil {
+			return false, err
+		}
+	}
+	_, err = s.dec.ReadToken()
+	return true, err
+}
+
+// array is object's twin for arrays; element must consume one value.
+func (s *scanner) array(element func() error) (ok bool, err error) {
+	if s.dec.PeekKind() != jsontext.KindBeginArray {
+		return false, s.dec.SkipValue()
+	}
+	if _, err := s.dec.ReadToken(); err != nil {
+		return false, err
+	}
+	for s.dec.PeekKind() != jsontext.KindEndArray {
+		if err := element(); err != nil {
+			return false, err
+		}
+	}
+	_, err = s.dec.ReadToken()
+	return true, err
+}
+
+// integer reads a number as an integer in [0, MaxInt64]: fractions are cut off,
+// what is beyond is clamped. Other kinds are skipped and give ok = false.
+func (s *scanner) integer() (n int64, ok bool, err error) {
+	if s.dec.PeekKind() != jsontext.KindNumber {
+		return 0, false, s.dec.SkipValue()
+	}
+	v, err := s.dec.ReadValue()
+	if err != nil {
+		return 0, false, err
+	}
+	return clampInteger(v), true, nil
+}
+
+func clampInteger(v []byte) int64 {
+	var n int64
+	for i, c := range v {
+		if c < '0' || c > '9' || i == 18 {
+			f, _ := strconv.ParseFloat(string(v), 64) // out of range is ±Inf, which clamps
+			switch {
+			case f <= 0:
+				return 0
+			case f >= math.MaxInt64:
+				return math.MaxInt64
+			}
+			return int64(f)
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
+}
+
+// text reads a string and returns it unquoted: as a part of the JSON text where
+// it has no escapes, else appended to scratch. Other kinds are skipped.
+func (s *scanner) text(scratch *[]byte) (text []byte, ok bool, err error) {
+	if s.dec.PeekKind() != jsontext.KindString {
+		return nil, false, s.dec.SkipValue()
+	}
+	v, err := s.dec.ReadValue()
+	if err != nil {
+		return nil, false, err
+	}
+	return unquote(v, scratch), true, nil
+}
+
+// unquote returns the text of a JSON string that a decoder has accepted.
+func unquote(v []byte, scratch *[]byte) []byte {
+	if bytes.IndexByte(v, '\\') < 0 {
+		return v[1 : len(v)-1]
+	}
+	start := len(*scratch)
+	// Invalid UTF-8 and lone surrogates come out as U+FFFD, with an error that
+	// is of no interest: the answer is passed on as it is.
+	*scratch, _ = jsontext.AppendUnquote(*scratch, v)
+	return (*scratch)[start:]
+}
+
+// decisionKey checks the raw name of a member against the keys that are decided
+// on. It returns the key, or "" for a name that has nothing to do with them. A
+// name that another JSON parser might take for one of the keys is an error.
+func decisionKey(raw []byte, keys []string) (string, error) {
+	name := raw[1 : len(raw)-1]
+	for _, k := range keys {
+		if string(name) == k {
+			return k, nil
+		}
+	}
+	var scratch []byte
+	plain := string(unquote(raw, &scratch))
+	for _, k := range keys {
+		if plain == k {
+			return "", &BadRequest{"the key " + strconv.Quote(k) + " is written with escapes; write it plainly"}
+		}
+		if strings.EqualFold(plain, k) {
+			return "", &BadRequest{"the key " + strconv.Quote(k) + " is written in another letter case; write it as the API names it"}
+		}
+	}
+	return "", nil
+}
+
+// jsonError turns a decoder's error into what a client may read. The decoder's
+// own text can quote the input, so only the kind of mistake and its place are
+// told.
+func jsonError(err error, offset int64) error {
+	var bad *BadRequest
+	if errors.As(err, &bad) {
+		return bad
+	}
+	var syn *jsontext.SyntacticError
+	if errors.As(err, &syn) {
+		offset = syn.ByteOffset
+	}
+	at := " (near byte " + strconv.FormatInt(offset, 10) + ")"
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return &BadRequest{"the request body has the same key twice in one object" + at}
+	}
+	return &BadRequest{"the request body is not valid JSON" + at}
+}

@@ -1,0 +1,398 @@
+package dialect
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+// OpenAIChat is OpenAI's chat completions API and what is compatible with it:
+// POST …/chat/completions.
+//
+// The prompt is counted as OpenAI's cookbook does ("How to count tokens with
+// tiktoken"): three tokens a message, the tokens of its values, one more for a
+// name, three for the reply. Tools are counted as the JSON they are given in,
+// which is more than they cost. Images, audio and files are not text; each
+// counts a fixed estimate, and the provider's own usage settles it.
+type OpenAIChat struct{}
+
+var _ API = OpenAIChat{}
+
+// Name implements [API].
+func (OpenAIChat) Name() string { return "openai.chat" }
+
+// The cookbook's figures, and estimates for what it says nothing of.
+const (
+	tokensPerMessage = 3
+	tokensPerName    = 1
+	tokensPerReply   = 3
+	tokensPerImage   = 765 // one 1024 × 1024 image at high detail: 85 + 4 × 170
+	tokensPerFile    = 1000
+	maxChoices       = 128 // the API's own bound of n; more never comes back
+)
+
+// Refuse implements [API], in the shape of OpenAI's error object.
+func (OpenAIChat) Refuse(status int, message string) []byte {
+	kind, code := "invalid_request_error", any(nil)
+	switch {
+	case status == 429:
+		kind, code = "insufficient_quota", "budget_exceeded"
+	case status == 401:
+		kind, code = "invalid_request_error", "identity_required"
+	case status >= 500:
+		kind = "server_error"
+	}
+	type object struct {
+		Message string `json:"message"`
+		Type    string `json:"type"`
+		Param   any    `json:"param"`
+		Code    any    `json:"code"`
+	}
+	body, err := json.Marshal(map[string]object{"error": {Message: message, Type: kind, Code: code}})
+	if err != nil {
+		panic(err) // strings and nils always marshal
+	}
+	return body
+}
+
+// ParseAnswer implements [API].
+func (OpenAIChat) ParseAnswer(body []byte, text func([]byte)) (Usage, error) {
+	var s chatStream
+	s.init(nil)
+	s.json.reset(body)
+	var ev Event
+	if err := s.chunk(&ev); err != nil {
+		return Usage{}, jsonError(err, s.json.dec.InputOffset())
+	}
+	for _, t := range ev.Texts {
+		text(t.Bytes)
+	}
+	return ev.Usage, nil
+}
+
+// NewStream implements [API].
+func (OpenAIChat) NewStream(req *Request) Stream {
+	s := new(chatStream)
+	s.init(req)
+	return s
+}
+
+// channel tells apart the texts of one choice.
+type channel uint8
+
+const (
+	channelContent channel = iota
+	channelReasoning
+	channelRefusal
+	channelName // of a tool or function
+	channelArguments
+)
+
+// slotKey names one text of an answer.
+type slotKey struct {
+	choice  int64
+	channel channel
+	tool    int64
+}
+
+// chatStream reads the chunks of a streamed answer. A whole answer has the same
+// shape with "message" for "delta", so it is read by the same code.
+type chatStream struct {
+	json  *scanner
+	req   *Request
+	slots map[slotKey]int
+
+	// What closing events repeat: raw JSON values of the first chunk.
+	id, created, model, fingerprint []byte
+	finished                        []bool // by index of the choice: it has ended by itself
+}
+
+func (s *chatStream) init(req *Request) {
+	s.json = newLenientScanner()
+	s.req = req
+	s.slots = make(map[slotKey]int)
+}
+
+// Event implements [Stream].
+func (s *chatStream) Event(data []byte, ev *Event) {
+	ev.reset()
+	if string(data) == "[DONE]" {
+		ev.Done = true
+		return
+	}
+	s.json.reset(data)
+	if err := s.chunk(ev); err != nil {
+		// Not understood, so perhaps text: it counts as what it is.
+		ev.reset()
+		ev.Texts = append(ev.Texts, Text{MaxSlots - 1, data})
+	}
+}
+
+// chunk reads one chunk or one whole answer.
+func (s *chatStream) chunk(ev *Event) error {
+	choices := -1
+	_, err := s.json.object(func(name []byte) (err error) {
+		switch string(name) {
+		case `"choices"`:
+			choices = 0
+			_, err = s.json.array(func() error {
+				choices++
+				return s.choice(ev)
+			})
+		case `"usage"`:
+			ev.Usage, err = s.usage()
+		case `"error"`:
+			ev.Failed = s.json.dec.PeekKind() != 'n'
+			err = s.json.dec.SkipValue()
+		case `"id"`:
+			err = s.keep(&s.id)
+		case `"created"`:
+			err = s.keep(&s.created)
+		case `"model"`:
+			err = s.keep(&s.model)
+		case `"system_fingerprint"`:
+			err = s.keep(&s.fingerprint)
+		default:
+			err = s.json.dec.SkipValue()
+		}
+		return err
+	})
+	ev.UsageOnly = ev.Usage.Known && choices == 0
+	return err
+}
+
+// keep remembers a short value of the first chunk that has it.
+func (s *chatStream) keep(dst *[]byte) error {
+	v, err := s.json.dec.ReadValue()
+	if *dst == nil && err == nil && len(v) <= 256 {
+		*dst = append([]byte{}, v...)
+	}
+	return err
+}
+
+// choice reads one element of choices. Its index may come after its text, so the
+// texts get their slots at the end.
+func (s *chatStream) choice(ev *Event) error {
+	first := len(ev.Texts)
+	var index int64
+	finished := false
+	_, err := s.json.object(func(name []byte) (err error) {
+		switch string(name) {
+		case `"index"`:
+			index, _, err = s.json.integer()
+		case `"delta"`, `"message"`:
+			err = s.message(ev)
+		case `"finish_reason"`:
+			finished = s.json.dec.PeekKind() == jsonString
+			err = s.json.dec.SkipValue()
+		default:
+			err = s.json.dec.SkipValue()
+		}
+		return err
+	})
+	for i := first; i < len(ev.Texts); i++ {
+		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
+	}
+	if index < maxChoices {
+		for int(index) >= len(s.finished) {
+			s.finished = append(s.finished, false)
+		}
+		s.finished[index] = s.finished[index] || finished
+	}
+	return err
+}
+
+const jsonString = '"'
+
+// message reads a delta or a message. The texts it adds have a provisional slot
+// (see provisional), because the choice's index may not be known yet.
+func (s *chatStream) message(ev *Event) error {
+	reasoning := false
+	_, err := s.json.object(func(name []byte) error {
+		switch string(name) {
+		case `"content"`:
+			return s.add(ev, channelContent)
+		case `"reasoning_content"`, `"reasoning"`:
+			// Some servers send the same text under both names.
+			if reasoning {
+				return s.json.dec.SkipValue()
+			}
+			reasoning = true
+			return s.add(ev, channelReasoning)
+		case `"refusal"`:
+			return s.add(ev, channelRefusal)
+		case `"function_call"`:
+			return s.function(ev)
+		case `"tool_calls"`:
+			_, err := s.json.array(func() error { return s.toolCall(ev) })
+			return err
+		}
+		return s.json.dec.SkipValue()
+	})
+	return err
+}
+
+func (s *chatStream) toolCall(ev *Event) error {
+	first := len(ev.Texts)
+	var tool int64
+	_, err := s.json.object(func(name []byte) (err error) {
+		switch string(name) {
+		case `"index"`:
+			tool, _, err = s.json.integer()
+			return err
+		case `"function"`, `"custom"`:
+			return s.function(ev)
+		}
+		return s.json.dec.SkipValue()
+	})
+	for i := first; i < len(ev.Texts); i++ {
+		ev.Texts[i].Slot += provisional(0, tool)
+	}
+	return err
+}
+
+func (s *chatStream) function(ev *Event) error {
+	_, err := s.json.object(func(name []byte) error {
+		switch string(name) {
+		case `"name"`:
+			return s.add(ev, channelName)
+		case `"arguments"`, `"input"`:
+			return s.add(ev, channelArguments)
+		}
+		return s.json.dec.SkipValue()
+	})
+	return err
+}
+
+// provisional packs channel and tool into one number until the choice is known.
+func provisional(c channel, tool int64) int { return int(min(tool, 1<<20))<<8 | int(c) }
+
+func (s *chatStream) add(ev *Event, c channel) error {
+	text, ok, err := s.json.text(&ev.scratch)
+	if ok && len(text) > 0 {
+		ev.Texts = append(ev.Texts, Text{provisional(c, 0), text})
+	}
+	return err
+}
+
+// slot returns the slot of a text, giving out a new one if it is new.
+func (s *chatStream) slot(choice int64, provisional int) int {
+	key := slotKey{choice, channel(provisional & 0xff), int64(provisional >> 8)}
+	if slot, ok := s.slots[key]; ok {
+		return slot
+	}
+	if len(s.slots) == MaxSlots-1 {
+		return MaxSlots - 1
+	}
+	slot := len(s.slots)
+	s.slots[key] = slot
+	return slot
+}
+
+// usage reads a usage object. null, another kind, or an object without the two
+// counts is unknown.
+func (s *chatStream) usage() (Usage, error) {
+	var prompt, cached, written, completion, reasoning int64
+	var hasPrompt, hasCompletion bool
+	_, err := s.json.object(func(name []byte) (err error) {
+		switch string(name) {
+		case `"prompt_tokens"`:
+			prompt, hasPrompt, err = s.json.integer()
+		case `"completion_tokens"`:
+			completion, hasCompletion, err = s.json.integer()
+		case `"prompt_tokens_details"`:
+			_, err = s.json.object(func(name []byte) (err error) {
+				switch string(name) {
+				case `"cached_tokens"`:
+					cached, _, err = s.json.integer()
+				case `"cache_write_tokens"`:
+					written, _, err = s.json.integer()
+				default:
+					err = s.json.dec.SkipValue()
+				}
+				return err
+			})
+		case `"completion_tokens_details"`:
+			_, err = s.json.object(func(name []byte) (err error) {
+				if string(name) == `"reasoning_tokens"` {
+					reasoning, _, err = s.json.integer()
+					return err
+				}
+				return s.json.dec.SkipValue()
+			})
+		default:
+			err = s.json.dec.SkipValue()
+		}
+		return err
+	})
+	if err != nil || !hasPrompt || !hasCompletion {
+		return Usage{}, err
+	}
+	// Both are part of prompt_tokens.
+	cached = min(cached, prompt)
+	written = min(written, prompt-cached)
+	return Usage{
+		Known:         true,
+		UncachedInput: prompt - cached - written,
+		CacheRead:     cached,
+		CacheWrite:    written,
+		Output:        completion,
+		Reasoning:     min(reasoning, completion),
+	}, nil
+}
+
+// Close implements [Stream]: a last chunk with finish_reason "length" for each
+// choice that has not ended by itself, the usage if the client asked for it, and
+// the end marker.
+func (s *chatStream) Close(dst []byte, usage Usage) []byte {
+	choices := len(s.finished)
+	if s.req != nil {
+		choices = max(choices, int(min(s.req.Choices, maxChoices)))
+	}
+	for i := range choices {
+		if i < len(s.finished) && s.finished[i] {
+			continue
+		}
+		dst = s.head(dst)
+		dst = append(dst, `"choices":[{"index":`...)
+		dst = strconv.AppendInt(dst, int64(i), 10)
+		dst = append(dst, `,"delta":{},"logprobs":null,"finish_reason":"length"}]`...)
+		if s.req != nil && s.req.WantsUsage {
+			dst = append(dst, `,"usage":null`...)
+		}
+		dst = append(dst, "}\n\n"...)
+	}
+	if s.req != nil && s.req.WantsUsage {
+		dst = s.head(dst)
+		dst = append(dst, `"choices":[],"usage":{"prompt_tokens":`...)
+		dst = strconv.AppendInt(dst, usage.Input(), 10)
+		dst = append(dst, `,"completion_tokens":`...)
+		dst = strconv.AppendInt(dst, usage.Output, 10)
+		dst = append(dst, `,"total_tokens":`...)
+		dst = strconv.AppendInt(dst, usage.Input()+usage.Output, 10)
+		dst = append(dst, "}}\n\n"...)
+	}
+	return append(dst, "data: [DONE]\n\n"...)
+}
+
+// head appends the start of a chunk: what all chunks of one answer have in
+// common.
+func (s *chatStream) head(dst []byte) []byte {
+	member := func(name string, value []byte, missing string) {
+		dst = append(dst, name...)
+		if value == nil {
+			dst = append(dst, missing...)
+		} else {
+			dst = append(dst, value...)
+		}
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `data: {`...)
+	member(`"id":`, s.id, `""`)
+	member(`"object":`, nil, `"chat.completion.chunk"`)
+	member(`"created":`, s.created, `0`)
+	member(`"model":`, s.model, `""`)
+	if s.fingerprint != nil {
+		member(`"system_fingerprint":`, s.fingerprint, "")
+	}
+	return dst
+}

@@ -1,0 +1,206 @@
+package dialect
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestRequestEdits(t *testing.T) {
+	const usage = `"stream_options":{"include_usage":true}`
+	for _, tt := range []struct {
+		name, in, want string
+		limit          int64
+	}{
+		{"unary is left alone", `{"model":"m","messages":[]}`, `{"model":"m","messages":[]}`, 0},
+		{"usage is asked for", `{"messages":[],"stream":true}`, `{"messages":[],"stream":true,` + usage + `}`, 0},
+		{"white space stays", "{ \"messages\" : [ ] ,\n\"stream\" : true\n}  ", "{ \"messages\" : [ ] ,\n\"stream\" : true\n," + usage + "}  ", 0},
+		{"options are null", `{"stream":true,"stream_options":null,"messages":[]}`, `{"stream":true,` + usage + `,"messages":[]}`, 0},
+		{"options are empty", `{"stream":true,"stream_options":{ },"messages":[]}`, `{"stream":true,"stream_options":{ "include_usage":true},"messages":[]}`, 0},
+		{"options have others", `{"stream":true,"stream_options":{"a":{"include_usage":1}},"messages":[]}`, `{"stream":true,"stream_options":{"a":{"include_usage":1},"include_usage":true},"messages":[]}`, 0},
+		{"usage is false", `{"stream_options":{"include_usage" : false , "x":1},"stream":true,"messages":[]}`, `{"stream_options":{"include_usage" : true , "x":1},"stream":true,"messages":[]}`, 0},
+		{"usage is null", `{"stream_options":{"include_usage":null},"stream":true,"messages":[]}`, `{"stream_options":{"include_usage":true},"stream":true,"messages":[]}`, 0},
+		{"usage is wanted", `{"stream_options":{"include_usage":true},"stream":true,"messages":[]}`, `{"stream_options":{"include_usage":true},"stream":true,"messages":[]}`, 0},
+		{"options without a stream", `{"stream_options":{},"stream":false,"messages":[]}`, `{"stream_options":{},"stream":false,"messages":[]}`, 0},
+		{"a cap is added", `{"messages":[]}`, `{"messages":[],"max_completion_tokens":7}`, 7},
+		{"a cap is lowered", `{"messages":[],"max_tokens":100}`, `{"messages":[],"max_tokens":7}`, 7},
+		{"a cap is low enough", `{"messages":[],"max_tokens":5}`, `{"messages":[],"max_tokens":5}`, 7},
+		{"both caps are lowered", `{"max_tokens":5,"messages":[],"max_completion_tokens":100}`, `{"max_tokens":7,"messages":[],"max_completion_tokens":7}`, 7},
+		{"a cap of null is set", `{"messages":[],"max_tokens":null}`, `{"messages":[],"max_tokens":7}`, 7},
+		{"usage and cap", `{"messages":[],"stream":true}`, `{"messages":[],"stream":true,` + usage + `,"max_completion_tokens":7}`, 7},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := OpenAIChat{}.ParseRequest([]byte(tt.in))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, changed := r.Body(tt.limit)
+			if string(got) != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			if changed != (tt.in != tt.want) {
+				t.Errorf("changed is %v", changed)
+			}
+			// What is sent on must mean to the upstream what was decided on.
+			again, err := OpenAIChat{}.ParseRequest(got)
+			if err != nil {
+				t.Fatal("what was made cannot be read:", err)
+			}
+			if r.Stream && !again.WantsUsage {
+				t.Error("the stream would end without usage")
+			}
+			if tt.limit > 0 && (again.MaxOutput == 0 || again.MaxOutput > max(tt.limit, 0)) {
+				t.Errorf("the cap is %d, above %d", again.MaxOutput, tt.limit)
+			}
+		})
+	}
+}
+
+func TestRequestValues(t *testing.T) {
+	for _, tt := range []struct {
+		name, in  string
+		model     string
+		choices   int64
+		maxOutput int64
+		output    int64
+	}{
+		{"plain", `{"model":"gpt-4o","messages":[]}`, "gpt-4o", 1, 0, 0},
+		{"escaped value", `{"model":"gpt\u002d4o","messages":[]}`, "gpt-4o", 1, 0, 0},
+		{"larger cap counts", `{"max_tokens":5,"max_completion_tokens":9,"messages":[]}`, "", 1, 9, 9},
+		{"choices multiply", `{"max_tokens":5,"n":3,"messages":[]}`, "", 3, 5, 15},
+		{"absurd choices", `{"max_tokens":5,"n":1e30,"messages":[]}`, "", 128, 5, 640},
+		{"negative", `{"max_tokens":-5,"n":-1,"messages":[]}`, "", 1, 0, 0},
+		{"fraction", `{"max_tokens":5.9,"n":2.0,"messages":[]}`, "", 2, 5, 10},
+		{"beyond int64", `{"max_tokens":99999999999999999999999,"n":2,"messages":[]}`, "", 2, 1<<63 - 1, 1<<63 - 1},
+		{"null", `{"max_tokens":null,"n":null,"stream":null,"model":null,"messages":[]}`, "", 1, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := OpenAIChat{}.ParseRequest([]byte(tt.in))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Model != tt.model || r.Choices != tt.choices || r.MaxOutput != tt.maxOutput || r.Output() != tt.output {
+				t.Errorf("got model %q, choices %d, max output %d, output %d", r.Model, r.Choices, r.MaxOutput, r.Output())
+			}
+		})
+	}
+}
+
+func TestRequestRefused(t *testing.T) {
+	deep := strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000)
+	for _, tt := range []struct{ name, in, want string }{
+		{"nothing", ``, "not valid JSON"},
+		{"no JSON", `hello`, "not valid JSON"},
+		{"cut short", `{"messages":[]`, "not valid JSON"},
+		{"an array", `[]`, "must be a JSON object"},
+		{"no messages", `{"model":"m"}`, `no "messages"`},
+		{"messages of another kind", `{"messages":"hi"}`, `"messages" must be an array`},
+		{"trailing data", `{"messages":[]}{}`, "data after"},
+		{"trailing garbage", `{"messages":[]}x`, "data after"},
+		{"duplicate key", `{"model":"a","messages":[],"model":"b"}`, "same key twice"},
+		{"duplicate by escape", `{"x":1,"messages":[],"\u0078":2}`, "same key twice"},
+		{"duplicate deep inside", `{"messages":[{"role":"user","content":"a","x":{"y":1,"y":2}}]}`, "same key twice"},
+		{"escaped key", `{"messages":[],"m\u0061x_tokens":1}`, `"max_tokens" is written with escapes`},
+		{"other case", `{"messages":[],"Stream":true}`, `"stream" is written in another letter case`},
+		{"other case inside options", `{"messages":[],"stream":true,"stream_options":{"INCLUDE_USAGE":true}}`, `"include_usage" is written in another`},
+		{"stream of another kind", `{"messages":[],"stream":"true"}`, `"stream" must be true or false`},
+		{"cap of another kind", `{"messages":[],"max_tokens":"9"}`, `"max_tokens" must be a number`},
+		{"n of another kind", `{"messages":[],"n":[]}`, `"n" must be a number`},
+		{"model of another kind", `{"messages":[],"model":7}`, `"model" must be a string`},
+		{"long model", `{"messages":[],"model":"` + strings.Repeat("m", 300) + `"}`, "longer than 256"},
+		{"options of another kind", `{"messages":[],"stream_options":7}`, `"stream_options" must be an object`},
+		{"invalid UTF-8", "{\"messages\":[],\"model\":\"\xff\"}", "not valid JSON"},
+		{"too deep", `{"messages":[],"x":` + deep + `}`, "not valid JSON"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := OpenAIChat{}.ParseRequest([]byte(tt.in))
+			var bad *BadRequest
+			if !errors.As(err, &bad) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want a BadRequest with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestErrorsQuoteNothing(t *testing.T) {
+	const secret = "s3cret"
+	for _, in := range []string{`{"messages":[],"` + secret + `":1,"` + secret + `":2}`, `{"messages":[` + secret + `]}`, `{"messages":[]} ` + secret} {
+		if _, err := (OpenAIChat{}).ParseRequest([]byte(in)); err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
+
+func TestPrompt(t *testing.T) {
+	r, err := OpenAIChat{}.ParseRequest([]byte(`{"messages":[
+		{"role":"system","content":"a\nb"},
+		{"role":"user","name":"bob","content":[{"type":"text","text":"hi"},{"type":"image_url","image_url":{"url":"data:,x"}}]},
+		{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}],
+		"tools":[{"type":"function"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	r.Prompt(func(text []byte) { got = append(got, string(text)) })
+	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", `[{"id":"1"}]`, `[{"type":"function"}]`}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if want := int64(3 + 3*3 + 1 + tokensPerImage); r.Overhead != want {
+		t.Errorf("overhead %d, want %d", r.Overhead, want)
+	}
+}
+
+// FuzzRequest: a body that is accepted is one which encoding/json accepts, too,
+// and means the same to it before and after the edits.
+func FuzzRequest(f *testing.F) {
+	for _, s := range []string{
+		`{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"stream":true}`,
+		`{"stream_options":{"include_usage":false},"messages":[],"stream":true,"n":2,"max_tokens":5}`,
+		`{"messages":[],"stream":true,"stream_options":null,"max_completion_tokens":1e3}`,
+		`{"messages":[],"max_tokens":null} `, `{"Model":1}`, `{`, "",
+	} {
+		f.Add([]byte(s), int64(7))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, limit int64) {
+		r, err := OpenAIChat{}.ParseRequest(body)
+		if err != nil {
+			var bad *BadRequest
+			if !errors.As(err, &bad) {
+				t.Fatalf("not a BadRequest: %v", err)
+			}
+			return
+		}
+		r.Prompt(func([]byte) {})
+		out, changed := r.Body(limit)
+		if changed == (string(out) == string(body)) && string(out) != string(body) {
+			t.Fatalf("changed is %v", changed)
+		}
+		var before, after map[string]any
+		if err := json.Unmarshal(body, &before); err != nil {
+			t.Fatalf("accepted, but encoding/json says %v", err)
+		}
+		if err := json.Unmarshal(out, &after); err != nil {
+			t.Fatalf("the edited body %q: %v", out, err)
+		}
+		if stream, _ := before["stream"].(bool); stream != r.Stream {
+			t.Fatalf("stream is %v, encoding/json says %v", r.Stream, stream)
+		}
+		if r.Stream {
+			options, _ := after["stream_options"].(map[string]any)
+			if usage, _ := options["include_usage"].(bool); !usage {
+				t.Fatalf("usage is not asked for in %q", out)
+			}
+		}
+		for _, m := range []map[string]any{before, after} {
+			delete(m, "stream_options")
+			delete(m, "max_tokens")
+			delete(m, "max_completion_tokens")
+		}
+		if !reflect.DeepEqual(before, after) {
+			t.Fatalf("the edits changed more than they may: %q became %q", body, out)
+		}
+	})
+}

@@ -1,0 +1,240 @@
+package dialect
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// texts joins the pieces of a stream by slot.
+func texts(s Stream, events ...string) (map[int]string, Event) {
+	out := make(map[int]string)
+	var ev Event
+	for _, e := range events {
+		s.Event([]byte(e), &ev)
+		for _, t := range ev.Texts {
+			out[t.Slot] += string(t.Bytes)
+		}
+	}
+	return out, ev
+}
+
+func newStream(t *testing.T, body string) Stream {
+	t.Helper()
+	r, err := OpenAIChat{}.ParseRequest([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return OpenAIChat{}.NewStream(r)
+}
+
+func TestStreamTexts(t *testing.T) {
+	s := newStream(t, `{"messages":[],"stream":true,"n":2}`)
+	got, _ := texts(s,
+		`{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}`,
+		`{"choices":[{"delta":{"content":"a\u00e9"},"index":0}]}`,
+		`{"choices":[{"delta":{"content":"x"},"index":1},{"index":0,"delta":{"content":"b"}}]}`,
+		`{"choices":[{"index":0,"delta":{"reasoning_content":"r","reasoning":"r"}}]}`,
+		`{"choices":[{"index":1,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":""}},{"function":{"arguments":"{"},"index":1}]}}]}`,
+		`{"choices":[{"index":1,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"}"}}]}}]}`,
+		`not JSON`,
+	)
+	want := map[int]string{0: "aéb", 1: "x", 2: "r", 3: "f", 4: "{}", MaxSlots - 1: "not JSON"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+func TestStreamSlotsAreBounded(t *testing.T) {
+	s := newStream(t, `{"messages":[],"stream":true}`)
+	for i := range 10 * MaxSlots {
+		var ev Event
+		s.Event(fmt.Appendf(nil, `{"choices":[{"index":%d,"delta":{"content":"x"}}]}`, i), &ev)
+		if len(ev.Texts) != 1 || ev.Texts[0].Slot >= MaxSlots {
+			t.Fatalf("choice %d: %+v", i, ev.Texts)
+		}
+	}
+}
+
+func TestStreamUsage(t *testing.T) {
+	for _, tt := range []struct {
+		name, event string
+		want        Usage
+		only        bool
+	}{
+		{"last chunk", `{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}`,
+			Usage{Known: true, UncachedInput: 6, CacheRead: 4, Output: 7, Reasoning: 2}, true},
+		{"running", `{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`, Usage{Known: true, UncachedInput: 1, Output: 2}, false},
+		{"null", `{"choices":[],"usage":null}`, Usage{}, false},
+		{"empty", `{"choices":[],"usage":{}}`, Usage{}, false},
+		{"half", `{"choices":[],"usage":{"prompt_tokens":1}}`, Usage{}, false},
+		{"zero is known", `{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}`, Usage{Known: true}, true},
+		{"details beyond the whole", `{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":9},"completion_tokens_details":{"reasoning_tokens":9}}}`,
+			Usage{Known: true, CacheRead: 3, Output: 1, Reasoning: 1}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, ev := texts(newStream(t, `{"messages":[],"stream":true}`), tt.event)
+			if ev.Usage != tt.want || ev.UsageOnly != tt.only {
+				t.Errorf("got %+v, only %v", ev.Usage, ev.UsageOnly)
+			}
+		})
+	}
+}
+
+func TestStreamMarks(t *testing.T) {
+	s := newStream(t, `{"messages":[],"stream":true}`)
+	if _, ev := texts(s, "[DONE]"); !ev.Done {
+		t.Error("the end marker is not seen")
+	}
+	if _, ev := texts(s, `{"error":{"message":"x"}}`); !ev.Failed {
+		t.Error("the error is not seen")
+	}
+	if _, ev := texts(s, `{"error":null,"choices":[]}`); ev.Failed {
+		t.Error("null is no error")
+	}
+}
+
+// closing parses closing events the way a client does.
+func closing(t *testing.T, s Stream, u Usage) (reasons map[int]string, usage map[string]int64) {
+	t.Helper()
+	out := string(s.Close(nil, u))
+	events := strings.Split(strings.TrimSuffix(out, "\n\n"), "\n\n")
+	if events[len(events)-1] != "data: [DONE]" {
+		t.Fatalf("the end marker is not last in %q", out)
+	}
+	reasons = make(map[int]string)
+	for _, e := range events[:len(events)-1] {
+		var chunk struct {
+			ID, Object, Model string
+			Created           int64
+			Choices           []struct {
+				Index        int
+				Delta        map[string]any
+				FinishReason string `json:"finish_reason"`
+			}
+			Usage map[string]int64
+		}
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(e, "data: ")), &chunk); err != nil {
+			t.Fatalf("%q: %v", e, err)
+		}
+		if chunk.ID != "id1" || chunk.Model != "gpt-4o" || chunk.Created != 5 || chunk.Object != "chat.completion.chunk" {
+			t.Errorf("the chunk's head is not the stream's: %+v", chunk)
+		}
+		for _, c := range chunk.Choices {
+			reasons[c.Index] += c.FinishReason
+			if len(c.Delta) != 0 {
+				t.Errorf("delta is %v", c.Delta)
+			}
+		}
+		if chunk.Usage != nil {
+			usage = chunk.Usage
+		}
+	}
+	return reasons, usage
+}
+
+func TestClose(t *testing.T) {
+	s := newStream(t, `{"messages":[],"stream":true,"n":3,"stream_options":{"include_usage":true}}`)
+	texts(s, `{"id":"id1","created":5,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"x"}},{"index":1,"delta":{},"finish_reason":"stop"}]}`)
+	reasons, usage := closing(t, s, Usage{Known: true, UncachedInput: 4, Output: 6})
+	if fmt.Sprint(reasons) != "map[0:length 2:length]" {
+		t.Errorf("finish reasons: %v", reasons)
+	}
+	if fmt.Sprint(usage) != "map[completion_tokens:6 prompt_tokens:4 total_tokens:10]" {
+		t.Errorf("usage: %v", usage)
+	}
+
+	s = newStream(t, `{"messages":[],"stream":true}`)
+	texts(s, `{"id":"id1","created":5,"model":"gpt-4o","choices":[]}`)
+	reasons, usage = closing(t, s, Usage{Known: true})
+	if fmt.Sprint(reasons) != "map[0:length]" || usage != nil {
+		t.Errorf("finish reasons %v, usage %v", reasons, usage)
+	}
+}
+
+func TestParseAnswer(t *testing.T) {
+	var got []string
+	u, err := OpenAIChat{}.ParseAnswer([]byte(`{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"hi","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`),
+		func(b []byte) { got = append(got, string(b)) })
+	if err != nil || !u.Known || u.Output != 2 || fmt.Sprint(got) != "[hi f {}]" {
+		t.Errorf("got %q, %+v, %v", got, u, err)
+	}
+	if u, err := (OpenAIChat{}).ParseAnswer([]byte(`{"choices":`), func([]byte) {}); err == nil || u.Known {
+		t.Errorf("half an answer gives %+v, %v", u, err)
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	var body struct {
+		Error struct {
+			Message, Type string
+			Param, Code   any
+		}
+	}
+	if err := json.Unmarshal(OpenAIChat{}.Refuse(429, `a "quoted" message`), &body); err != nil {
+		t.Fatal(err)
+	}
+	if e := body.Error; e.Message != `a "quoted" message` || e.Type != "insufficient_quota" || e.Code != "budget_exceeded" || e.Param != nil {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestEventDoesNotAllocate(t *testing.T) {
+	s := newStream(t, `{"messages":[],"stream":true}`)
+	data := []byte(`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1755137933,"model":"gpt-5-nano","choices":[{"index":0,"delta":{"content":"caf\u00e9 au lait"},"finish_reason":null}],"obfuscation":"nX"}`)
+	var ev Event
+	s.Event(data, &ev)
+	if n := testing.AllocsPerRun(100, func() { s.Event(data, &ev) }); n != 0 {
+		t.Errorf("%v allocations for an event", n)
+	}
+	if len(ev.Texts) != 1 || string(ev.Texts[0].Bytes) != "café au lait" {
+		t.Errorf("%+v", ev.Texts)
+	}
+}
+
+// FuzzEvent: whatever an upstream sends, reading it does not panic, and closing
+// the stream then gives events which are JSON.
+func FuzzEvent(f *testing.F) {
+	f.Add([]byte(`{"id":"a","choices":[{"index":0,"delta":{"content":"x"}}]}`))
+	f.Add([]byte(`{"id":{"a":[1,2]},"created":"x","choices":[{"index":1e9,"delta":{"tool_calls":[{"index":-1,"function":{}}]}}],"usage":{"prompt_tokens":-1,"completion_tokens":1e99}}`))
+	f.Add([]byte(`[DONE]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := OpenAIChat{}.ParseRequest([]byte(`{"messages":[],"stream":true}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := OpenAIChat{}.NewStream(r)
+		var ev Event
+		for range 2 {
+			s.Event(data, &ev)
+			for _, x := range ev.Texts {
+				if x.Slot < 0 || x.Slot >= MaxSlots {
+					t.Fatalf("slot %d", x.Slot)
+				}
+			}
+			if u := ev.Usage; u.UncachedInput < 0 || u.CacheRead < 0 || u.Output < 0 || u.Reasoning > u.Output {
+				t.Fatalf("%+v", u)
+			}
+		}
+		for _, e := range strings.Split(strings.TrimSuffix(string(s.Close(nil, Usage{})), "\n\n"), "\n\n") {
+			if data := strings.TrimPrefix(e, "data: "); data != "[DONE]" && !json.Valid([]byte(data)) {
+				t.Fatalf("closing event %q", e)
+			}
+		}
+	})
+}
+
+func BenchmarkEvent(b *testing.B) {
+	r, err := OpenAIChat{}.ParseRequest([]byte(`{"messages":[],"stream":true}`))
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := OpenAIChat{}.NewStream(r)
+	data := []byte(`{"id":"chatcmpl-C4HqHBe4xca0k0EzsCnf1t6V3YFXp","object":"chat.completion.chunk","created":1755137933,"model":"gpt-5-nano-2025-08-07","service_tier":"default","system_fingerprint":null,"choices":[{"index":0,"delta":{"content":" there"},"finish_reason":null}],"obfuscation":"LcdzdJdMMgDHt6"}`)
+	var ev Event
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Event(data, &ev)
+	}
+}
