@@ -1,0 +1,100 @@
+package tokens
+
+// An appender counts the tokens of one piece which grows byte by byte, in bounded memory.
+//
+// For each prefix of a piece there is one token its encoding ends with, and what comes before that token is the encoding of
+// a shorter prefix (see encode.go). So the new byte's last token is, of the tokens that end here, the one which is stable beside
+// the last token of the prefix before it. No token is longer than maxTokenLen, so that many prefixes are enough to remember,
+// and the tokens that could end here are those whose beginnings are followed through the trie since.
+//
+// It must be reset before use. An appended byte costs a trie step for each beginning alive, in ordinary text about
+// three, at most maxTokenLen.
+// startBits are those of a position modulo maxTokenLen.
+const startBits = 7
+
+type appender struct {
+	total int // tokens of the whole prefix
+	n     int // bytes of the whole prefix
+
+	// prefixes[p%maxTokenLen] is of the prefix of p bytes: the number of its tokens modulo 2^14 and, in the low idBits, its last
+	// token. Between prefixes less than 2^13 tokens apart the difference of the numbers is certain.
+	prefixes [maxTokenLen]uint32
+
+	// open holds, oldest first, where a longer token may have begun: its trie node and, in the low 7 bits, its position.
+	open  [maxTokenLen]uint32
+	opens int
+}
+
+func (a *appender) reset() {
+	a.total, a.n, a.opens = 0, 0, 0
+	a.prefixes[0] = noToken
+}
+
+// last returns the last token of the prefix; noToken if it is empty.
+func (a *appender) last() uint32 { return a.prefixes[a.n%maxTokenLen] & noToken }
+
+// appendAll adds the bytes of b.
+func (a *appender) appendAll(v *vocab, b []byte) {
+	for _, c := range b {
+		a.append(v, c)
+	}
+}
+
+// append adds one byte.
+func (a *appender) append(v *vocab, c byte) {
+	current := a.prefixes[a.n%maxTokenLen]
+	found, before := uint32(noToken), uint32(0) // the last token, and the prefix in front of it
+	if a.opens > 8 {
+		// Mostly the last token grew, or one that was open before it did; of many candidates try that one first.
+		found, before = a.grown(v, c)
+	}
+	opens := 0
+	for _, o := range a.open[:a.opens] {
+		e := v.trie.step(o>>startBits, c)
+		if e == 0 {
+			continue
+		}
+		if found == noToken && e.token() != noToken {
+			found, before = a.try(v, e.token(), o)
+		}
+		if node := e.node(); node != 0 {
+			a.open[opens] = node<<startBits | o%maxTokenLen
+			opens++
+		}
+	}
+	e := v.trie.edges[c]
+	if found == noToken {
+		found, before = e.token(), current
+	}
+	if node := e.node(); node != 0 {
+		a.open[opens] = node<<startBits | uint32(a.n%maxTokenLen)
+		opens++
+	}
+	a.opens = opens
+	a.n++
+	a.total += int(int32(before&^noToken-current&^noToken+1<<idBits) >> idBits) // the high 14 bits are a signed number
+	a.prefixes[a.n%maxTokenLen] = (before+1<<idBits)&^noToken | found
+}
+
+// try returns token and the prefix in front of it if it may be the last token when it begins where o does.
+func (a *appender) try(v *vocab, token, o uint32) (found, before uint32) {
+	before = a.prefixes[o%maxTokenLen]
+	if last := before & noToken; last == noToken || v.pairs.stable(last, token) {
+		return token, before
+	}
+	return noToken, 0
+}
+
+// grown tries the candidate that begins where the last token does.
+func (a *appender) grown(v *vocab, c byte) (found, before uint32) {
+	start := uint32(a.n-v.len(a.last())) % maxTokenLen
+	for _, o := range a.open[:a.opens] {
+		if o%maxTokenLen == start {
+			if e := v.trie.step(o>>startBits, c); e != 0 && e.token() != noToken {
+				return a.try(v, e.token(), o)
+			}
+			break
+		}
+	}
+	return noToken, 0
+}

@@ -1,0 +1,96 @@
+package tokens
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+)
+
+// pairs knows the merges: which two tokens make which third one. A token has exactly one pair it is made of, because merging
+// by rank is deterministic, and a pair of neighbours which merging arrives at is always that pair. So one entry for each token
+// is enough, where there may be many ways to cut its bytes in two tokens.
+type pairs struct {
+	parts []pair // of a token; a single byte has itself twice
+	slots []uint64
+	shift uint8
+}
+
+type pair struct{ left, right uint32 }
+
+func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
+
+// build finds the pair each token is made of. Cuts tells the length of the left part for each token from 256 on.
+func (p *pairs) build(v *vocab, cuts []byte) error {
+	if len(cuts) != v.size()-256 {
+		return fmt.Errorf("cuts of %d tokens, want %d", len(cuts), v.size()-256)
+	}
+	logSize := bits.Len(uint(v.size()*2 - 1))
+	p.slots = make([]uint64, 1<<logSize)
+	p.shift = uint8(64 - logSize)
+	p.parts = make([]pair, v.size())
+	for id := range uint32(256) {
+		p.parts[id] = pair{id, id}
+	}
+	for i, cut := range cuts {
+		id := uint32(i) + 256
+		b := v.bytes(id)
+		if cut == 0 || int(cut) >= len(b) {
+			return fmt.Errorf("token %d has %d bytes and is cut after %d", id, len(b), cut)
+		}
+		l, okl := v.find(b[:cut])
+		r, okr := v.find(b[cut:])
+		if !okl || !okr || l >= id || r >= id {
+			return fmt.Errorf("token %d is cut after byte %d, which does not make two tokens of lower rank", id, cut)
+		}
+		p.parts[id] = pair{l, r}
+		key := pairKey(l, r)
+		i := key * golden >> p.shift
+		for p.slots[i] != 0 {
+			i = (i + 1) & uint64(len(p.slots)-1)
+		}
+		p.slots[i] = key<<idBits | uint64(id)
+	}
+	return nil
+}
+
+// merge returns the token that l and r make, if they make one.
+func (p *pairs) merge(l, r uint32) (id uint32, ok bool) {
+	key := pairKey(l, r)
+	for i := key * golden >> p.shift; ; i = (i + 1) & uint64(len(p.slots)-1) {
+		e := p.slots[i]
+		if e == 0 {
+			return 0, false
+		}
+		if e>>idBits == key {
+			return uint32(e) & noToken, true
+		}
+	}
+}
+
+// stable reports whether l and r stay as they are when the text they stand for is encoded: that is, whether no merge ever
+// reaches across the border between them.
+//
+// It undoes the merges beside the border, the last one first: the later of two merges is the one of higher rank, and of two
+// equal ones the right one. What touches the border then would have been merged across it if its rank is lower than that of
+// the merge just undone, or the same and further left.
+func (p *pairs) stable(l, r uint32) bool {
+	limit := uint32(math.MaxUint32)
+	for {
+		if id, ok := p.merge(l, r); ok && id < limit {
+			return false
+		}
+		if l > r {
+			if l < 256 {
+				return true
+			}
+			limit = l
+			l = p.parts[l].right
+		} else {
+			if r < 256 {
+				return true
+			}
+			limit = r + 1
+			r = p.parts[r].left
+		}
+	}
+}
