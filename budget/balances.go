@@ -1,0 +1,125 @@
+package budget
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Balances returns every counter of a window that has not ended, those in memory and
+// those in the store, in the order of the limits, then by subject, then by window. A
+// counter exists as soon as a reservation was granted on it. Entries of the store
+// which belong to no limit, or to none of its windows or subjects since it was
+// changed, are left out, as Reserve does not look at them either.
+//
+// The numbers of one counter fit together as far as that can be had without stopping
+// the requests that change them; they are never negative.
+func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
+	if !l.gate.enter() {
+		return nil, ErrClosed
+	}
+	defer l.gate.leave()
+	now := l.options.Now()
+	c := &collector{now: now, seen: make(map[Key]bool)}
+	// Memory before store: a counter which leaves memory in between is then found
+	// in the store.
+	l.table.each(func(w *row) {
+		if w.granted.Load() {
+			spent, held := w.balance()
+			c.add(w.rule, w.span, w.storeKey(), w.subject, spent, held)
+		}
+	})
+	if l.store != nil {
+		if err := l.collectStored(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(c.lines, func(a, b line) int {
+		return cmp.Or(
+			cmp.Compare(a.order, b.order),
+			cmp.Compare(a.key.Subject, b.key.Subject),
+			cmp.Compare(a.key.Start, b.key.Start),
+		)
+	})
+	out := make([]Balance, len(c.lines))
+	for i := range c.lines {
+		out[i] = c.lines[i].balance
+	}
+	return out, nil
+}
+
+// collectStored adds the counters which the store has and memory has not.
+func (l *Ledger) collectStored(ctx context.Context, c *collector) error {
+	type id struct {
+		name string
+		unit Unit
+	}
+	rules := make(map[id]*rule, len(l.rules))
+	for _, r := range l.rules {
+		rules[id{r.Name, r.Unit}] = r
+	}
+	var failed error
+	err := l.store.Range(ctx, func(e Entry) bool {
+		r := rules[id{e.Key.Limit, e.Key.Unit}]
+		if r == nil || c.seen[e.Key] {
+			return true
+		}
+		s := r.startingAt(e.Key.Start, c.now)
+		if s == nil {
+			return true
+		}
+		if e.Used < 0 {
+			failed = fmt.Errorf("budget: limit %q: reading the store: negative usage %d", e.Key.Limit, e.Used)
+			return false
+		}
+		subject, err := ParseSubject(e.Key.Subject)
+		if err != nil {
+			failed = fmt.Errorf("budget: limit %q: reading the store: %w", e.Key.Limit, err)
+			return false
+		}
+		if r.countsPer(subject) {
+			c.add(r, s, e.Key, subject, e.Used, 0)
+		}
+		return true
+	})
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
+		return fmt.Errorf("budget: reading the store: %w", err)
+	}
+	return nil
+}
+
+// collector gathers balances, each counter once.
+type collector struct {
+	now   time.Time
+	seen  map[Key]bool
+	lines []line
+}
+
+// line is a balance with what it is sorted by.
+type line struct {
+	order   int
+	key     Key
+	balance Balance
+}
+
+func (c *collector) add(r *rule, s *span, key Key, subject []Identity, spent, held int64) {
+	if s.ended(c.now) {
+		return
+	}
+	c.seen[key] = true
+	c.lines = append(c.lines, line{r.order, key, Balance{
+		Limit:       r.Name,
+		Unit:        r.Unit,
+		Subject:     subject,
+		WindowStart: s.Start,
+		WindowEnd:   s.End,
+		Amount:      r.Amount,
+		Spent:       spent,
+		Held:        held,
+	}})
+}

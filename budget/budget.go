@@ -1,0 +1,197 @@
+// Package budget is the ledger: it decides whether a request may pass, holds
+// what it may cost while it runs, and charges what it really cost.
+//
+// # Terms
+//
+// A [Limit] is a named budget: so many tokens or requests per [Period], one
+// counter for each value of the identities it is counted per. A [Window] is one
+// run of a period. A [Reservation] is the hold which one request has on every
+// limit that concerns it. The [Ledger] is the authority in this process; a
+// [Store] keeps its balances over restarts.
+//
+// # Life of a charge
+//
+//	Reserve ──► Spend* ──► Settle
+//	   │                     ▲
+//	   └─► Decision{Allowed: false}
+//
+// [Ledger.Reserve] holds the counted prompt and a first piece of the output on
+// every matching limit, or on none. [Reservation.Spend] is called before text is
+// forwarded and grows the hold in steps; it never waits and does no I/O. A
+// stream within its hold is never cut because of somebody else; the one that
+// asks for more and finds nothing is. [Reservation.Settle] charges what was
+// really used, exactly once, and gives the rest of the hold back to the window
+// it was taken from.
+//
+// # Promises
+//
+//   - used = spent + held never exceeds the limit less its guard by a reservation
+//     or a growth; only a settlement (what was really used turned out to be more
+//     than what was held) can exceed it, and that excess is shown as debt.
+//   - A stream across the end of a window is charged to the window that admitted
+//     it, its growth included.
+//   - Every request that is granted holds on all limits or on none, and is settled
+//     at most once, however its settlements race.
+//   - The store is written with spent + held. After a crash the restored usage is too
+//     high by at most the holds that were open at the last sync, and too low by at
+//     most what was reserved and settled since.
+//   - A balance that cannot be read is an error, never "nothing used".
+//
+// # Where a balance lives
+//
+//	table    rows with open reservations or unwritten changes: the authority
+//	cache    balances of idle counters; losing one costs a read
+//	store    all of them, as of the last sync
+//
+// [Ledger.Sync] writes the changed rows and lets the idle ones leave the table. A
+// counter that is asked for and not in the table is read once, however many ask.
+// Without a store the table keeps every counter until its window has ended.
+//
+// # Caveats
+//
+//   - The limits of a ledger do not change while it runs, and each concerns every
+//     request.
+//   - Windows follow the clock. If it is set back, requests count in the earlier
+//     window again; without a store, that window may have been forgotten.
+//   - Identity values of more than 256 bytes are shown cut, with their SHA-256.
+//   - Slices in a [Decision] or [Balance] are shared and must not be changed.
+//   - One process per folder: see [FileStore]. Nothing is shared between processes.
+package budget
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Unit is what a limit counts.
+type Unit uint8
+
+// The units, with the names they have in configuration, API and logs.
+const (
+	Tokens       Unit = iota // input and output tokens together
+	InputTokens              // tokens of the prompt
+	OutputTokens             // tokens of the answer, hidden reasoning included
+	Requests                 // requests that were forwarded
+)
+
+// String returns the unit's name in the admin API: tokens, input_tokens,
+// output_tokens or requests.
+func (u Unit) String() string {
+	switch u {
+	case Tokens:
+		return "tokens"
+	case InputTokens:
+		return "input_tokens"
+	case OutputTokens:
+		return "output_tokens"
+	case Requests:
+		return "requests"
+	}
+	return fmt.Sprintf("Unit(%d)", uint8(u))
+}
+
+// Amount is what one request costs: tokens of prompt and answer. That it is one
+// request goes without saying.
+type Amount struct {
+	Input  int64 // tokens of the prompt
+	Output int64 // tokens of the answer, hidden reasoning included
+}
+
+// In returns the amount in the given unit.
+func (a Amount) In(u Unit) int64 {
+	switch u {
+	case Tokens:
+		return a.Input + a.Output
+	case InputTokens:
+		return a.Input
+	case OutputTokens:
+		return a.Output
+	case Requests:
+		return 1
+	}
+	return 0
+}
+
+// Limit is one named budget.
+type Limit struct {
+	Name     string         // unique together with Unit
+	Unit     Unit           // what is counted
+	Amount   int64          // how much of it a window allows; > 0
+	Per      []string       // identity names; one counter for each combination of their values; empty: one counter for all
+	Period   Period         // how long a window lasts
+	Location *time.Location // where calendar windows begin; nil is UTC
+}
+
+// Identity is one named value of a request, such as team=search.
+type Identity struct{ Name, Value string }
+
+// None is the subject of requests that lack an identity.
+const None = "(none)"
+
+// Request asks for a reservation.
+type Request struct {
+	Identities []Identity // who asks; a name that a limit needs and that is absent counts as None
+	Input      int64      // tokens of the prompt
+	Output     int64      // tokens of output wanted in the first hold; ≥ 1
+	MinOutput  int64      // with less than this the request is denied; 1 ≤ MinOutput ≤ Output
+}
+
+// Decision says what a limit answered, and is enough to explain it to a client.
+type Decision struct {
+	Allowed   bool
+	Limit     string        // name of the limit that decided; of the strictest one if Allowed; "" if none matched
+	Subject   []Identity    // whose counter it was; empty for a limit that is counted for all
+	Unit      Unit          // what it counts
+	Amount    int64         // the whole budget of the window
+	Remaining int64         // amount - spent - held, never negative
+	Window    time.Duration // length of the window; 0 for a period that never ends
+	ResetAt   time.Time     // when the window ends; zero for a period that never ends
+}
+
+// Balance is one counter as reports show it.
+type Balance struct {
+	Limit       string
+	Unit        Unit
+	Subject     []Identity
+	WindowStart time.Time
+	WindowEnd   time.Time // zero for a period that never ends
+	Amount      int64     // the limit
+	Spent       int64     // settled
+	Held        int64     // reserved by requests that are under way
+}
+
+// Debt is how far the settled usage exceeds the limit.
+func (b Balance) Debt() int64 { return max(0, b.Spent-b.Amount) }
+
+// Remaining is what a new request could still reserve, guard not deducted.
+func (b Balance) Remaining() int64 { return max(0, b.Amount-b.Spent-b.Held) }
+
+// Key names one counter in a store: limit, unit, subject and window.
+type Key struct {
+	Limit   string
+	Unit    Unit
+	Subject string // encoded; "" for a limit that is counted for all
+	Start   int64  // Unix seconds of the window's start
+}
+
+// Entry is what a store keeps of one counter.
+type Entry struct {
+	Key  Key
+	End  int64 // Unix seconds of the window's end; 0 for a period that never ends
+	Used int64 // spent + held when it was written
+}
+
+// Store keeps balances over restarts. Its methods may do I/O; the ledger never
+// calls them while a chunk of a stream waits.
+type Store interface {
+	// Get returns the entry of key, and false if the store has none. An error is
+	// never to be read as "nothing used".
+	Get(ctx context.Context, key Key) (Entry, bool, error)
+	// Put writes all entries or none; when it returns nil they survive a crash of the process.
+	Put(ctx context.Context, entries []Entry) error
+	// Range calls f for every entry, in no order, until f returns false.
+	Range(ctx context.Context, f func(Entry) bool) error
+	// Close releases the store. It is not used afterwards.
+	Close() error
+}

@@ -1,0 +1,77 @@
+package budget
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// disk is what a file store does to its folder when it writes. Tests put one in its
+// place that fails.
+type disk interface {
+	create(path string) (diskFile, error) // or truncate
+	rename(from, to string) error
+	remove(path string) error
+	syncDir(path string) error
+}
+
+type diskFile interface {
+	io.WriteCloser
+	Sync() error
+}
+
+// osDisk is the disk of the operating system.
+type osDisk struct{}
+
+func (osDisk) create(path string) (diskFile, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+}
+
+func (osDisk) rename(from, to string) error { return os.Rename(from, to) }
+
+func (osDisk) remove(path string) error { return os.Remove(path) }
+
+func (osDisk) syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// replaceFile gives the file name in dir the content data, so that after a crash at
+// any moment it has either the old content or the new one; once it returns nil, the
+// new one. After an error it may have either.
+//
+// Each call writes a file of its own. So a failed fsync, after which an operating
+// system may take unwritten pages for written, cannot spoil the next attempt.
+func replaceFile(d disk, dir, name string, data []byte) error {
+	path := filepath.Join(dir, name)
+	temp := path + tempSuffix
+	if err := writeFile(d, temp, data); err != nil {
+		if rerr := d.remove(temp); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+		return err
+	}
+	if err := d.rename(temp, path); err != nil {
+		return errors.Join(err, d.remove(temp))
+	}
+	return d.syncDir(dir)
+}
+
+func writeFile(d disk, path string, data []byte) error {
+	f, err := d.create(path)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Close()
+}

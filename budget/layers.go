@@ -1,0 +1,158 @@
+package budget
+
+// layers are the rows that a request takes from, in the order of the limits. They
+// are taken from the last to the first, the narrowest first, so that a flood from
+// one user is refused before it touches what all share.
+type layers []*row
+
+// charge is the part of a hold that is taken whole or not at all. Output is taken
+// as far as there is any.
+type charge struct{ input, requests int64 }
+
+// of returns the part of c that a limit in unit u counts.
+func (c charge) of(u Unit) int64 {
+	switch u {
+	case Tokens, InputTokens:
+		return c.input
+	case Requests:
+		return c.requests
+	}
+	return 0
+}
+
+// countsOutput reports whether a limit in unit u counts output.
+func countsOutput(u Unit) bool { return u == Tokens || u == OutputTokens }
+
+// takeAttempts is how often take starts again after others took what it had seen.
+const takeAttempts = 4
+
+// take holds c and the greatest output between least and want which every layer can
+// give, on all layers, and returns that output. If a layer has not enough it holds
+// nothing and returns the layer which the client has to wait for.
+func (ls layers) take(c charge, least, want int64) (output int64, refused *row) {
+	for range takeAttempts {
+		output, refused = ls.fit(c, least, want)
+		if refused != nil {
+			return 0, refused
+		}
+		output, refused = ls.hold(c, least, output)
+		if refused == nil {
+			return output, nil
+		}
+	}
+	return 0, refused
+}
+
+// fit looks, without holding anything, for the greatest output which every layer can
+// give. Of the layers that refuse, it returns the one that resets last.
+func (ls layers) fit(c charge, least, want int64) (output int64, refused *row) {
+	output = want
+	for _, w := range ls {
+		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
+		if fixed == 0 && !counts {
+			continue
+		}
+		room := w.room(w.used.Load()) - fixed
+		if counts {
+			output = min(output, room)
+			room -= least
+		}
+		if room < 0 && (refused == nil || w.span.outlasts(refused.span)) {
+			refused = w
+		}
+	}
+	return output, refused
+}
+
+// hold takes c and up to want of output from each layer. A layer that can give only
+// a part, because others took from it meanwhile, lowers what is held on those before
+// it; one that cannot give least has all undone, and is returned.
+func (ls layers) hold(c charge, least, want int64) (output int64, refused *row) {
+	output = want
+	for i := len(ls) - 1; i >= 0; i-- {
+		w := ls[i]
+		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
+		switch {
+		case counts:
+			got, ok := w.take(fixed, least, output)
+			if !ok {
+				ls[i+1:].release(c, output)
+				return 0, w
+			}
+			if got < output {
+				ls[i+1:].release(charge{}, output-got)
+				output = got
+			}
+		case fixed > 0:
+			if _, ok := w.take(fixed, 0, 0); !ok {
+				ls[i+1:].release(c, output)
+				return 0, w
+			}
+		}
+	}
+	return output, nil
+}
+
+// release gives back a hold, or a part of it.
+func (ls layers) release(c charge, output int64) {
+	for i := len(ls) - 1; i >= 0; i-- {
+		n := c.of(ls[i].rule.Unit)
+		if countsOutput(ls[i].rule.Unit) {
+			n += output
+		}
+		if n > 0 {
+			ls[i].release(n)
+		}
+	}
+}
+
+// settle charges a for a hold of c and output.
+func (ls layers) settle(c charge, output int64, a Amount) {
+	for i := len(ls) - 1; i >= 0; i-- {
+		held := c.of(ls[i].rule.Unit)
+		if countsOutput(ls[i].rule.Unit) {
+			held += output
+		}
+		ls[i].settle(held, a.In(ls[i].rule.Unit))
+	}
+}
+
+// markGranted makes the counters exist for reports and the store.
+func (ls layers) markGranted() {
+	for _, w := range ls {
+		if !w.granted.Load() { // spares the shared cache line a write
+			w.granted.Store(true)
+		}
+	}
+}
+
+func (ls layers) unpin() {
+	for _, w := range ls {
+		w.unpin()
+	}
+}
+
+// strictest returns, of the layers that count tokens, the one with the least
+// remaining; without such, of those that count requests. Of equals it is the one
+// that resets last. It is nil if there are no layers.
+func (ls layers) strictest() *row {
+	var best *row
+	var least int64
+	for _, w := range ls {
+		if n := w.remaining(); best == nil || nearer(w, n, best, least) {
+			best, least = w, n
+		}
+	}
+	return best
+}
+
+// nearer reports whether a, with n left, is stricter than b with m left.
+func nearer(a *row, n int64, b *row, m int64) bool {
+	switch {
+	case a.rule.countsTokens() != b.rule.countsTokens():
+		return a.rule.countsTokens()
+	case n != m:
+		return n < m
+	}
+	return a.span.outlasts(b.span)
+}

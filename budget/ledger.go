@@ -1,0 +1,216 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+// Defaults of [Options].
+const (
+	DefaultSyncInterval = time.Second
+	DefaultCacheEntries = 100_000
+	DefaultGrowthStep   = 128
+	DefaultMaxCounters  = 1_000_000
+)
+
+// Options say how a [Ledger] works. Zero values stand for the defaults.
+type Options struct {
+	// Limits are the budgets, the broadest first: all users before one team before
+	// one user. Every limit concerns every request.
+	Limits []Limit
+	// Store keeps balances over restarts. Without one they live in memory only.
+	// The ledger owns the store and closes it.
+	Store Store
+	// SyncInterval is how often Run writes to the store.
+	SyncInterval time.Duration
+	// Now is the clock of the windows, [time.Now] by default.
+	Now func() time.Time
+	// CacheEntries is how many balances of idle counters are kept in memory besides
+	// the store.
+	CacheEntries int64
+	// GrowthStep is by how many tokens of output a hold grows at least.
+	GrowthStep int64
+	// MaxCounters bounds the counters in memory: those with open reservations or
+	// unwritten changes; without a store, all of running windows. At the bound,
+	// requests that need a further counter fail with [ErrFull].
+	MaxCounters int64
+	// OnSyncError is called by Run when balances could not be written. They stay in
+	// memory and are written with the next success. It must not call the ledger.
+	OnSyncError func(error)
+}
+
+// withDefaults returns o with defaults for zero values.
+func (o Options) withDefaults() Options {
+	setDefault(&o.SyncInterval, DefaultSyncInterval)
+	setDefault(&o.CacheEntries, DefaultCacheEntries)
+	setDefault(&o.GrowthStep, DefaultGrowthStep)
+	setDefault(&o.MaxCounters, DefaultMaxCounters)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.OnSyncError == nil {
+		o.OnSyncError = func(error) {}
+	}
+	return o
+}
+
+func setDefault[T ~int64](v *T, value T) {
+	if *v == 0 {
+		*v = value
+	}
+}
+
+// check returns an error that names every mistake besides those in the limits.
+func (o Options) check() error {
+	var errs []error
+	positive := func(name string, v, most int64) {
+		if v < 1 || v > most {
+			errs = append(errs, fmt.Errorf("%s is %d: it must lie between 1 and %d", name, v, most))
+		}
+	}
+	positive("SyncInterval", int64(o.SyncInterval), int64(24*time.Hour))
+	positive("CacheEntries", o.CacheEntries, 1<<30)
+	positive("GrowthStep", o.GrowthStep, maxTokens)
+	positive("MaxCounters", o.MaxCounters, 1<<40)
+	return errors.Join(errs...)
+}
+
+// Ledger is the authority on all balances in this process. Its methods may be
+// called at the same time.
+type Ledger struct {
+	rules   []*rule
+	store   Store // nil: memory only
+	options Options
+
+	table *table
+	cache *cache
+	loads singleflight.Group // by row key; the only way into the table if there is a store
+
+	gate    gate
+	syncing chan struct{} // holds one token while somebody writes to the store
+	closed  bool          // the store is closed; belongs to the holder of the token
+}
+
+// New returns a ledger. It makes sure that the store can be read, and fails if not,
+// or if the options or limits have mistakes, all of which the error names. After
+// success it owns the store.
+func New(ctx context.Context, o Options) (*Ledger, error) {
+	o = o.withDefaults()
+	rules, err := newRules(o.Limits)
+	if err := errors.Join(o.check(), err); err != nil {
+		return nil, fmt.Errorf("budget: %w", err)
+	}
+	size := int64(0)
+	if o.Store != nil {
+		size = o.CacheEntries
+		if err := o.Store.Range(ctx, func(Entry) bool { return false }); err != nil {
+			return nil, fmt.Errorf("budget: reading the store: %w", err)
+		}
+	}
+	c, err := newCache(size)
+	if err != nil {
+		return nil, err
+	}
+	return &Ledger{
+		rules:   rules,
+		store:   o.Store,
+		options: o,
+		table:   newTable(o.MaxCounters),
+		cache:   c,
+		syncing: make(chan struct{}, 1),
+	}, nil
+}
+
+// Reserve holds what q may cost on every limit, or on none.
+//
+// The output granted is the greatest between MinOutput and Output which every limit
+// can give; see [Reservation.Held]. Numbers outside the ranges that [Request] states
+// are brought into them. The Decision is that of [Reservation.Strictest].
+//
+// If a limit has not enough, the Reservation is nil and the Decision is of the limit
+// that the client has to wait for: of those that refuse, the one which resets last.
+//
+// An error means that a balance could not be read, in time or at all, that there is
+// no room for a further counter ([ErrFull]), or that the ledger is closed
+// ([ErrClosed]). Nothing is held then, and the balance is unknown, not zero.
+func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision, error) {
+	if l.gate.shut.Load() {
+		return nil, Decision{}, ErrClosed
+	}
+	q = q.clamped()
+	now := l.options.Now()
+	r := &Reservation{charge: charge{input: q.Input, requests: 1}, step: l.options.GrowthStep}
+	r.layers = r.inline[:0]
+	for _, rule := range l.rules {
+		w, err := l.pin(ctx, rule, rule.at(now), q.Identities)
+		if err != nil {
+			r.layers.unpin()
+			return nil, Decision{}, fmt.Errorf("budget: limit %q: %w", rule.Name, err)
+		}
+		r.layers = append(r.layers, w)
+	}
+	output, refused := r.layers.take(r.charge, q.MinOutput, q.Output)
+	if refused != nil {
+		d := refused.decision(false)
+		r.layers.unpin()
+		return nil, d, nil
+	}
+	r.output.Store(output)
+	r.layers.markGranted()
+	return r, r.Strictest(), nil
+}
+
+// Run writes changed balances to the store every [Options.SyncInterval], and frees
+// the memory of idle counters, until ctx ends. Then it does so a last time and
+// returns the error of that. It returns nil if the ledger is closed meanwhile.
+func (l *Ledger) Run(ctx context.Context) error {
+	tick := time.NewTicker(l.options.SyncInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			err := l.syncWithin(context.WithoutCancel(ctx))
+			if errors.Is(err, ErrClosed) {
+				return nil
+			}
+			return err
+		case <-tick.C:
+			err := l.syncWithin(ctx)
+			switch {
+			case errors.Is(err, ErrClosed):
+				return nil
+			case err != nil && ctx.Err() == nil:
+				l.options.OnSyncError(err)
+			}
+		}
+	}
+}
+
+// Close writes changed balances a last time and closes the store. It is to be called
+// after the last settlement: what is settled later is not written. If calls are
+// still at work when ctx ends, it returns an error and may be called again. If the
+// last write fails, the store is closed nevertheless and the error says so. After
+// Close, Reserve, Sync and Balances return [ErrClosed], and Close returns nil.
+func (l *Ledger) Close(ctx context.Context) error {
+	if err := l.gate.close(ctx); err != nil {
+		return fmt.Errorf("budget: closing: waiting for calls under way: %w", err)
+	}
+	release, err := l.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if l.store == nil {
+		return nil
+	}
+	defer l.cache.close()
+	return errors.Join(l.write(ctx), l.store.Close())
+}

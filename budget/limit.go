@@ -1,0 +1,167 @@
+package budget
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// maxName is the greatest length of a limit's or an identity's name in bytes. With
+// maxValue it bounds the length of a key.
+const maxName = 256
+
+// rule is a [Limit] made ready for use. It does not change, except for the window
+// it remembers.
+type rule struct {
+	Limit
+	order   int   // place in the configuration
+	ceiling int64 // up to where reservations and growth may take used: Amount less the guard
+
+	current atomic.Pointer[span] // the window last asked for
+}
+
+// span is a window with what is derived from it, made once per window and shared
+// by all its rows.
+type span struct {
+	Window
+	start, end int64 // as in Key and Entry
+}
+
+func newSpan(w Window) *span {
+	s := &span{Window: w, start: w.Start.Unix()}
+	if !w.End.IsZero() {
+		s.end = w.End.Unix()
+	}
+	return s
+}
+
+// at returns the window of time t. Nearly every call asks for the same window as
+// the one before, and is answered without looking at a calendar.
+func (r *rule) at(t time.Time) *span {
+	if s := r.current.Load(); s != nil && s.Contains(t) {
+		return s
+	}
+	s := newSpan(r.Period.Window(t, r.Location))
+	r.current.Store(s)
+	return s
+}
+
+// startingAt returns the window that begins at the given Unix second, if it has not
+// ended at time now; nil if there is none. Those of a store are mostly ended, which
+// is seen without looking at a calendar.
+func (r *rule) startingAt(start int64, now time.Time) *span {
+	current := r.at(now)
+	if start <= current.start {
+		if start < current.start {
+			return nil
+		}
+		return current
+	}
+	s := newSpan(r.Period.Window(time.Unix(start, 0), r.Location))
+	if s.start != start {
+		return nil
+	}
+	return s
+}
+
+// countsPer reports whether ids name what the limit is counted per.
+func (r *rule) countsPer(ids []Identity) bool {
+	return slices.EqualFunc(ids, r.Per, func(id Identity, name string) bool { return id.Name == name })
+}
+
+// ended reports whether the window is over at time t.
+func (s *span) ended(t time.Time) bool { return s.end != 0 && !t.Before(s.End) }
+
+// outlasts reports whether s ends after o; a window that never ends outlasts all
+// others.
+func (s *span) outlasts(o *span) bool {
+	end := func(s *span) int64 {
+		if s.end == 0 {
+			return math.MaxInt64
+		}
+		return s.end
+	}
+	return end(s) > end(o)
+}
+
+// keyPrefix is how many bytes of a row's key come before its subject.
+const keyPrefix = 12
+
+// appendKey appends the key of a row in the ledger's table: the rule's place, the
+// window's start and the encoded subject. Unlike a [Key] it can be built on the
+// stack and looked up without an allocation.
+func (r *rule) appendKey(b []byte, s *span, ids []Identity) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(r.order))
+	b = binary.BigEndian.AppendUint64(b, uint64(s.start))
+	return appendSubject(b, r.Per, ids)
+}
+
+// countsTokens reports whether the limit is in one of the token units.
+func (r *rule) countsTokens() bool { return r.Unit != Requests }
+
+// guardOf is what reservations and growth leave unspent, for what still arrives
+// after a cut: min(32, 2 % of the amount) tokens, and no requests.
+func guardOf(l Limit) int64 {
+	if l.Unit == Requests {
+		return 0
+	}
+	return min(32, l.Amount/50)
+}
+
+// newRules checks limits and makes them ready. The error names every mistake.
+func newRules(limits []Limit) ([]*rule, error) {
+	type id struct {
+		name string
+		unit Unit
+	}
+	seen := make(map[id]bool, len(limits))
+	rules := make([]*rule, 0, len(limits))
+	var errs []error
+	for i, l := range limits {
+		if err := l.check(); err != nil {
+			errs = append(errs, fmt.Errorf("limit %d (%q): %w", i+1, l.Name, err))
+			continue
+		}
+		if seen[id{l.Name, l.Unit}] {
+			errs = append(errs, fmt.Errorf("limit %d (%q): a limit of this name in %s exists already; rename one", i+1, l.Name, l.Unit))
+			continue
+		}
+		seen[id{l.Name, l.Unit}] = true
+		l.Per = slices.Clone(l.Per)
+		if l.Location == nil {
+			l.Location = time.UTC
+		}
+		rules = append(rules, &rule{Limit: l, order: i, ceiling: l.Amount - guardOf(l)})
+	}
+	return rules, errors.Join(errs...)
+}
+
+// check returns an error that names every mistake in the limit itself.
+func (l Limit) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if l.Name == "" || len(l.Name) > maxName {
+		bad("the name must have 1 to %d bytes", maxName)
+	}
+	if l.Unit > Requests {
+		bad("unknown unit %s: use Tokens, InputTokens, OutputTokens or Requests", l.Unit)
+	}
+	if l.Amount <= 0 {
+		bad("the amount is %d: it must be above 0", l.Amount)
+	}
+	if !l.Period.valid() {
+		bad("unknown period %s: use the result of ParsePeriod", l.Period)
+	}
+	for i, name := range l.Per {
+		if name == "" || len(name) > maxName {
+			bad("identity %d: the name must have 1 to %d bytes", i+1, maxName)
+		} else if slices.Contains(l.Per[:i], name) {
+			bad("identity %q is named twice", name)
+		}
+	}
+	return errors.Join(errs...)
+}

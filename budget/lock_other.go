@@ -1,0 +1,14 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package budget
+
+import (
+	"errors"
+	"os"
+)
+
+// lockFile refuses: without a lock that the operating system gives back after a
+// crash, two processes could count in one folder.
+func lockFile(path string) (*os.File, error) {
+	return nil, &os.PathError{Op: "lock", Path: path, Err: errors.ErrUnsupported}
+}

@@ -1,0 +1,175 @@
+package budget
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Period is how long a window of a limit lasts and where it begins. The zero
+// value is no period and is refused by [New].
+//
+// The named periods are small numbers; values from one second (in nanoseconds)
+// upwards are kept free for rolling periods.
+type Period int64
+
+// The calendar periods. Each is aligned to the clock and calendar of a place.
+const (
+	Minute  Period = iota + 1
+	Hour           // on the hour of the local clock
+	Day            // from local midnight
+	Week           // from Monday
+	Month          // from the 1st
+	Quarter        // from the 1st of January, April, July and October
+	Year           // from the 1st of January
+	Total          // one window that never ends
+)
+
+// periodNames has the name of each named period, in the order of the constants.
+var periodNames = [...]string{
+	Minute: "minute", Hour: "hour", Day: "day", Week: "week",
+	Month: "month", Quarter: "quarter", Year: "year", Total: "total",
+}
+
+// ParsePeriod reads the name of a period as it stands in the configuration. The
+// error lists the names that are allowed.
+func ParsePeriod(s string) (Period, error) {
+	if i := slices.Index(periodNames[1:], s); i >= 0 {
+		return Period(i + 1), nil
+	}
+	return 0, fmt.Errorf("unknown period %q: use one of %s", s, strings.Join(periodNames[1:], ", "))
+}
+
+// String returns the name that [ParsePeriod] reads.
+func (p Period) String() string {
+	if !p.valid() {
+		return fmt.Sprintf("Period(%d)", int64(p))
+	}
+	return periodNames[p]
+}
+
+func (p Period) valid() bool { return Minute <= p && p <= Total }
+
+// Window is one run of a period: the instants from Start up to, not including,
+// End. Both lie on whole seconds.
+type Window struct {
+	Start time.Time // the Unix epoch for a period that never ends
+	End   time.Time // zero for a period that never ends
+}
+
+// Contains reports whether t lies in the window.
+func (w Window) Contains(t time.Time) bool {
+	return !t.Before(w.Start) && (w.End.IsZero() || t.Before(w.End))
+}
+
+// length is how long the window lasts; 0 if it never ends.
+func (w Window) length() time.Duration {
+	if w.End.IsZero() {
+		return 0
+	}
+	return w.End.Sub(w.Start)
+}
+
+// Window returns the window which holds t, by the calendar and clock of loc (nil
+// is UTC). The windows of a period follow each other without gap or overlap,
+// whatever the clock of the place does:
+//
+//   - A day or longer begins at the first instant whose local date is reached.
+//     Where the clock skips midnight that is the instant of the change; where it
+//     shows midnight twice, the first one. A date that is shown again after the
+//     next one has begun belongs to the next one.
+//   - Hours and minutes are those of the local clock, cut at a change of the
+//     clock: none is longer than its name says, and an hour which the clock shows
+//     twice is two windows.
+//
+// It panics if p is not one of the named periods.
+func (p Period) Window(t time.Time, loc *time.Location) Window {
+	if loc == nil {
+		loc = time.UTC
+	}
+	switch p {
+	case Total:
+		return Window{Start: time.Unix(0, 0).In(loc)}
+	case Minute:
+		return clockWindow(t.In(loc), 60)
+	case Hour:
+		return clockWindow(t.In(loc), 3600)
+	case Day, Week, Month, Quarter, Year:
+		return p.calendarWindow(t.In(loc))
+	}
+	panic("budget: Window of unknown " + p.String())
+}
+
+// clockWindow returns the window of size seconds on the clock of t's location,
+// cut at the changes of the clock next to it.
+func clockWindow(t time.Time, size int64) Window {
+	loc := t.Location()
+	_, offset := t.Zone()
+	local := t.Unix() + int64(offset)
+	start := local - floorMod(local, size) - int64(offset)
+	w := Window{Start: time.Unix(start, 0).In(loc), End: time.Unix(start+size, 0).In(loc)}
+	since, until := t.ZoneBounds()
+	if !since.IsZero() && w.Start.Before(since) {
+		w.Start = since
+	}
+	if !until.IsZero() && w.End.After(until) {
+		w.End = until
+	}
+	return w
+}
+
+// floorMod is a modulo m for m > 0, never negative.
+func floorMod(a, m int64) int64 { return (a%m + m) % m }
+
+// calendarWindow returns the window of a period of whole days.
+func (p Period) calendarWindow(t time.Time) Window {
+	loc := t.Location()
+	y, m, d := t.Date()
+	days, months := 0, 0 // from one window to the next
+	switch p {
+	case Day:
+		days = 1
+	case Week:
+		d -= int(t.Weekday()+6) % 7 // back to Monday
+		days = 7
+	case Month:
+		d, months = 1, 1
+	case Quarter:
+		m, d, months = m-(m-1)%3, 1, 3
+	case Year:
+		m, d, months = time.January, 1, 12
+	}
+	w := Window{
+		Start: firstInstant(y, m, d, loc),
+		End:   firstInstant(y, m+time.Month(months), d+days, loc),
+	}
+	for n := 2; !t.Before(w.End); n++ { // the local date is shown a second time, see Window
+		w.Start, w.End = w.End, firstInstant(y, m+time.Month(n*months), d+n*days, loc)
+	}
+	return w
+}
+
+// firstInstant returns the first instant at which the clock in loc shows the given
+// date or a later one. Month and day may lie outside their usual ranges.
+//
+// [time.Date] does not promise which instant it returns for a midnight that does
+// not exist or exists twice, so this walks over the stretches of constant offset.
+func firstInstant(y int, m time.Month, d int, loc *time.Location) time.Time {
+	midnight := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	// No place is more than 26 hours away from UTC, so two days before, the date
+	// is not yet reached anywhere.
+	stretch := midnight.AddDate(0, 0, -2).In(loc)
+	for {
+		since, until := stretch.ZoneBounds()
+		_, offset := stretch.Zone()
+		first := midnight.Add(-time.Duration(offset) * time.Second)
+		if !since.IsZero() && first.Before(since) {
+			first = since
+		}
+		if until.IsZero() || first.Before(until) {
+			return first.In(loc)
+		}
+		stretch = until
+	}
+}

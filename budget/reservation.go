@@ -1,0 +1,131 @@
+package budget
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// inlineLayers is for how many limits a reservation needs no second allocation.
+const inlineLayers = 8
+
+// settled is the output of a reservation that is settled. It is below every amount
+// of output, so that the one comparison of Spend's fast path sees it, too.
+const settled = -1
+
+// Reservation is the hold of one request on every limit that concerns it. Its
+// methods may be called at the same time. Whoever gets one must settle it, on
+// every path, with [Reservation.Settle] or [Reservation.SettleHold]; otherwise its
+// hold stays until the process ends.
+type Reservation struct {
+	layers layers
+	charge charge
+	step   int64 // of growth
+
+	output atomic.Int64 // how much output is held, or settled
+	mu     sync.Mutex   // for whoever changes output; nothing under it waits
+
+	inline [inlineLayers]*row
+}
+
+// Held returns what is held now: the input as asked, and the output as granted and
+// grown. After settlement that is nothing.
+func (r *Reservation) Held() Amount {
+	output := r.output.Load()
+	if output == settled {
+		return Amount{}
+	}
+	return Amount{Input: r.charge.input, Output: output}
+}
+
+// Spend asks whether the answer may be of output tokens in all, and is to be called
+// before they are forwarded. It does no I/O.
+//
+// It returns true if the hold covers them. If it does not, the hold is grown on
+// every limit, by what is missing or by [Options.GrowthStep] if that is more; where
+// less than that is left, by what is left if that covers the answer. Otherwise Spend
+// returns false, the hold stays as it is, and the Decision names the limit to wait
+// for. After settlement it returns false and an empty Decision.
+//
+// The total may go down from call to call; the hold does not shrink. While Spend
+// returns true the Decision says no more than that: see [Reservation.Strictest].
+func (r *Reservation) Spend(output int64) (Decision, bool) {
+	if held := r.output.Load(); output <= held && held != settled {
+		return Decision{Allowed: true}, true
+	}
+	return r.grow(output)
+}
+
+func (r *Reservation) grow(output int64) (Decision, bool) {
+	output = clampTokens(output)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := r.output.Load()
+	if held == settled {
+		return Decision{}, false
+	}
+	missing := output - held
+	if missing <= 0 {
+		return Decision{Allowed: true}, true
+	}
+	more, refused := r.layers.take(charge{}, missing, min(max(missing, r.step), maxTokens-held))
+	if refused != nil {
+		return refused.decision(false), false
+	}
+	r.output.Store(held + more)
+	return Decision{Allowed: true}, true
+}
+
+// Strictest returns the state of the limit that is nearest to its end, for the
+// headers of the answer: of the limits in tokens, whatever the unit, the one with
+// the least remaining; if there is none, of those in requests. What this
+// reservation holds counts as held. If no limit concerns the request, the Decision
+// names none. After settlement the numbers may lag behind.
+func (r *Reservation) Strictest() Decision {
+	if w := r.layers.strictest(); w != nil {
+		return w.decision(true)
+	}
+	return Decision{Allowed: true}
+}
+
+// Settle charges a, and one request, to the windows that admitted the request, and
+// gives back the rest of the hold. A charge above the hold is booked even where it
+// exceeds the limit: that is debt. Negative amounts count as 0.
+//
+// It returns true the first time. Every later call, of SettleHold also, changes
+// nothing and returns false.
+func (r *Reservation) Settle(a Amount) bool {
+	return r.settle(func(int64) Amount { return a.clamped() })
+}
+
+// SettleHold charges all that is held, for a request whose cost is unknown. It
+// returns what Settle returns.
+func (r *Reservation) SettleHold() bool {
+	return r.settle(func(output int64) Amount { return Amount{Input: r.charge.input, Output: output} })
+}
+
+func (r *Reservation) settle(cost func(output int64) Amount) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	output := r.output.Load()
+	if output == settled {
+		return false
+	}
+	r.output.Store(settled)
+	r.layers.settle(r.charge, output, cost(output))
+	r.layers.unpin() // last: rows without pins may leave the table
+	return true
+}
+
+func clampTokens(n int64) int64 { return min(max(n, 0), maxTokens) }
+
+func (a Amount) clamped() Amount {
+	return Amount{Input: clampTokens(a.Input), Output: clampTokens(a.Output)}
+}
+
+// clamped returns the request with numbers in the ranges that its fields state.
+func (q Request) clamped() Request {
+	q.Input = clampTokens(q.Input)
+	q.Output = max(1, clampTokens(q.Output))
+	q.MinOutput = min(max(q.MinOutput, 1), q.Output)
+	return q
+}

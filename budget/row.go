@@ -1,0 +1,155 @@
+package budget
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// maxTokens bounds each number of tokens that callers pass in, so that no sum of
+// two of them overflows. It is far beyond what any model can produce.
+const maxTokens = 1 << 60
+
+// row is one counter: a rule, a subject, a window. The row in the table is the
+// authority on its balance.
+//
+// A row stays in the table while it is pinned or dirty (see table). Whoever has
+// pinned it may change used and held; nobody else does.
+type row struct {
+	rule     *rule
+	span     *span
+	key      string     // in the table
+	hash     uint64     // of key
+	subject  []Identity // decoded; immutable, handed out in decisions
+	inMemory bool       // no store: the row is the only copy of its balance
+
+	used atomic.Int64 // spent + held; never negative
+	held atomic.Int64 // of it, what open reservations hold
+	pins atomic.Int64 // open reservations and calls under way
+
+	granted atomic.Bool // a reservation was granted: the counter exists for reports and the store
+	written int64       // used in the store, absent if it has none; changed by Sync only
+}
+
+// absent stands for the balance of a counter that the store does not have.
+const absent = -1
+
+// newRow returns a row that is not in the store.
+func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, error) {
+	subject, err := ParseSubject(key[keyPrefix:])
+	if err != nil {
+		return nil, err
+	}
+	return &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory, written: absent}, nil
+}
+
+// restore sets the balance to the one in the store, or absent, before the row is in
+// use.
+func (w *row) restore(stored int64) {
+	w.written = stored
+	if stored != absent {
+		w.used.Store(stored)
+		w.granted.Store(true)
+	}
+}
+
+// storeKey is the row's name in the store.
+func (w *row) storeKey() Key {
+	return Key{Limit: w.rule.Name, Unit: w.rule.Unit, Subject: w.key[keyPrefix:], Start: w.span.start}
+}
+
+// room is what reservations and growth may still take when used is used up. Beyond
+// the ceiling it is -1, however far, so that no difference from it overflows.
+func (w *row) room(used int64) int64 { return max(-1, w.rule.ceiling-used) }
+
+// take holds fixed and as much of want as there is room for, at least least, and
+// returns how much of want that is; or holds nothing and returns false.
+func (w *row) take(fixed, least, want int64) (int64, bool) {
+	for {
+		used := w.used.Load()
+		got := min(want, w.room(used)-fixed)
+		if got < least {
+			return 0, false
+		}
+		if w.used.CompareAndSwap(used, used+fixed+got) {
+			w.held.Add(fixed + got)
+			return got, true
+		}
+	}
+}
+
+// release gives back n of what is held.
+func (w *row) release(n int64) {
+	w.held.Add(-n)
+	w.used.Add(-n)
+}
+
+// settle turns a hold of held into a charge of charged.
+func (w *row) settle(held, charged int64) {
+	w.held.Add(-held)
+	if charged <= held {
+		w.used.Add(charged - held)
+		return
+	}
+	// Debt may add up without limit. At the end of the number range it stays there.
+	more := charged - held
+	for {
+		used := w.used.Load()
+		if w.used.CompareAndSwap(used, min(used, math.MaxInt64-more)+more) {
+			return
+		}
+	}
+}
+
+func (w *row) unpin() { w.pins.Add(-1) }
+
+// balance returns what is spent and held. The two counters are not changed in one
+// step; neither result is ever negative.
+func (w *row) balance() (spent, held int64) {
+	// Two equal readings of held around used belong together, save for changes that
+	// cancel out. Under steady change the last reading has to do.
+	var used int64
+	for range 4 {
+		held, used = w.held.Load(), w.used.Load()
+		if held <= used && w.held.Load() == held {
+			break
+		}
+	}
+	held = min(held, used)
+	return used - held, held
+}
+
+// decision tells the row's state.
+func (w *row) decision(allowed bool) Decision {
+	return Decision{
+		Allowed:   allowed,
+		Limit:     w.rule.Name,
+		Subject:   w.subject,
+		Unit:      w.rule.Unit,
+		Amount:    w.rule.Amount,
+		Remaining: w.remaining(),
+		Window:    w.span.length(),
+		ResetAt:   w.span.End,
+	}
+}
+
+// remaining is the amount less spent and held, never negative.
+func (w *row) remaining() int64 { return max(0, w.rule.Amount-w.used.Load()) }
+
+// dirty reports whether the store has to be told. A row that was only looked at, or
+// refused, is of no interest to it.
+func (w *row) dirty(used int64) bool {
+	return !w.inMemory && w.granted.Load() && used != w.written
+}
+
+// idle reports whether the row may leave memory at a time when its window has
+// ended or not. The caller holds the lock of its shard, so no pin can be added.
+func (w *row) idle(ended bool) bool {
+	switch {
+	case w.pins.Load() != 0:
+		return false
+	case w.inMemory:
+		return ended || !w.granted.Load()
+	default:
+		return !w.dirty(w.used.Load())
+	}
+}

@@ -1,0 +1,146 @@
+package budget
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	shardCount = 64   // a power of two
+	slotCount  = 1024 // of generations in a shard; a power of two
+)
+
+// table holds the rows that are the authority on their balance: those with open
+// reservations or with a balance that the store has not. It may lose none of them,
+// which is why it is no cache. Clean and idle rows are moved out by evict.
+type table struct {
+	seed   maphash.Seed
+	max    int64 // rows
+	count  atomic.Int64
+	shards [shardCount]shard
+}
+
+// shard is a part of the table. Its lock is held for map operations only, never
+// during I/O.
+type shard struct {
+	mu   sync.RWMutex
+	rows map[string]*row
+	// generations counts, by slots of hashes, how often a row entered the table. A
+	// balance that was cached when a row left is right as long as the row's slot
+	// has still the generation of that moment, because only rows in the table
+	// change. Rows that share a slot cost each other no more than a read.
+	generations [slotCount]uint64
+}
+
+func newTable(limit int64) *table {
+	t := &table{seed: maphash.MakeSeed(), max: limit}
+	for i := range t.shards {
+		t.shards[i].rows = make(map[string]*row)
+	}
+	return t
+}
+
+func (t *table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
+
+func (t *table) shard(hash uint64) *shard { return &t.shards[hash%shardCount] }
+
+func slot(hash uint64) uint64 { return hash / shardCount % slotCount }
+
+// pin returns the row of key with one more pin, or nil if it is not in memory.
+func (t *table) pin(hash uint64, key []byte) *row {
+	s := t.shard(hash)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	w := s.rows[string(key)]
+	if w != nil {
+		w.pins.Add(1)
+	}
+	return w
+}
+
+// look reports whether key is in memory, and the generation of its slot.
+func (t *table) look(hash uint64, key string) (present bool, generation uint64) {
+	s := t.shard(hash)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, present = s.rows[key]
+	return present, s.generations[slot(hash)]
+}
+
+// insert adds w unless its key is there already. It returns [ErrFull] if the table
+// has no room.
+func (t *table) insert(w *row) error {
+	s := t.shard(w.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.rows[w.key]; ok {
+		return nil
+	}
+	if t.count.Add(1) > t.max {
+		t.count.Add(-1)
+		return ErrFull
+	}
+	s.generations[slot(w.hash)]++
+	s.rows[w.key] = w
+	return nil
+}
+
+// each calls f for every row, in no order, under the read lock of its shard.
+func (t *table) each(f func(*row)) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, w := range s.rows {
+			f(w)
+		}
+		s.mu.RUnlock()
+	}
+}
+
+// evict removes every row that may leave memory at time now. For those whose window
+// still runs it calls keep, without a lock, with the generation under which the
+// row's balance may be cached.
+func (t *table) evict(now time.Time, keep func(w *row, generation uint64)) {
+	type left struct {
+		row        *row
+		generation uint64
+	}
+	var gone []left
+	for i := range t.shards {
+		s := &t.shards[i]
+		if !s.hasIdle(now) {
+			continue
+		}
+		gone = gone[:0]
+		s.mu.Lock()
+		for key, w := range s.rows {
+			ended := w.span.ended(now)
+			if !w.idle(ended) {
+				continue
+			}
+			delete(s.rows, key)
+			t.count.Add(-1)
+			if !ended {
+				gone = append(gone, left{w, s.generations[slot(w.hash)]})
+			}
+		}
+		s.mu.Unlock()
+		for _, g := range gone {
+			keep(g.row, g.generation)
+		}
+	}
+}
+
+// hasIdle spares a shard without idle rows the write lock.
+func (s *shard) hasIdle(now time.Time) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, w := range s.rows {
+		if w.idle(w.span.ended(now)) {
+			return true
+		}
+	}
+	return false
+}

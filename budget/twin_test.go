@@ -1,0 +1,532 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// twin is a ledger that is too simple to be wrong: a list of counters, looked through
+// from end to end, without concurrency, cache or store. The real ledger must agree
+// with it after every action.
+type twin struct {
+	limits []Limit
+	step   int64
+	stored bool // whether it plays a ledger with a store
+	rows   []*twinRow
+	synced []twinRow // what the store has
+}
+
+type twinRow struct {
+	limit       int
+	subject     string
+	window      Window
+	spent, held int64
+	open        int
+}
+
+type twinReservation struct {
+	rows          []*twinRow
+	input, output int64
+}
+
+func (w *twin) row(limit int, q Request, now time.Time) *twinRow {
+	l := w.limits[limit]
+	subject := ""
+	for _, name := range l.Per {
+		value := None
+		for _, id := range slices.Backward(q.Identities) {
+			if id.Name == name {
+				value = id.Value
+			}
+		}
+		subject += name + "=" + value + " "
+	}
+	window := l.Period.Window(now, l.Location)
+	for _, r := range w.rows {
+		if r.limit == limit && r.subject == subject && r.window == window {
+			return r
+		}
+	}
+	r := &twinRow{limit: limit, subject: subject, window: window}
+	return r // joins rows when something is granted
+}
+
+func (w *twin) room(r *twinRow) int64 {
+	l := w.limits[r.limit]
+	ceiling := l.Amount
+	if l.Unit != Requests {
+		ceiling -= min(32, l.Amount*2/100)
+	}
+	return ceiling - r.spent - r.held
+}
+
+// holds is what a hold of input and output is in each unit.
+func holds(u Unit, input, output int64) int64 {
+	switch u {
+	case Tokens:
+		return input + output
+	case InputTokens:
+		return input
+	case OutputTokens:
+		return output
+	}
+	return 1
+}
+
+// grant counts down to the greatest output that all rows can give.
+func (w *twin) grant(rows []*twinRow, input, least, want int64, growth bool) (output int64, refused *twinRow) {
+	fits := func(r *twinRow, output int64) bool {
+		u := w.limits[r.limit].Unit
+		if growth && u != Tokens && u != OutputTokens {
+			return true
+		}
+		n := holds(u, input, output)
+		return n == 0 || n <= w.room(r)
+	}
+	for output = want; output >= least; output-- {
+		if !slices.ContainsFunc(rows, func(r *twinRow) bool { return !fits(r, output) }) {
+			return output, nil
+		}
+	}
+	for _, r := range rows {
+		if !fits(r, least) && (refused == nil || endsAfter(r.window, refused.window)) {
+			refused = r
+		}
+	}
+	return 0, refused
+}
+
+func endsAfter(a, b Window) bool {
+	if a.End.IsZero() || b.End.IsZero() {
+		return a.End.IsZero() && !b.End.IsZero()
+	}
+	return a.End.After(b.End)
+}
+
+func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
+	t := &twinReservation{input: q.Input}
+	for i := range w.limits {
+		t.rows = append(t.rows, w.row(i, q, now))
+	}
+	var refused *twinRow
+	if t.output, refused = w.grant(t.rows, q.Input, q.MinOutput, q.Output, false); refused != nil {
+		return nil, refused
+	}
+	for _, r := range t.rows {
+		if !slices.Contains(w.rows, r) {
+			w.rows = append(w.rows, r)
+		}
+		r.held += holds(w.limits[r.limit].Unit, t.input, t.output)
+		r.open++
+	}
+	return t, nil
+}
+
+func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
+	missing := output - t.output
+	if missing <= 0 {
+		return nil
+	}
+	more, refused := w.grant(t.rows, 0, missing, max(missing, w.step), true)
+	if refused != nil {
+		return refused
+	}
+	for _, r := range t.rows {
+		if u := w.limits[r.limit].Unit; u == Tokens || u == OutputTokens {
+			r.held += more
+		}
+	}
+	t.output += more
+	return nil
+}
+
+func (w *twin) settle(t *twinReservation, a Amount) {
+	for _, r := range t.rows {
+		u := w.limits[r.limit].Unit
+		r.held -= holds(u, t.input, t.output)
+		r.spent += holds(u, a.Input, a.Output)
+		r.open--
+	}
+}
+
+func (w *twin) sync(now time.Time) {
+	if w.stored {
+		w.synced = w.synced[:0]
+		for _, r := range w.rows {
+			w.synced = append(w.synced, *r)
+		}
+		return
+	}
+	w.rows = slices.DeleteFunc(w.rows, func(r *twinRow) bool {
+		return r.open == 0 && !r.window.End.IsZero() && !r.window.End.After(now)
+	})
+}
+
+func (w *twin) crash() {
+	w.rows = nil
+	for _, r := range w.synced {
+		r.spent, r.held, r.open = r.spent+r.held, 0, 0
+		w.rows = append(w.rows, &r)
+	}
+}
+
+func (w *twin) strictest(t *twinReservation) (best *twinRow) {
+	left := func(r *twinRow) int64 { return max(0, w.limits[r.limit].Amount-r.spent-r.held) }
+	for _, tokens := range []bool{true, false} {
+		for _, r := range t.rows {
+			if (w.limits[r.limit].Unit != Requests) == tokens &&
+				(best == nil || left(r) < left(best) || left(r) == left(best) && endsAfter(r.window, best.window)) {
+				best = r
+			}
+		}
+		if best != nil {
+			return best
+		}
+	}
+	return nil
+}
+
+// balances are lines that can be compared with those of the real ledger.
+func (w *twin) balances(now time.Time) (lines []string) {
+	for _, r := range w.rows {
+		if r.window.End.IsZero() || r.window.End.After(now) {
+			l := w.limits[r.limit]
+			lines = append(lines, fmt.Sprintf("%d %s %s %s %s %d spent %d held %d",
+				r.limit, l.Name, l.Unit, r.subject, r.window, l.Amount, r.spent, r.held))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// machine drives both ledgers.
+type machine struct {
+	dir     string // of the file store; "" for none
+	entries int64
+	clock   *clock
+	real    *Ledger
+	flaky   *flakyStore
+	twin    *twin
+	open    []pair
+	done    []*Reservation
+}
+
+type pair struct {
+	real *Reservation
+	twin *twinReservation
+}
+
+// flakyStore passes everything on to a file store, or fails.
+type flakyStore struct {
+	*FileStore
+	failGet, failPut bool
+}
+
+func (s *flakyStore) Get(ctx context.Context, k Key) (Entry, bool, error) {
+	if s.failGet {
+		return Entry{}, false, errBroken
+	}
+	return s.FileStore.Get(ctx, k)
+}
+
+func (s *flakyStore) Put(ctx context.Context, e []Entry) error {
+	if s.failPut {
+		return errBroken
+	}
+	return s.FileStore.Put(ctx, e)
+}
+
+var (
+	teamIDs   = []string{"", "x", "y"}
+	twinUnits = []Unit{Tokens, InputTokens, OutputTokens, Requests}
+)
+
+func drawLimits(t *rapid.T, zones []*time.Location) (limits []Limit) {
+	for i := range rapid.IntRange(1, 4).Draw(t, "limits") {
+		limits = append(limits, Limit{
+			Name:     string(rune('a' + i)),
+			Unit:     rapid.SampledFrom(twinUnits).Draw(t, "unit"),
+			Amount:   rapid.OneOf(rapid.Int64Range(1, 60), rapid.Int64Range(100, 2500)).Draw(t, "amount"),
+			Per:      rapid.SampledFrom([][]string{nil, {"team"}, {"team", "user"}}).Draw(t, "per"),
+			Period:   rapid.SampledFrom([]Period{Minute, Hour, Day, Week, Month, Total}).Draw(t, "period"),
+			Location: rapid.SampledFrom(zones).Draw(t, "zone"),
+		})
+	}
+	return limits
+}
+
+func (m *machine) start(t *rapid.T) {
+	o := Options{Limits: m.twin.limits, Now: m.clock.now, CacheEntries: m.entries, GrowthStep: m.twin.step}
+	if m.dir != "" {
+		s, err := OpenFile(m.dir, WithClock(m.clock.now), WithRetention(100*365*24*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.flaky = &flakyStore{FileStore: s}
+		o.Store = m.flaky
+	}
+	var err error
+	if m.real, err = New(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *machine) Reserve(t *rapid.T) {
+	q := Request{
+		Input:  rapid.Int64Range(0, 700).Draw(t, "input"),
+		Output: rapid.Int64Range(1, 700).Draw(t, "output"),
+	}
+	q.MinOutput = rapid.Int64Range(1, q.Output).Draw(t, "least")
+	if team := rapid.SampledFrom(teamIDs).Draw(t, "team"); team != "" {
+		q.Identities = append(q.Identities, Identity{"team", team})
+	}
+	q.Identities = append(q.Identities, Identity{"user", rapid.SampledFrom([]string{"ann", "bob"}).Draw(t, "user")})
+	r, d, err := m.real.Reserve(context.Background(), q)
+	if err != nil {
+		if m.flaky == nil || !m.flaky.failGet || !errors.Is(err, errBroken) || r != nil || d.Allowed {
+			t.Fatalf("Reserve = %v, %+v, %v", r, d, err)
+		}
+		return
+	}
+	w, refused := m.twin.reserve(q, m.clock.now())
+	if (r == nil) != (w == nil) || d.Allowed != (r != nil) {
+		t.Fatalf("Reserve(%+v) = %+v; the twin was refused by %+v", q, d, refused)
+	}
+	if r == nil {
+		m.compare(t, d, refused)
+		return
+	}
+	m.open = append(m.open, pair{r, w})
+	m.compare(t, d, m.twin.strictest(w))
+}
+
+// compare checks that a decision tells of the twin's row.
+func (m *machine) compare(t *rapid.T, d Decision, r *twinRow) {
+	t.Helper()
+	l := m.twin.limits[r.limit]
+	subject := ""
+	for _, id := range d.Subject {
+		subject += id.Name + "=" + id.Value + " "
+	}
+	if d.Limit != l.Name || d.Unit != l.Unit || subject != r.subject || d.Amount != l.Amount ||
+		d.Remaining != max(0, l.Amount-r.spent-r.held) || !d.ResetAt.Equal(r.window.End) || d.Window != r.window.length() {
+		t.Fatalf("decision %+v; the twin has %+v", d, *r)
+	}
+}
+
+func (m *machine) draw(t *rapid.T) (pair, int) {
+	if len(m.open) == 0 {
+		t.Skip("nothing is open")
+	}
+	i := rapid.IntRange(0, len(m.open)-1).Draw(t, "reservation")
+	return m.open[i], i
+}
+
+func (m *machine) Spend(t *rapid.T) {
+	p, _ := m.draw(t)
+	output := rapid.Int64Range(0, p.twin.output+150).Draw(t, "output")
+	refused := m.twin.spend(p.twin, output)
+	d, ok := p.real.Spend(output)
+	if ok != (refused == nil) {
+		t.Fatalf("Spend(%d) = %+v, %t", output, d, ok)
+	}
+	if !ok {
+		m.compare(t, d, refused)
+	}
+}
+
+func (m *machine) Settle(t *rapid.T) {
+	p, i := m.draw(t)
+	a := p.real.Held()
+	if rapid.Bool().Draw(t, "hold") {
+		if !p.real.SettleHold() {
+			t.Fatal("SettleHold returned false")
+		}
+	} else {
+		a.Input = rapid.Int64Range(0, 2*a.Input+1).Draw(t, "input")
+		a.Output = rapid.Int64Range(0, 2*a.Output).Draw(t, "output")
+		if !p.real.Settle(a) {
+			t.Fatal("Settle returned false")
+		}
+	}
+	m.twin.settle(p.twin, a)
+	m.open = slices.Delete(m.open, i, i+1)
+	m.done = append(m.done, p.real)
+}
+
+func (m *machine) SettleAgain(t *rapid.T) {
+	if len(m.done) == 0 {
+		t.Skip("nothing is settled")
+	}
+	r := rapid.SampledFrom(m.done).Draw(t, "reservation")
+	if r.Settle(Amount{1, 1}) || r.SettleHold() {
+		t.Fatal("a second settlement returned true")
+	}
+	if _, ok := r.Spend(1); ok || r.Held() != (Amount{}) {
+		t.Fatal("a settled reservation still holds something")
+	}
+}
+
+// Sync also evicts: with a store, all but the busy rows leave memory.
+func (m *machine) Sync(t *rapid.T) {
+	err := m.real.Sync(context.Background())
+	if m.flaky != nil && m.flaky.failPut && errors.Is(err, errBroken) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.twin.sync(m.clock.now())
+}
+
+func (m *machine) Clock(t *rapid.T) {
+	m.clock.add(rapid.SampledFrom([]time.Duration{
+		time.Second, 20 * time.Second, time.Minute, time.Hour, 24 * time.Hour, 31 * 24 * time.Hour,
+		-time.Second, -time.Minute, -time.Hour, -24 * time.Hour,
+	}).Draw(t, "step"))
+}
+
+func (m *machine) Fail(t *rapid.T) {
+	if m.flaky == nil {
+		t.Skip("no store")
+	}
+	m.flaky.failGet = rapid.Bool().Draw(t, "get")
+	m.flaky.failPut = rapid.Bool().Draw(t, "put")
+}
+
+// Crash forgets everything but the folder.
+func (m *machine) Crash(t *rapid.T) {
+	if m.dir == "" {
+		t.Skip("no store")
+	}
+	if err := m.flaky.FileStore.Close(); err != nil { // what the end of the process does to the lock
+		t.Fatal(err)
+	}
+	m.real.cache.close() // ends its goroutine
+	m.open, m.done = nil, nil
+	m.twin.crash()
+	m.start(t)
+}
+
+// Restart closes the ledger in good order.
+func (m *machine) Restart(t *rapid.T) {
+	if m.dir == "" {
+		t.Skip("no store")
+	}
+	m.flaky.failPut = false
+	if err := m.real.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	m.twin.sync(m.clock.now())
+	m.open, m.done = nil, nil
+	m.twin.crash() // for open reservations that is a crash
+	m.start(t)
+}
+
+// Check compares all balances.
+func (m *machine) Check(t *rapid.T) {
+	bs, err := m.real.Balances(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, b := range bs {
+		if b.Spent < 0 || b.Held < 0 || b.Remaining() < 0 || b.Debt() < 0 {
+			t.Fatalf("negative: %+v", b)
+		}
+		order := slices.IndexFunc(m.twin.limits, func(l Limit) bool { return l.Name == b.Limit })
+		subject := ""
+		for _, id := range b.Subject {
+			subject += id.Name + "=" + id.Value + " "
+		}
+		lines = append(lines, fmt.Sprintf("%d %s %s %s %s %d spent %d held %d",
+			order, b.Limit, b.Unit, subject, Window{b.WindowStart, b.WindowEnd}, b.Amount, b.Spent, b.Held))
+	}
+	slices.Sort(lines)
+	if want := m.twin.balances(m.clock.now()); !slices.Equal(lines, want) {
+		t.Fatalf("balances\n     %q\nwant %q", lines, want)
+	}
+	for _, p := range m.open {
+		if got := p.real.Held(); got != (Amount{p.twin.input, p.twin.output}) {
+			t.Fatalf("held %+v, want %d and %d", got, p.twin.input, p.twin.output)
+		}
+		m.compare(t, p.real.Strictest(), m.twin.strictest(p.twin))
+	}
+}
+
+// finish settles everything: nothing may be held then.
+func (m *machine) finish(t *rapid.T) {
+	for _, p := range m.open {
+		if !p.real.Settle(Amount{p.twin.input, 1}) {
+			t.Fatal("Settle returned false")
+		}
+		m.twin.settle(p.twin, Amount{p.twin.input, 1})
+	}
+	m.open = nil
+	m.Check(t)
+	m.real.table.each(func(w *row) {
+		if w.held.Load() != 0 || w.pins.Load() != 0 || w.used.Load() < 0 {
+			t.Fatalf("idle, but %+v is held", w.storeKey())
+		}
+	})
+	if m.flaky != nil {
+		m.flaky.failGet, m.flaky.failPut = false, false
+	}
+	if err := m.real.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTwin: any actions in any order, with and without a store, with a cache that
+// holds everything and with one that holds a single entry.
+func TestTwin(t *testing.T) {
+	zones := []*time.Location{nil, location(t, "Europe/Berlin"), location(t, "Asia/Kathmandu")}
+	for _, c := range []struct {
+		name    string
+		store   bool
+		entries int64
+	}{
+		{"memory", false, 0},
+		{"store", true, 1000},
+		{"store and a cache of one", true, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			base, n := t.TempDir(), 0
+			rapid.Check(t, func(t *rapid.T) {
+				m := &machine{entries: c.entries, clock: newClock(), twin: &twin{
+					limits: drawLimits(t, zones),
+					step:   rapid.Int64Range(1, 200).Draw(t, "step"),
+					stored: c.store,
+				}}
+				if c.store {
+					n++
+					m.dir = filepath.Join(base, fmt.Sprint(n))
+					defer os.RemoveAll(m.dir)
+				}
+				m.start(t)
+				t.Repeat(map[string]func(*rapid.T){
+					"reserve":      m.Reserve,
+					"reserve more": m.Reserve, // twice as often as the rest
+					"spend":        m.Spend,
+					"settle":       m.Settle,
+					"settle again": m.SettleAgain,
+					"sync":         m.Sync,
+					"clock":        m.Clock,
+					"fail":         m.Fail,
+					"crash":        m.Crash,
+					"restart":      m.Restart,
+					"":             m.Check,
+				})
+				m.finish(t)
+			})
+		})
+	}
+}
