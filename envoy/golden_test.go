@@ -1,0 +1,128 @@
+package envoy
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
+	"go.yaml.in/yaml/v3"
+)
+
+var update = flag.Bool("update", false, "rewrite the files in testdata")
+
+var full = Options{
+	Listen:         "0.0.0.0:8080",
+	Upstream:       "https://api.openai.com",
+	ExtProc:        "budget.internal:9443",
+	ExtProcTLS:     &ClientTLS{CAFile: "/etc/tokenbudget/ca.pem", CertFile: "/etc/tokenbudget/envoy.pem", KeyFile: "/etc/tokenbudget/envoy.key"},
+	Admin:          "unix:/run/envoy-admin.sock",
+	MaxRequestBody: 1 << 20,
+	MessageTimeout: 250 * time.Millisecond,
+	IdleTimeout:    2 * time.Minute,
+	MaxConnections: 500,
+	StripHeaders:   []string{"X-User", "x-team", "x-user"},
+	PassPaths:      []string{"/v1/models", "/health*", "/v1/*/files"},
+	FailOpen:       true,
+	AccessLog:      true,
+	Identities:     []string{"team", "user"},
+}
+
+// goldens are configurations as a user gets them.
+var goldens = []struct {
+	name   string
+	render func(Options) ([]byte, error)
+	opts   Options
+}{
+	{"bootstrap-http", BootstrapYAML, Options{Upstream: "http://127.0.0.1:8000", AccessLog: true}},
+	{"bootstrap-https", BootstrapYAML, Options{Upstream: "https://api.openai.com", ExtProc: "unix:/run/tokenbudget.sock", StripHeaders: []string{"x-user"}}},
+	{"bootstrap-h2", BootstrapYAML, Options{Upstream: "http://localhost:8000", UpstreamHTTP2: true, ExtProc: "localhost:9002", PassPaths: full.PassPaths}},
+	{"bootstrap-https-address", BootstrapYAML, Options{Upstream: "https://[::1]:8443", UpstreamHTTP2: true, FailOpen: true}},
+	{"bootstrap-full", BootstrapYAML, full},
+	{"filter", FilterYAML, Options{}},
+	{"filter-full", FilterYAML, full},
+}
+
+// TestGolden: what is rendered is what is written down in testdata.
+func TestGolden(t *testing.T) {
+	for _, g := range goldens {
+		got, err := g.render(g.opts)
+		if err != nil {
+			t.Errorf("%s: %v", g.name, err)
+			continue
+		}
+		file := filepath.Join("testdata", g.name+".yaml")
+		if *update {
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Errorf("%s differs; run go test -update and look at the difference. Now:\n%s", file, got)
+		}
+	}
+}
+
+// TestEnvoyAccepts: a real Envoy accepts every bootstrap, and the parts of a
+// filter at the places where they belong.
+func TestEnvoyAccepts(t *testing.T) {
+	needEnvoy(t)
+	certs := newAuthority(t, "localhost")
+	for _, g := range goldens {
+		if t := g.opts.ExtProcTLS; t != nil { // Envoy reads the files even to validate
+			g.opts.ExtProcTLS = certs.clientTLS()
+		}
+		yaml, err := g.render(g.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(g.name, "filter") {
+			yaml = transplant(t, yaml)
+		}
+		if err := envoyrun.Validate(t.Context(), yaml); err != nil {
+			t.Errorf("%s: %v", g.name, err)
+		}
+	}
+}
+
+// transplant puts the parts of a filter document into the configuration of
+// somebody who has a listener and an upstream already.
+func transplant(t *testing.T, filter []byte) []byte {
+	t.Helper()
+	var parts struct {
+		Manager  map[string]any `yaml:"http_connection_manager"`
+		Host     map[string]any `yaml:"virtual_host"`
+		Route    map[string]any `yaml:"route"`
+		Clusters []any          `yaml:"clusters"`
+	}
+	if err := yaml.Unmarshal(filter, &parts); err != nil {
+		t.Fatal(err)
+	}
+	const router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+	const manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+	parts.Route["cluster"] = "own"
+	parts.Host["name"], parts.Host["domains"] = "own", []any{"*"}
+	parts.Host["routes"] = []any{map[string]any{"match": map[string]any{"prefix": "/"}, "route": parts.Route}}
+	filters := parts.Manager["http_filters"].([]any)
+	parts.Manager["http_filters"] = append(filters, map[string]any{"name": "router", "typed_config": map[string]any{"@type": router}})
+	parts.Manager["@type"], parts.Manager["stat_prefix"] = manager, "own"
+	parts.Manager["route_config"] = map[string]any{"virtual_hosts": []any{parts.Host}}
+	whole, err := yaml.Marshal(map[string]any{"static_resources": map[string]any{
+		"clusters": append(parts.Clusters, map[string]any{"name": "own"}),
+		"listeners": []any{map[string]any{
+			"address":       map[string]any{"pipe": map[string]any{"path": filepath.Join(t.TempDir(), "own")}},
+			"filter_chains": []any{map[string]any{"filters": []any{map[string]any{"name": "hcm", "typed_config": parts.Manager}}}},
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return whole
+}
