@@ -1,0 +1,496 @@
+package exchange
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+// The files in testdata are conversations of ext_proc messages. They read like
+// this:
+//
+//	limits            the ledger's limits, a line each: NAME UNIT=AMOUNT [per=ID,ID] [period=minute]
+//	policy            settings of the policy, as arguments
+//	request           request headers; path=, method=, eos, and any other argument is a header
+//	body              the request's body
+//	answer            response headers; status=, type=, eos, and any other argument is a header
+//	say               stream events whose contents are the lines of the input; choice=N, eos
+//	data              stream events whose data are the lines of the input; eos
+//	raw               the bytes of a piece of the answer, Go escapes understood; eos
+//	trailers          response trailers
+//	stop limit=NAME   a deadline or a drain: the name without its brackets
+//	end               the gRPC stream has ended
+//	clock add=DURATION
+//	ledger            the counters
+//
+// Every conversation is replayed with its answer split at every single byte, and
+// byte by byte: the client must get the same bytes, and the ledger and the record
+// must be the same.
+func TestConversations(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		var script []*datadriven.TestData
+		c := newConversation(t)
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			copied := *d
+			script = append(script, &copied)
+			return c.do(t, d, wholly)
+		})
+		c.check(t)
+		want := c.transcript()
+		replay := func(name string, split func(n int, body []byte) [][]byte) {
+			r := newConversation(t)
+			for _, d := range script {
+				r.do(t, d, func(body []byte) [][]byte { return split(r.received, body) })
+			}
+			r.check(t)
+			if got := r.transcript(); got != want {
+				t.Fatalf("%s: the transcript differs\ngot:\n%s\nwant:\n%s", name, got, want)
+			}
+		}
+		for at := 1; at < c.received; at++ {
+			replay(fmt.Sprintf("split at byte %d", at), func(n int, body []byte) [][]byte {
+				if n < at && at < n+len(body) {
+					return [][]byte{body[:at-n], body[at-n:]}
+				}
+				return [][]byte{body}
+			})
+		}
+		replay("byte by byte", func(_ int, body []byte) [][]byte {
+			return slices.Collect(slices.Chunk(body, 1))
+		})
+	})
+}
+
+func wholly(body []byte) [][]byte { return [][]byte{body} }
+
+// conversation is an exchange with the world around it.
+type conversation struct {
+	now         time.Time
+	limits      []budget.Limit
+	policy      Policy
+	ledger      *budget.Ledger
+	x           *Exchange
+	reservation *budget.Reservation
+
+	received int             // bytes of the answer that came
+	client   strings.Builder // bytes of the answer that left
+	closed   bool            // the client's answer has ended
+	settled  int
+	ended    bool
+	record   *Record
+	faults   []string
+}
+
+func newConversation(t *testing.T) *conversation {
+	return &conversation{now: time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)}
+}
+
+func (c *conversation) start(t *testing.T) {
+	if c.ledger != nil {
+		return
+	}
+	ledger, err := budget.New(t.Context(), budget.Options{Limits: c.limits, Now: func() time.Time { return c.now }, GrowthStep: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ledger.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	c.ledger = ledger
+	c.policy.Now = func() time.Time { return c.now }
+	c.x = New(NewPolicy(c.policy))
+}
+
+// do runs one command. split takes the body of a piece of the answer apart.
+func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byte) [][]byte) string {
+	t.Helper()
+	switch d.Cmd {
+	case "limits":
+		for line := range strings.SplitSeq(strings.TrimSpace(d.Input), "\n") {
+			c.limits = append(c.limits, parseLimit(t, line))
+		}
+		return ""
+	case "policy":
+		for _, a := range d.CmdArgs {
+			switch v := a.Vals; a.Key {
+			case "growth":
+				c.policy.Growth = number(t, v[0])
+			case "unary-hold":
+				c.policy.UnaryHold = number(t, v[0])
+			case "max-event":
+				c.policy.MaxEvent = int(number(t, v[0]))
+			case "max-answer":
+				c.policy.MaxAnswer = int(number(t, v[0]))
+			case "max-request":
+				c.policy.MaxRequest = number(t, v[0])
+			case "silent":
+				c.policy.SilentCut = true
+			case "cap":
+				c.policy.OutputCap = map[string]OutputCap{"unary": CapUnary, "always": CapAlways, "never": CapNever}[v[0]]
+			case "pass":
+				c.policy.Pass = v
+			case "deny":
+				c.policy.Deny = v
+			case "pass-unknown":
+				c.policy.PassUnknown = true
+			case "identity":
+				c.policy.Identities = append(c.policy.Identities, Identity{
+					Name: v[0], Sources: []Source{{JWT: v[0]}, {Header: "x-" + v[0]}}, Required: len(v) > 1,
+				})
+			default:
+				t.Fatalf("%s: unknown setting %s", d.Pos, a.Key)
+			}
+		}
+		return ""
+	case "clock":
+		var add string
+		d.ScanArgs(t, "add", &add)
+		dur, err := time.ParseDuration(add)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.now = c.now.Add(dur)
+		return ""
+	}
+	c.start(t)
+	switch d.Cmd {
+	case "request":
+		m := &extprocv3.ProcessingRequest{
+			Request: &extprocv3.ProcessingRequest_RequestHeaders{RequestHeaders: httpHeaders(d, map[string]string{":method": "POST", ":path": "/v1/chat/completions"})},
+			ProtocolConfig: &extprocv3.ProtocolConfiguration{
+				RequestBodyMode: extprocfilterv3.ProcessingMode_BUFFERED, ResponseBodyMode: extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED,
+			},
+		}
+		for _, a := range d.CmdArgs {
+			switch a.Key {
+			case "jwt":
+				m.MetadataContext = jwtMetadata(t, a.Vals)
+			case "streamed":
+				m.ProtocolConfig.ResponseBodyMode = extprocfilterv3.ProcessingMode_STREAMED
+			case "observe":
+				m.ObservabilityMode = true
+			}
+		}
+		return c.perform(c.x.Step(m))
+	case "body":
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
+			RequestBody: &extprocv3.HttpBody{Body: []byte(d.Input), EndOfStream: true},
+		}}))
+	case "answer":
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
+			ResponseHeaders: httpHeaders(d, map[string]string{":status": "200", "content-type": "text/event-stream"}),
+		}}))
+	case "say", "data", "raw":
+		return c.answer(t, d, split)
+	case "trailers":
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{ResponseTrailers: &extprocv3.HttpTrailers{}}}))
+	case "stop":
+		var limit string
+		d.ScanArgs(t, "limit", &limit)
+		return c.perform(c.x.Stop("(" + limit + ")"))
+	case "end":
+		return c.perform(c.x.End())
+	case "ledger":
+		return c.balances(t)
+	}
+	t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
+	return ""
+}
+
+// answer feeds a piece of the answer's body.
+func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([]byte) [][]byte) string {
+	t.Helper()
+	choice := "0"
+	if d.HasArg("choice") {
+		d.ScanArgs(t, "choice", &choice)
+	}
+	var body strings.Builder
+	if d.Cmd == "raw" {
+		s, err := strconv.Unquote(`"` + strings.ReplaceAll(d.Input, "\n", "") + `"`)
+		if err != nil {
+			t.Fatalf("%s: %v", d.Pos, err)
+		}
+		body.WriteString(s)
+	} else if d.Input != "" {
+		for line := range strings.SplitSeq(d.Input, "\n") {
+			if d.Cmd == "say" {
+				line = `{"choices":[{"index":` + choice + `,"delta":{"content":` + strconv.Quote(line) + `}}]}`
+			}
+			body.WriteString("data: " + line + "\n\n")
+		}
+	}
+	var out strings.Builder
+	parts := split([]byte(body.String()))
+	if body.Len() == 0 {
+		parts = [][]byte{nil}
+	}
+	for i, part := range parts {
+		r := c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{
+			ResponseBody: &extprocv3.HttpBody{Body: part, EndOfStream: d.HasArg("eos") && i == len(parts)-1},
+		}})
+		c.received += len(part)
+		out.WriteString(c.perform(r))
+	}
+	return out.String()
+}
+
+// perform does what a driver does, and says what that was.
+func (c *conversation) perform(r Ready) string {
+	var out strings.Builder
+	if c.ended && (r.Settle != nil || len(r.Send) > 0 || r.Record != nil) {
+		c.fault("something is to be done after the end")
+	}
+	if r.Reserve != nil {
+		fmt.Fprintf(&out, "reserve: input=%d output=%d least=%d %v\n", r.Reserve.Input, r.Reserve.Output, r.Reserve.MinOutput, r.Reserve.Identities)
+		res, d, err := c.ledger.Reserve(context.Background(), *r.Reserve)
+		c.reservation = res
+		r = c.x.Reserved(res, d, err)
+	}
+	if r.Settle != nil {
+		if !r.Settle.Apply() {
+			c.fault("settled twice")
+		}
+		c.settled++
+		if r.Settle.Hold {
+			fmt.Fprintf(&out, "settle: what was held\n")
+		} else {
+			fmt.Fprintf(&out, "settle: input=%d output=%d\n", r.Settle.Amount.Input, r.Settle.Amount.Output)
+		}
+	}
+	for _, m := range r.Send {
+		c.sent(&out, m)
+	}
+	if r.Record != nil {
+		if c.record != nil {
+			c.fault("recorded twice")
+		}
+		c.record = r.Record
+		fmt.Fprintf(&out, "record: %s\n", describe(r.Record))
+	}
+	if r.Linger {
+		fmt.Fprintln(&out, "linger")
+	}
+	if r.End {
+		c.ended = true
+		fmt.Fprintln(&out, "end", errorText(r.Err))
+	}
+	return strings.ReplaceAll(out.String(), " \n", "\n")
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return "with error: " + err.Error()
+}
+
+func (c *conversation) fault(format string, args ...any) {
+	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+}
+
+// sent describes a message to Envoy and keeps what reaches the client.
+func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingResponse) {
+	if c.closed {
+		c.fault("a message after the end of the answer: %v", m)
+	}
+	switch r := m.GetResponse().(type) {
+	case *extprocv3.ProcessingResponse_RequestHeaders:
+		fmt.Fprintf(out, "send: request headers%s\n", mutation(r.RequestHeaders.GetResponse().GetHeaderMutation()))
+	case *extprocv3.ProcessingResponse_RequestBody:
+		fmt.Fprintf(out, "send: request body%s\n", mutation(r.RequestBody.GetResponse().GetHeaderMutation()))
+		lines(out, r.RequestBody.GetResponse().GetBodyMutation().GetBody())
+	case *extprocv3.ProcessingResponse_ResponseHeaders:
+		fmt.Fprintf(out, "send: response headers%s\n", mutation(r.ResponseHeaders.GetResponse().GetHeaderMutation()))
+	case *extprocv3.ProcessingResponse_ResponseBody:
+		s := r.ResponseBody.GetResponse().GetBodyMutation().GetStreamedResponse()
+		if s == nil {
+			fmt.Fprintln(out, "send: response body unchanged")
+			break
+		}
+		fmt.Fprintf(out, "send: %d bytes", len(s.GetBody()))
+		if s.GetEndOfStream() {
+			fmt.Fprint(out, ", end of stream")
+			c.closed = true
+		}
+		fmt.Fprintln(out)
+		lines(out, s.GetBody())
+		c.client.Write(s.GetBody())
+	case *extprocv3.ProcessingResponse_ResponseTrailers:
+		fmt.Fprintln(out, "send: response trailers")
+		c.closed = true
+	case *extprocv3.ProcessingResponse_ImmediateResponse:
+		i := r.ImmediateResponse
+		fmt.Fprintf(out, "send: immediate %d%s\n", i.GetStatus().GetCode(), mutation(i.GetHeaders()))
+		lines(out, i.GetBody())
+		c.closed = true
+	default:
+		c.fault("unknown message %v", m)
+	}
+	if md := m.GetDynamicMetadata().GetFields()[Namespace].GetStructValue().GetFields(); md != nil {
+		fmt.Fprintf(out, "metadata: outcome=%s limit=%s output_tokens=%v\n", md["outcome"].GetStringValue(), md["limit"].GetStringValue(), md["output_tokens"].GetNumberValue())
+	}
+}
+
+// lines prints bytes as a client sees them, line by line.
+func lines(out *strings.Builder, b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	for line := range strings.SplitSeq(strings.TrimSuffix(string(b), "\n"), "\n") {
+		fmt.Fprintf(out, "  | %s\n", strings.Trim(strconv.Quote(line), `"`))
+	}
+}
+
+func mutation(m *extprocv3.HeaderMutation) string {
+	var parts []string
+	for _, h := range m.GetSetHeaders() {
+		parts = append(parts, h.GetHeader().GetKey()+": "+string(h.GetHeader().GetRawValue()))
+	}
+	if n := len(m.GetRemoveHeaders()); n > 0 {
+		parts = append(parts, fmt.Sprintf("without %s", strings.Join(m.GetRemoveHeaders(), ", ")))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "\n  " + strings.Join(parts, "\n  ")
+}
+
+func describe(r *Record) string {
+	s := fmt.Sprintf("outcome=%s", r.Outcome)
+	if r.Limit != "" {
+		s += " limit=" + r.Limit
+	}
+	s += fmt.Sprintf(" status=%d input=%d(%s) output=%d(%s)", r.Status, r.Input, r.InputSource, r.Output, r.OutputSource)
+	if r.Cached+r.Reasoning > 0 {
+		s += fmt.Sprintf(" cached=%d reasoning=%d", r.Cached, r.Reasoning)
+	}
+	if r.Reason != "" {
+		s += " reason=" + strconv.Quote(r.Reason)
+	}
+	return s
+}
+
+func (c *conversation) balances(t *testing.T) string {
+	balances, err := c.ledger.Balances(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for _, b := range balances {
+		fmt.Fprintf(&out, "%s %s %v: spent=%d held=%d debt=%d of %d\n", b.Limit, b.Unit, b.Subject, b.Spent, b.Held, b.Debt(), b.Amount)
+	}
+	return out.String()
+}
+
+// check holds for every conversation that has ended.
+func (c *conversation) check(t *testing.T) {
+	t.Helper()
+	for _, f := range c.faults {
+		t.Error(f)
+	}
+	if !c.ended {
+		t.Error("the conversation has no end")
+		return
+	}
+	if want := map[bool]int{true: 1}[c.reservation != nil]; c.settled != want {
+		t.Errorf("settled %d times, want %d", c.settled, want)
+	}
+	if c.record == nil {
+		t.Error("no record")
+	}
+	balances, err := c.ledger.Balances(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range balances {
+		if b.Held != 0 {
+			t.Errorf("%s holds %d after the end", b.Limit, b.Held)
+		}
+	}
+}
+
+// transcript is what must not depend on how the answer was split.
+func (c *conversation) transcript() string {
+	return fmt.Sprintf("client: %q\nrecord: %s\nsettled: %d\n", c.client.String(), describe(c.record), c.settled)
+}
+
+func parseLimit(t *testing.T, line string) budget.Limit {
+	t.Helper()
+	fields := strings.Fields(line)
+	l := budget.Limit{Name: fields[0], Period: budget.Minute}
+	for _, f := range fields[1:] {
+		key, value, _ := strings.Cut(f, "=")
+		switch key {
+		case "tokens", "input_tokens", "output_tokens", "requests":
+			l.Unit = map[string]budget.Unit{"tokens": budget.Tokens, "input_tokens": budget.InputTokens, "output_tokens": budget.OutputTokens, "requests": budget.Requests}[key]
+			l.Amount = number(t, value)
+		case "per":
+			l.Per = strings.Split(value, ",")
+		case "period":
+			p, err := budget.ParsePeriod(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Period = p
+		default:
+			t.Fatalf("limits: %q", f)
+		}
+	}
+	return l
+}
+
+func number(t *testing.T, s string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// httpHeaders makes headers of a command's arguments.
+func httpHeaders(d *datadriven.TestData, h map[string]string) *extprocv3.HttpHeaders {
+	names := map[string]string{"method": ":method", "path": ":path", "status": ":status", "type": "content-type", "encoding": "content-encoding", "length": "content-length"}
+	for _, a := range d.CmdArgs {
+		if a.Key == "jwt" || len(a.Vals) == 0 {
+			continue
+		}
+		key := a.Key
+		if n, ok := names[key]; ok {
+			key = n
+		}
+		h[key] = strings.Join(a.Vals, ",")
+	}
+	out := &extprocv3.HttpHeaders{Headers: &corev3.HeaderMap{}, EndOfStream: d.HasArg("eos")}
+	for k, v := range h {
+		out.Headers.Headers = append(out.Headers.Headers, &corev3.HeaderValue{Key: k, RawValue: []byte(v)})
+	}
+	return out
+}
+
+// jwtMetadata makes the metadata which Envoy's JWT filter leaves, from JSON.
+func jwtMetadata(t *testing.T, vals []string) *corev3.Metadata {
+	t.Helper()
+	s := new(structpb.Struct)
+	if err := protojson.Unmarshal([]byte(strings.Join(vals, ",")), s); err != nil {
+		t.Fatal(err)
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		"envoy.filters.http.jwt_authn": {Fields: map[string]*structpb.Value{"payload": structpb.NewStructValue(s)}},
+	}}
+}

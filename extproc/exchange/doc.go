@@ -1,0 +1,38 @@
+// Package exchange is one HTTP exchange as an Envoy filter sees it, as a state
+// machine without I/O: messages of Envoy's external processing protocol go in by
+// [Exchange.Step], and what is to be done comes out as data in [Ready].
+//
+//	RequestHeaders → RequestBody → Reserving ─┬→ Awaiting ─┬→ Streaming ─┬→ Ended
+//	      │              │             │      │            │             └→ Cut → Ended
+//	      ▼              ▼             ▼      │            ├→ Unary ───────→ Ended
+//	   Passing         Ended         Ended    │            └→ Passing ─────→ Ended
+//	  (unmetered)     (refused)    (refused)  └─ a reset or EOF anywhere → Ended
+//
+// The driver owns the gRPC stream, the ledger, the clock's alarms and the log. It
+// must, for every Ready and in this order: reserve if asked and go on with
+// [Exchange.Reserved]; settle; send the messages; write the record; end the gRPC
+// stream if told so. An admitted exchange asks for settlement exactly once, on
+// every path: the natural end, a cut, an error of the upstream, an abort of the
+// client, a deadline, a drain.
+//
+// # A cut
+//
+// Text is charged before it is forwarded. When the ledger refuses the next piece,
+// one message carries what was permitted of the bytes at hand, a comment which
+// names the limit, the API's closing events and end_of_stream. Envoy then ends
+// the client's answer cleanly and cancels the upstream. What still arrives is
+// counted and charged, since the provider bills it, and is not forwarded.
+//
+// # What passes through
+//
+// Every byte of an answer leaves as it came, except the usage chunk which this
+// filter asked for and the client did not. Whole events only are forwarded; what
+// is withheld is one unfinished event, bounded by [Policy.MaxEvent].
+//
+// # Caveats
+//
+// The state machine needs request_body_mode BUFFERED and response_body_mode
+// FULL_DUPLEX_STREAMED; with other modes it refuses requests. Compressed answers
+// are not read: the filter removes accept-encoding, and should an upstream
+// compress all the same, its answer passes and costs what was held for it.
+package exchange

@@ -1,0 +1,557 @@
+package exchange
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
+	"github.com/tokenbudget/tokenbudget/internal/sse"
+	"github.com/tokenbudget/tokenbudget/internal/tokens"
+)
+
+// state is where an exchange stands.
+type state uint8
+
+const (
+	// stateRequestHeaders waits for the first message. Method and path decide
+	// whether the exchange is metered, passes or is refused.
+	stateRequestHeaders state = iota
+
+	// stateRequestBody waits for the whole body of a request that is metered. A
+	// local reply of another filter can come instead, as response headers.
+	stateRequestBody
+
+	// stateReserving waits for the driver's answer to Ready.Reserve. No message
+	// can come: Envoy holds the request back until it is answered.
+	stateReserving
+
+	// stateAwaiting has forwarded the request, holds what it may cost, and waits
+	// for the upstream's response headers.
+	stateAwaiting
+
+	// stateStreaming meters server-sent events. Whole events are forwarded once
+	// the ledger has granted what they cost.
+	stateStreaming
+
+	// stateUnary forwards a JSON answer as it comes and keeps a bounded copy to
+	// read its usage at the end.
+	stateUnary
+
+	// statePassing forwards everything: exchanges that are free, answers that are
+	// errors, and answers that cannot be read. A reservation, if there is one, is
+	// settled at the end.
+	statePassing
+
+	// stateCut has ended the client's answer. What still arrives is counted; the
+	// end of the gRPC stream settles.
+	stateCut
+
+	// stateEnded has settled and recorded. Whatever comes is ignored.
+	stateEnded
+)
+
+// String returns the state's name, for errors and tests.
+func (s state) String() string {
+	return [...]string{"RequestHeaders", "RequestBody", "Reserving", "Awaiting", "Streaming", "Unary", "Passing", "Cut", "Ended"}[s]
+}
+
+// Errors with which a driver is told to end the gRPC stream. Envoy then fails
+// the exchange as its failure mode says; once an answer has begun, always closed.
+var (
+	// ErrProtocol: Envoy sent a message that cannot come in this state.
+	ErrProtocol = errors.New("unexpected message")
+	// ErrStopped: a deadline or a drain ended an exchange where no clean end was possible.
+	ErrStopped = errors.New("stopped before the answer began")
+)
+
+// Ready is what an exchange wants done, in the order of its fields. What it
+// refers to is valid until the next call of one of the exchange's methods.
+type Ready struct {
+	// Reserve asks the ledger for a reservation. The answer goes to
+	// [Exchange.Reserved]; nothing else is set.
+	Reserve *budget.Request
+	// Settle ends the reservation.
+	Settle *Settlement
+	// Send goes to Envoy.
+	Send []*extprocv3.ProcessingResponse
+	// Record is the outcome, once it is known. It may be kept.
+	Record *Record
+	// Linger says that the client's answer has ended, and that the upstream may
+	// still have sent something which is to be charged. Envoy ends the gRPC
+	// stream within milliseconds; the driver bounds the wait and calls
+	// [Exchange.End].
+	Linger bool
+	// End says that nothing more will be done: the gRPC stream is to be ended,
+	// with Err or without an error.
+	End bool
+	Err error
+}
+
+// Settlement is the end of a reservation.
+type Settlement struct {
+	Reservation *budget.Reservation
+	Amount      budget.Amount // what was really used
+	Hold        bool          // or, where that is unknown: all that was held
+}
+
+// Apply settles. It reports whether this was the first settlement, as it must be.
+func (s *Settlement) Apply() bool {
+	if s.Hold {
+		return s.Reservation.SettleHold()
+	}
+	return s.Reservation.Settle(s.Amount)
+}
+
+// Exchange is one HTTP exchange. It is not safe for concurrent use.
+type Exchange struct {
+	policy *Policy
+	state  state
+	mode   struct {
+		request, response extprocfilterv3.ProcessingMode_BodySendMode
+	}
+	start time.Time
+
+	api         dialect.API
+	request     *dialect.Request
+	encoding    *tokens.Encoding
+	estimated   bool  // the encoding is a stand-in for the model's
+	input       int64 // tokens counted in the prompt
+	wanted      int64 // tokens of output asked for in the reservation
+	reservation *budget.Reservation
+	record      Record
+	unknown     bool // what the answer costs cannot be known: the hold stands
+
+	stream    dialect.Stream
+	parser    sse.Parser
+	event     dialect.Event
+	counters  []*tokens.Counter // by slot
+	counts    []int64           // by slot: what the counter said last
+	counted   int64             // tokens of output: the sum of counts
+	reported  dialect.Usage     // what the provider said last
+	chunks    int64             // messages of the answer's body
+	refusedBy budget.Decision   // of the limit that cut the stream
+	closing   []byte            // built once, for a cut
+	spliced   []byte            // a message's bytes when some of them are left out
+	answer    []byte            // of an unary exchange
+	tooLong   bool              // the answer outgrew Policy.MaxAnswer
+
+	out passMessage
+}
+
+// New returns an exchange that waits for its first message.
+func New(p *Policy) *Exchange {
+	x := &Exchange{policy: p, start: p.Now()}
+	x.out.init()
+	return x
+}
+
+// Step takes the next message from Envoy.
+func (x *Exchange) Step(m *extprocv3.ProcessingRequest) Ready {
+	if x.state == stateEnded {
+		return Ready{}
+	}
+	switch m := m.GetRequest().(type) {
+	case *extprocv3.ProcessingRequest_RequestHeaders, nil:
+		// The rest is in the message itself; see below.
+	case *extprocv3.ProcessingRequest_RequestBody:
+		return x.requestBody(m.RequestBody)
+	case *extprocv3.ProcessingRequest_RequestTrailers:
+		return x.requestTrailers()
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		return x.responseHeaders(m.ResponseHeaders)
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		return x.responseBody(m.ResponseBody)
+	case *extprocv3.ProcessingRequest_ResponseTrailers:
+		return x.responseTrailers()
+	}
+	return x.requestHeaders(m)
+}
+
+// unexpected ends an exchange whose peer does not keep to the protocol.
+func (x *Exchange) unexpected(message string) Ready {
+	err := fmt.Errorf("%w: %s in state %v", ErrProtocol, message, x.state)
+	r := x.finish(Aborted)
+	r.End, r.Err = true, err
+	return r
+}
+
+func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
+	if x.state != stateRequestHeaders || m.GetRequestHeaders() == nil {
+		return x.unexpected("request headers")
+	}
+	msg := m.GetRequestHeaders()
+	h := headers(msg.GetHeaders().GetHeaders())
+	method, path := h.get(":method"), h.get(":path")
+	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(path)}
+	if c := m.GetProtocolConfig(); c != nil {
+		x.mode.request, x.mode.response = c.GetRequestBodyMode(), c.GetResponseBodyMode()
+	} else {
+		x.mode.request, x.mode.response = extprocfilterv3.ProcessingMode_BUFFERED, extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED
+	}
+	if m.GetObservabilityMode() {
+		x.record.Reason = "observability mode"
+		r := x.finish(Bypassed)
+		r.End = true
+		return r
+	}
+
+	api := dialect.ForPath(x.record.Path)
+	switch x.policy.judge(method, x.record.Path, api != nil) {
+	case verdictPass:
+		return x.pass(Bypassed)
+	case verdictDeny:
+		return x.refuse(403, "this path is not allowed here")
+	case verdictUnknown:
+		if msg.GetEndOfStream() {
+			return x.pass(Bypassed)
+		}
+		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
+	}
+
+	x.api, x.record.API, x.record.Path = api, api.Name(), ""
+	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
+		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
+	}
+	ids, missing, tooLong := x.policy.identify(h, m.GetMetadataContext())
+	x.record.Identities = ids
+	switch {
+	case tooLong != "":
+		return x.refuse(400, fmt.Sprintf("the identity %q is longer than %d bytes", tooLong, maxIdentity))
+	case missing != "":
+		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here are counted by", missing))
+	case msg.GetEndOfStream():
+		return x.refuse(400, "the request has no body")
+	}
+	if e := h.get("content-encoding"); e != "" && e != "identity" {
+		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
+	}
+	x.state = stateRequestBody
+	return x.send(continueRequestHeaders())
+}
+
+// pass lets everything that follows through.
+func (x *Exchange) pass(o Outcome) Ready {
+	x.state, x.record.Outcome = statePassing, o
+	return x.send(continueRequestHeaders())
+}
+
+func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
+	switch x.state {
+	case statePassing:
+		return x.send(x.out.requestBody(x.mode.request, m))
+	case stateRequestBody:
+	default:
+		return x.unexpected("request body")
+	}
+	if n := int64(len(m.GetBody())); n > x.policy.MaxRequest {
+		return x.refuse(413, fmt.Sprintf("the request body has %d bytes; at most %d are allowed", n, x.policy.MaxRequest))
+	}
+	req, err := x.api.ParseRequest(m.GetBody())
+	if err != nil {
+		var bad *dialect.BadRequest
+		if !errors.As(err, &bad) {
+			bad = &dialect.BadRequest{Message: "the request cannot be read"}
+		}
+		return x.refuse(400, bad.Message)
+	}
+	x.request = req
+	x.record.Model, x.record.Stream = req.Model, req.Stream
+	encoding, known := tokens.ForModel(req.Model)
+	x.encoding, x.estimated = encoding, !known
+	x.input = req.Overhead
+	req.Prompt(func(text []byte) { x.input += int64(encoding.Count(text)) })
+	x.record.Input, x.record.InputSource = x.input, x.countedSource()
+
+	x.wanted = x.policy.Growth
+	least := int64(1)
+	switch {
+	case !req.Stream && req.MaxOutput == 0:
+		x.wanted = x.policy.UnaryHold * req.Choices
+	case !req.Stream:
+		x.wanted = req.Output()
+	case req.MaxOutput > 0:
+		x.wanted = min(x.wanted, req.Output())
+	}
+	if !req.Stream {
+		least = min(req.Choices, x.wanted)
+	}
+	x.state = stateReserving
+	return Ready{Reserve: &budget.Request{
+		Identities: x.record.Identities,
+		Input:      x.input,
+		Output:     x.wanted,
+		MinOutput:  least,
+	}}
+}
+
+func (x *Exchange) countedSource() string {
+	if x.estimated {
+		return Estimated
+	}
+	return Counted
+}
+
+// Reserved takes the ledger's answer to [Ready.Reserve]: a reservation, or a
+// decision that denies it, or the error of a store that could not be read.
+func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err error) Ready {
+	if x.state != stateReserving {
+		return x.unexpected("a reservation")
+	}
+	switch {
+	case err != nil:
+		return x.refuse(503, "the budget's store cannot be read at the moment; nothing was forwarded")
+	case !d.Allowed:
+		return x.deny(d)
+	}
+	x.state, x.reservation = stateAwaiting, res
+	body, changed := x.request.Body(x.outputCap(d))
+	m := continueRequestBody()
+	if changed {
+		replaceBody(m.GetRequestBody().GetResponse(), body)
+	}
+	return x.send(m)
+}
+
+// outputCap is what each choice's output is to be capped at, in tokens; 0: not at all.
+func (x *Exchange) outputCap(strictest budget.Decision) int64 {
+	held := x.reservation.Held().Output
+	switch {
+	case x.policy.OutputCap == CapNever:
+		return 0
+	case !x.request.Stream:
+		if held >= x.wanted {
+			return 0
+		}
+		return max(1, held/x.request.Choices)
+	case x.policy.OutputCap == CapAlways && strictest.Limit != "" && strictest.Unit != budget.Requests:
+		return max(1, (held+strictest.Remaining)/x.request.Choices)
+	}
+	return 0
+}
+
+func (x *Exchange) requestTrailers() Ready {
+	// The rendered configuration skips them; they are of no interest, but another
+	// configuration may send them, and Envoy waits for an answer.
+	switch x.state {
+	case statePassing, stateAwaiting:
+		return x.send(continueRequestTrailers())
+	}
+	return x.unexpected("request trailers")
+}
+
+func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
+	switch x.state {
+	case stateRequestBody:
+		// Another filter has answered before the body was there, with a 413 for
+		// instance. Nothing was forwarded, so there is nothing to meter.
+		x.state, x.record.Outcome, x.record.Reason = statePassing, Bypassed, "answered by another filter"
+	case stateAwaiting, statePassing:
+	default:
+		return x.unexpected("response headers")
+	}
+	h := headers(m.GetHeaders().GetHeaders())
+	status, _ := strconv.Atoi(h.get(":status"))
+	x.record.Status = status
+	r := continueResponseHeaders()
+	if x.state == stateAwaiting {
+		encoding := h.get("content-encoding")
+		readable := (encoding == "" || encoding == "identity") && !m.GetEndOfStream()
+		switch kind := mediaType(h.get("content-type")); {
+		case status < 200 || status > 299:
+			x.state, x.record.Outcome = statePassing, UpstreamError
+		case readable && kind == "text/event-stream":
+			x.state = stateStreaming
+			x.stream = x.api.NewStream(x.request)
+			x.parser.Reset(x.policy.MaxEvent)
+			x.limitHeaders(r, true)
+		case readable && kind == "application/json":
+			x.state = stateUnary
+			x.limitHeaders(r, false)
+		default:
+			x.state, x.record.Outcome, x.unknown = statePassing, Completed, true
+		}
+	}
+	if m.GetEndOfStream() {
+		return x.last(r)
+	}
+	return x.send(r)
+}
+
+func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
+	body, eos := m.GetBody(), m.GetEndOfStream()
+	x.chunks++
+	switch x.state {
+	case stateStreaming:
+		return x.streamed(body, eos)
+	case stateCut:
+		return x.afterCut(body, eos)
+	case stateUnary:
+		x.keepAnswer(body)
+		if eos {
+			x.readAnswer()
+		}
+	case statePassing:
+	default:
+		return x.unexpected("response body")
+	}
+	msg := x.out.responseBody(x.mode.response, body, eos)
+	if eos {
+		return x.last(msg)
+	}
+	return x.send(msg)
+}
+
+func (x *Exchange) responseTrailers() Ready {
+	trailers := continueResponseTrailers()
+	switch x.state {
+	case stateStreaming:
+		// The end of the body, a cut's included, leaves before the trailers, which
+		// are the end of the stream.
+		r := x.streamed(nil, true)
+		r.Send = x.out.beforeTrailers(trailers)
+		return r
+	case stateCut:
+		return x.afterCut(nil, true)
+	case stateUnary:
+		x.readAnswer()
+	case statePassing:
+	default:
+		return x.unexpected("response trailers")
+	}
+	return x.last(trailers)
+}
+
+// keepAnswer keeps a copy of an unary answer, as far as the bound allows.
+func (x *Exchange) keepAnswer(body []byte) {
+	if x.tooLong || len(x.answer)+len(body) > x.policy.MaxAnswer {
+		x.tooLong, x.answer = true, nil
+		return
+	}
+	x.answer = append(x.answer, body...)
+}
+
+// readAnswer reads the usage of an unary answer, or counts its texts.
+func (x *Exchange) readAnswer() {
+	x.record.Outcome = Completed
+	if x.tooLong {
+		x.unknown = true
+		return
+	}
+	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.encoding.Count(text)) })
+	x.reported, x.answer = usage, nil
+	x.unknown = err != nil && !usage.Known
+}
+
+// Stop ends the exchange from this side: a deadline has passed or the server
+// drains. limit is one of the names that stand in for a limit. A stream of which
+// something has arrived is cut; anything else can only be broken off.
+func (x *Exchange) Stop(limit string) Ready {
+	switch x.state {
+	case stateEnded, stateCut:
+		return Ready{}
+	}
+	if x.Cuttable() {
+		return x.cut(limit, nil, false)
+	}
+	x.record.Limit = limit
+	r := x.finish(Aborted)
+	r.End, r.Err = true, ErrStopped
+	return r
+}
+
+// End is called when the gRPC stream has ended, for whatever reason. It settles
+// what has not been settled.
+func (x *Exchange) End() Ready {
+	r := Ready{End: true}
+	switch x.state {
+	case stateEnded:
+		return r
+	case stateCut:
+		r = x.finish(CutOff)
+	case statePassing:
+		r = x.finish(x.record.Outcome)
+	case stateUnary, stateAwaiting:
+		// Of an unary answer, all may have been produced: nobody will tell.
+		x.unknown = x.state == stateUnary || !x.request.Stream
+		r = x.finish(Aborted)
+	case stateStreaming:
+		r = x.finish(cmp.Or(x.record.Outcome, Aborted)) // an error the upstream reported stands
+	default:
+		r = x.finish(Aborted)
+	}
+	r.End = true
+	return r
+}
+
+// Cuttable says that [Exchange.Stop] would end the client's answer in good form:
+// a stream is under way and something of it has arrived. Envoy takes the end of a
+// stream from this side only then.
+func (x *Exchange) Cuttable() bool { return x.state == stateStreaming && x.chunks > 0 }
+
+// send is a Ready with one message.
+func (x *Exchange) send(m *extprocv3.ProcessingResponse) Ready {
+	return Ready{Send: x.out.list(m)}
+}
+
+// last is a Ready with the last message of an exchange that ended by itself.
+func (x *Exchange) last(m *extprocv3.ProcessingResponse) Ready {
+	r := x.finish(cmp.Or(x.record.Outcome, Completed))
+	m.DynamicMetadata = r.Record.metadata()
+	r.Send, r.End = x.out.list(m), true
+	return r
+}
+
+// finish settles and records, once.
+func (x *Exchange) finish(o Outcome) Ready {
+	defer func() { x.state = stateEnded }()
+	rec := &x.record
+	rec.Outcome = o
+	rec.Duration = x.policy.Now().Sub(x.start)
+	r := Ready{Record: rec}
+	if x.reservation == nil {
+		return r
+	}
+	rec.Held = x.reservation.Held()
+	used, hold := x.used()
+	r.Settle = &Settlement{Reservation: x.reservation, Amount: used, Hold: hold}
+	rec.Input, rec.Output = used.Input, used.Output
+	if x.reported.Known {
+		rec.Cached, rec.Reasoning = x.reported.CacheRead, x.reported.Reasoning
+	}
+	return r
+}
+
+// used is what the exchange cost: the provider's own figures if they came, else
+// the greater of what was counted and what was reported on the way. hold says
+// that it is unknown, and used is then what was held.
+func (x *Exchange) used() (used budget.Amount, hold bool) {
+	rec := &x.record
+	rec.InputSource, rec.OutputSource = x.countedSource(), x.countedSource()
+	switch {
+	case rec.Outcome == UpstreamError && x.stream == nil:
+		// The upstream answered with an error instead of an answer: nothing was
+		// produced, and nothing is billed.
+		return budget.Amount{}, false
+	case x.unknown:
+		rec.OutputSource = Estimated
+		return x.reservation.Held(), true
+	}
+	used = budget.Amount{Input: x.input, Output: x.counted}
+	if x.reported.Known {
+		rec.InputSource, used.Input = Reported, x.reported.Input()
+		if rec.Outcome == Completed || x.reported.Output >= x.counted {
+			rec.OutputSource, used.Output = Reported, x.reported.Output
+		}
+	}
+	used.Input = min(used.Input, math.MaxInt64/4)
+	used.Output = min(used.Output, math.MaxInt64/4)
+	return used, false
+}

@@ -1,0 +1,131 @@
+package exchange
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+// shortWait is the longest wait for a limit that a client's own retries are worth.
+// Clients of the official SDKs retry after up to a minute; told to wait longer,
+// some of them sleep for hours and others hammer.
+const shortWait = time.Minute
+
+// deny refuses a request because a limit does. Tried with the official SDKs: a
+// short wait is announced by Retry-After, a long one with x-should-retry: false,
+// which keeps every client from retrying in vain.
+func (x *Exchange) deny(d budget.Decision) Ready {
+	x.record.Limit = d.Limit
+	now := x.policy.Now()
+	needed := budget.Amount{Input: x.input, Output: 1}.In(d.Unit)
+	message := fmt.Sprintf("budget %q%s refuses this request: it allows %d %s%s, %d are left, and the request needs at least %d",
+		d.Limit, ofSubject(d.Subject), d.Amount, spell(d.Unit), per(d.Window), d.Remaining, needed)
+	set := append(limitHeaders(d, now), header("x-tokenbudget-limit", d.Limit))
+	wait := max(d.ResetAt.Sub(now), 0)
+	switch {
+	case needed > d.Amount:
+		message += ", which it never allows; make the request smaller"
+	case d.ResetAt.IsZero():
+		message += "; it does not reset"
+	default:
+		message += "; it resets at " + d.ResetAt.UTC().Format(time.RFC3339)
+		set = append(set, header("retry-after", strconv.FormatInt(max(ceilSeconds(wait), 1), 10)))
+		if wait <= shortWait {
+			set = append(set, header("retry-after-ms", strconv.FormatInt(max(wait.Milliseconds(), 1), 10)))
+			return x.answerWith(429, message, set)
+		}
+	}
+	set = append(set, header("x-should-retry", "false"))
+	return x.answerWith(429, message, set)
+}
+
+// upstreamLimits are the headers about limits that an upstream sends. They speak
+// of the key that all clients share, and would contradict ours.
+var upstreamLimits = []string{
+	"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
+	"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
+	"ratelimit", "ratelimit-policy",
+}
+
+// limitHeaders tells a client of a metered answer how much is left. An answer
+// that may be cut or lose its usage chunk has no length that is known beforehand.
+func (x *Exchange) limitHeaders(r *extprocv3.ProcessingResponse, stream bool) {
+	m := &extprocv3.HeaderMutation{RemoveHeaders: upstreamLimits}
+	if d := x.reservation.Strictest(); d.Limit != "" {
+		m.SetHeaders = limitHeaders(d, x.policy.Now())
+		set := make(map[string]bool, len(m.SetHeaders))
+		for _, h := range m.SetHeaders {
+			set[h.GetHeader().GetKey()] = true
+		}
+		m.RemoveHeaders = nil
+		for _, name := range upstreamLimits {
+			if !set[name] {
+				m.RemoveHeaders = append(m.RemoveHeaders, name)
+			}
+		}
+	}
+	if stream {
+		m.RemoveHeaders = append(m.RemoveHeaders[:len(m.RemoveHeaders):len(m.RemoveHeaders)], "content-length")
+	}
+	r.GetResponseHeaders().GetResponse().HeaderMutation = m
+}
+
+// limitHeaders are OpenAI's x-ratelimit headers and the IETF's RateLimit fields
+// (draft-ietf-httpapi-ratelimit-headers). The draft's registered units have no
+// tokens, so the unit is a parameter of our own.
+func limitHeaders(d budget.Decision, now time.Time) []*corev3.HeaderValueOption {
+	kind := "tokens"
+	if d.Unit == budget.Requests {
+		kind = "requests"
+	}
+	set := []*corev3.HeaderValueOption{
+		header("x-ratelimit-limit-"+kind, strconv.FormatInt(d.Amount, 10)),
+		header("x-ratelimit-remaining-"+kind, strconv.FormatInt(d.Remaining, 10)),
+	}
+	policy := fmt.Sprintf("%q;q=%d", d.Limit, d.Amount)
+	left := fmt.Sprintf("%q;r=%d", d.Limit, d.Remaining)
+	if !d.ResetAt.IsZero() {
+		wait := max(d.ResetAt.Sub(now), 0).Truncate(time.Millisecond)
+		set = append(set, header("x-ratelimit-reset-"+kind, wait.String()))
+		policy += ";w=" + strconv.FormatInt(ceilSeconds(d.Window), 10)
+		left += ";t=" + strconv.FormatInt(ceilSeconds(wait), 10)
+	}
+	policy += fmt.Sprintf(";tokenbudget-unit=%q", d.Unit)
+	return append(set, header("ratelimit-policy", policy), header("ratelimit", left))
+}
+
+func ceilSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// ofSubject says whose counter it is: " of team=search".
+func ofSubject(ids []budget.Identity) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	parts := make([]string, len(ids))
+	for i, id := range ids {
+		parts[i] = id.Name + "=" + clip(id.Value, 64)
+	}
+	return " of " + strings.Join(parts, ", ")
+}
+
+func spell(u budget.Unit) string { return strings.ReplaceAll(u.String(), "_", " ") }
+
+func per(window time.Duration) string {
+	if window == 0 {
+		return " in all"
+	}
+	s := window.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-len("0s")]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-len("0m")]
+	}
+	return " in " + s
+}

@@ -1,0 +1,184 @@
+package exchange
+
+import (
+	"fmt"
+	"mime"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
+)
+
+// passMessage is the one message that most exchanges send most often: a piece of
+// a body. It is built once and used again for each piece, so that passing a
+// piece on allocates nothing. It is valid until the next one is made.
+type passMessage struct {
+	streamed extprocv3.StreamedBodyResponse
+	common   extprocv3.CommonResponse // for body modes other than full duplex
+	message  extprocv3.ProcessingResponse
+	duplex   *extprocv3.ProcessingResponse_ResponseBody
+	plain    *extprocv3.ProcessingResponse_ResponseBody
+	sends    [2]*extprocv3.ProcessingResponse
+}
+
+func (p *passMessage) init() {
+	p.duplex = &extprocv3.ProcessingResponse_ResponseBody{ResponseBody: &extprocv3.BodyResponse{
+		Response: &extprocv3.CommonResponse{BodyMutation: &extprocv3.BodyMutation{
+			Mutation: &extprocv3.BodyMutation_StreamedResponse{StreamedResponse: &p.streamed},
+		}},
+	}}
+	p.plain = &extprocv3.ProcessingResponse_ResponseBody{ResponseBody: &extprocv3.BodyResponse{Response: &p.common}}
+}
+
+// list returns m as the messages to send, without allocating.
+func (p *passMessage) list(m *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
+	p.sends[0] = m
+	return p.sends[:1]
+}
+
+// responseBody is the answer to a piece of a response's body.
+func (p *passMessage) responseBody(mode extprocfilterv3.ProcessingMode_BodySendMode, body []byte, eos bool) *extprocv3.ProcessingResponse {
+	if mode != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
+		p.message.Response = p.plain // unchanged
+		return &p.message
+	}
+	p.streamed.Body, p.streamed.EndOfStream = body, eos
+	p.message.Response = p.duplex
+	return &p.message
+}
+
+// beforeTrailers returns what ends an answer that has trailers: the body's last
+// message, which then is not the end of the stream, and the trailers.
+func (p *passMessage) beforeTrailers(trailers *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
+	trailers.DynamicMetadata, p.message.DynamicMetadata = p.message.DynamicMetadata, nil
+	if len(p.streamed.Body) == 0 {
+		return p.list(trailers)
+	}
+	p.streamed.EndOfStream = false
+	p.sends = [2]*extprocv3.ProcessingResponse{&p.message, trailers}
+	return p.sends[:]
+}
+
+// requestBody is the answer to a piece of a request's body that passes.
+func (p *passMessage) requestBody(mode extprocfilterv3.ProcessingMode_BodySendMode, m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+	r := continueRequestBody()
+	if mode == extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
+		r.GetRequestBody().Response = &extprocv3.CommonResponse{BodyMutation: &extprocv3.BodyMutation{
+			Mutation: &extprocv3.BodyMutation_StreamedResponse{StreamedResponse: &extprocv3.StreamedBodyResponse{
+				Body: m.GetBody(), EndOfStream: m.GetEndOfStream(),
+			}},
+		}}
+	}
+	return r
+}
+
+// continueRequestHeaders lets a request go on. Answers must come uncompressed to
+// be read, so the offer to compress them is taken out.
+func continueRequestHeaders() *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
+		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
+			HeaderMutation: &extprocv3.HeaderMutation{RemoveHeaders: []string{"accept-encoding"}},
+		}},
+	}}
+}
+
+func continueRequestBody() *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{
+		RequestBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{}},
+	}}
+}
+
+func continueRequestTrailers() *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestTrailers{
+		RequestTrailers: &extprocv3.TrailersResponse{},
+	}}
+}
+
+func continueResponseHeaders() *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
+		ResponseHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{}},
+	}}
+}
+
+func continueResponseTrailers() *extprocv3.ProcessingResponse {
+	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseTrailers{
+		ResponseTrailers: &extprocv3.TrailersResponse{},
+	}}
+}
+
+// replaceBody puts another body in place of the client's. Envoy answers 500 if
+// the length is not set along with it.
+func replaceBody(r *extprocv3.CommonResponse, body []byte) {
+	r.BodyMutation = &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: body}}
+	r.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{
+		header("content-length", strconv.Itoa(len(body))),
+	}}
+}
+
+// header sets a header, in place of what is there.
+func header(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(value)},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// refuse answers a request in the API's own error shape, for a reason that is no
+// limit.
+func (x *Exchange) refuse(status int, message string) Ready {
+	x.record.Reason = message
+	return x.answerWith(status, message, nil)
+}
+
+// answerWith answers a request instead of the upstream.
+func (x *Exchange) answerWith(status int, message string, set []*corev3.HeaderValueOption) Ready {
+	api := x.api
+	if api == nil {
+		api = dialect.OpenAIChat{} // the shape most clients understand
+	}
+	x.record.Status = status
+	r := x.finish(Denied)
+	set = append(set, header("content-type", "application/json"))
+	details := "tokenbudget_denied"
+	if x.record.Limit != "" {
+		details += "{" + x.record.Limit + "}"
+	}
+	r.Send = x.out.list(&extprocv3.ProcessingResponse{
+		Response: &extprocv3.ProcessingResponse_ImmediateResponse{ImmediateResponse: &extprocv3.ImmediateResponse{
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(status)},
+			Headers: &extprocv3.HeaderMutation{SetHeaders: set},
+			Body:    api.Refuse(status, message),
+			Details: details,
+		}},
+		DynamicMetadata: r.Record.metadata(),
+	})
+	r.End = true
+	return r
+}
+
+// mediaType is the content type without its parameters, in lower case.
+func mediaType(contentType string) string {
+	if t, _, err := mime.ParseMediaType(contentType); err == nil {
+		return t
+	}
+	t, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(t))
+}
+
+func pathOnly(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	return path
+}
+
+// clip bounds what of a client's text is repeated in a message.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:n], ""), len(s))
+}

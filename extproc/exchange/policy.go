@@ -1,0 +1,237 @@
+package exchange
+
+import (
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+// Policy is what the state machine decides by. It is shared by all exchanges and
+// must not be changed while one uses it.
+type Policy struct {
+	Identities  []Identity // one that is missing counts as budget.None, unless it is required
+	Pass        []string   // path patterns that are free (* matches any text)
+	Deny        []string   // path patterns that are refused; stronger than Pass
+	PassUnknown bool       // paths of no known API pass unmetered, else requests with a body are refused
+
+	// OutputCap says whose output cap is lowered to what is left of the budget.
+	OutputCap OutputCap
+	// SilentCut leaves out the SSE comment which names the limit of a cut.
+	SilentCut bool
+	// Growth is how much output a stream asks for at first, in tokens.
+	Growth int64
+	// UnaryHold is what is held for the output of an unary answer whose request
+	// has no cap, in tokens for each choice.
+	UnaryHold int64
+	// MaxRequest bounds a request's body, in bytes; a larger one gets a 413.
+	MaxRequest int64
+	// MaxEvent bounds the bytes withheld for one unfinished server-sent event, in bytes.
+	MaxEvent int
+	// MaxAnswer bounds the copy of an unary answer that is kept to read its
+	// usage, in bytes. A longer one passes, and costs what was held.
+	MaxAnswer int
+
+	Now func() time.Time // the clock; nil is time.Now
+}
+
+// OutputCap is a setting of [Policy].
+type OutputCap uint8
+
+const (
+	CapUnary  OutputCap = iota // unary answers, which cannot be cut
+	CapAlways                  // streams, too
+	CapNever                   // none: an unary answer may go into debt
+)
+
+// The defaults of a [Policy].
+const (
+	DefaultGrowth     = 128
+	DefaultUnaryHold  = 16384 // the longest answer of most models
+	DefaultMaxRequest = 16 << 20
+	DefaultMaxEvent   = 4 << 20
+	DefaultMaxAnswer  = 16 << 20
+)
+
+// withDefaults returns p with what is unset filled in.
+func (p Policy) withDefaults() Policy {
+	set := func(v *int64, d int64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&p.Growth, DefaultGrowth)
+	set(&p.UnaryHold, DefaultUnaryHold)
+	set(&p.MaxRequest, DefaultMaxRequest)
+	if p.MaxEvent <= 0 {
+		p.MaxEvent = DefaultMaxEvent
+	}
+	if p.MaxAnswer <= 0 {
+		p.MaxAnswer = DefaultMaxAnswer
+	}
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	return p
+}
+
+// NewPolicy returns a copy of p with its defaults filled in, ready for [New].
+func NewPolicy(p Policy) *Policy {
+	p = p.withDefaults()
+	return &p
+}
+
+// Identity says where one identity of a request is read from: the first source
+// that has a value wins.
+type Identity struct {
+	Name     string
+	Sources  []Source
+	Required bool // a request without it is refused
+}
+
+// Source is a claim of a verified JWT, or a request header. One of the two is set.
+type Source struct {
+	JWT    string // a claim; dots go into nested objects
+	Header string // a header's name in lower case
+}
+
+// maxIdentity bounds an identity's value, in bytes.
+const maxIdentity = 256
+
+// jwtNamespace is where Envoy's JWT filter leaves the payload of the token it
+// verified. It reaches this server only if forwarding_namespaces names it.
+const jwtNamespace = "envoy.filters.http.jwt_authn"
+
+// identify reads the identities of a request. missing is the first required
+// one that has no value; tooLong the first whose value is longer than maxIdentity.
+func (p *Policy) identify(h headers, metadata *corev3.Metadata) (ids []budget.Identity, missing, tooLong string) {
+	ids = make([]budget.Identity, 0, len(p.Identities))
+	for _, id := range p.Identities {
+		value := ""
+		for _, s := range id.Sources {
+			if s.Header != "" {
+				value = h.get(s.Header)
+			} else {
+				value = claim(metadata, s.JWT)
+			}
+			if value != "" {
+				break
+			}
+		}
+		switch {
+		case len(value) > maxIdentity:
+			tooLong = id.Name
+			value = value[:maxIdentity]
+		case value == "":
+			if id.Required && missing == "" {
+				missing = id.Name
+			}
+			value = budget.None
+		}
+		ids = append(ids, budget.Identity{Name: id.Name, Value: value})
+	}
+	return ids, missing, tooLong
+}
+
+// claim returns a string claim of the JWT which Envoy verified. The namespace
+// holds one payload under each name that payload_in_metadata gave it.
+func claim(metadata *corev3.Metadata, name string) string {
+	for _, payload := range metadata.GetFilterMetadata()[jwtNamespace].GetFields() {
+		fields, rest := payload.GetStructValue().GetFields(), name
+		for nested := true; nested; {
+			// A name with dots may be the claim's own, such as a URL.
+			if v := fields[rest].GetStringValue(); v != "" {
+				return v
+			}
+			var head string
+			head, rest, nested = strings.Cut(rest, ".")
+			fields = fields[head].GetStructValue().GetFields()
+		}
+	}
+	return ""
+}
+
+// headers are the headers of a message.
+type headers []*corev3.HeaderValue
+
+// get returns the first value of a header, or "".
+func (h headers) get(name string) string {
+	for _, v := range h {
+		if v.GetKey() == name {
+			if raw := v.GetRawValue(); len(raw) > 0 {
+				return string(raw)
+			}
+			return v.GetValue()
+		}
+	}
+	return ""
+}
+
+// verdict is what a request's method and path alone decide.
+type verdict uint8
+
+const (
+	verdictMeter   verdict = iota // a known API: read the body
+	verdictPass                   // free
+	verdictDeny                   // configured to be refused
+	verdictUnknown                // of no known API
+)
+
+// judge decides on a request by its method and its path without the query. known says that the path is
+// one of an API that can be metered.
+func (p *Policy) judge(method, path string, known bool) verdict {
+	if matchAny(p.Deny, path) {
+		return verdictDeny
+	}
+	// A pattern that sets a path free must mean the path which the upstream will
+	// see: what an upstream may resolve to another path is not taken for it.
+	if plainPath(path) && matchAny(p.Pass, path) {
+		return verdictPass
+	}
+	switch {
+	case known && method == "POST":
+		return verdictMeter
+	case method == "GET", method == "HEAD", method == "OPTIONS", method == "DELETE", p.PassUnknown:
+		return verdictPass
+	}
+	return verdictUnknown
+}
+
+// plainPath says that there is nothing in path which servers read differently.
+func plainPath(path string) bool {
+	return !strings.ContainsAny(path, `%\;`) && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
+}
+
+func matchAny(patterns []string, path string) bool {
+	for _, p := range patterns {
+		if match(p, path) {
+			return true
+		}
+	}
+	return false
+}
+
+// match reports whether pattern, in which * stands for any text, matches all of s.
+// It takes time proportional to len(pattern) × len(s) at most.
+func match(pattern, s string) bool {
+	star, retry := -1, 0
+	p, i := 0, 0
+	for i < len(s) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, retry = p, i
+			p++
+		case p < len(pattern) && pattern[p] == s[i]:
+			p++
+			i++
+		case star >= 0:
+			retry++
+			p, i = star+1, retry
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}

@@ -1,0 +1,94 @@
+package exchange
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+// Namespace is the name of the dynamic metadata which Envoy is given, with the
+// fields of [Record] under the names they have in the log.
+const Namespace = "tokenbudget"
+
+// Outcome is how an exchange ended.
+type Outcome string
+
+const (
+	Completed     Outcome = "completed"      // the whole answer passed
+	CutOff        Outcome = "cut"            // the answer was ended by a limit, a deadline or a drain
+	Denied        Outcome = "denied"         // refused before it was forwarded
+	Aborted       Outcome = "aborted"        // the client or Envoy gave up, or a deadline struck where no clean end is possible
+	UpstreamError Outcome = "upstream_error" // the upstream answered with an error, or ended its stream with one
+	Bypassed      Outcome = "bypassed"       // not metered
+)
+
+// Where the figures of a record come from.
+const (
+	Reported  = "reported"  // by the provider
+	Counted   = "counted"   // here, with the model's own tokenizer
+	Estimated = "estimated" // here, with a stand-in for the model's tokenizer, or from what was held
+)
+
+// Names in [Record.Limit] for what is no limit. A budget cannot have such a name.
+const (
+	LimitDeadline = "(deadline)" // the exchange took longer than it may
+	LimitIdle     = "(idle)"     // the upstream was silent for longer than it may be
+	LimitDrain    = "(drain)"    // the server shuts down
+	LimitEvent    = "(event)"    // one event was larger than may be withheld
+)
+
+// Record is the outcome of one exchange: the line in the log and the metadata for
+// Envoy's access log. It never holds text of a prompt or an answer.
+type Record struct {
+	RequestID    string
+	Identities   []budget.Identity
+	API          string
+	Path         string // only of exchanges that are not metered
+	Model        string
+	Stream       bool
+	Status       int // of the upstream's answer, or of ours; 0 if there was none
+	Input        int64
+	Output       int64
+	Cached       int64
+	Reasoning    int64
+	InputSource  string
+	OutputSource string
+	Outcome      Outcome
+	Limit        string // that decided, or what stands in for it
+	Reason       string // why a request was refused other than by a limit
+	Held         budget.Amount
+	Duration     time.Duration
+	TTFT         time.Duration // to the first text of a stream; 0 if there was none
+}
+
+// metadata returns the record as dynamic metadata.
+func (r *Record) metadata() *structpb.Struct {
+	text := structpb.NewStringValue
+	number := func(n int64) *structpb.Value { return structpb.NewNumberValue(float64(n)) }
+	fields := map[string]*structpb.Value{
+		"api":              text(r.API),
+		"model":            text(r.Model),
+		"stream":           structpb.NewBoolValue(r.Stream),
+		"outcome":          text(string(r.Outcome)),
+		"limit":            text(r.Limit),
+		"input_tokens":     number(r.Input),
+		"output_tokens":    number(r.Output),
+		"cached_tokens":    number(r.Cached),
+		"reasoning_tokens": number(r.Reasoning),
+		"input_source":     text(r.InputSource),
+		"output_source":    text(r.OutputSource),
+		"held":             number(r.Held.Input + r.Held.Output),
+		"duration_ms":      number(r.Duration.Milliseconds()),
+		"ttft_ms":          number(r.TTFT.Milliseconds()),
+	}
+	for _, id := range r.Identities {
+		if _, taken := fields[id.Name]; !taken {
+			fields[id.Name] = text(id.Value)
+		}
+	}
+	return &structpb.Struct{Fields: map[string]*structpb.Value{
+		Namespace: structpb.NewStructValue(&structpb.Struct{Fields: fields}),
+	}}
+}

@@ -1,0 +1,187 @@
+package exchange
+
+import (
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
+	"github.com/tokenbudget/tokenbudget/internal/sse"
+	"github.com/tokenbudget/tokenbudget/internal/tokens"
+)
+
+// streamed takes the next bytes of a stream, forwards the whole events in them
+// and ends the stream if the upstream has, or if a limit is reached.
+func (x *Exchange) streamed(body []byte, eos bool) Ready {
+	x.parser.Feed(body)
+	var run run
+	for {
+		block, ok := x.nextBlock(eos)
+		if !ok {
+			break
+		}
+		keep, ok := x.meter(block)
+		if !ok {
+			return x.cut(x.refusedBy.Limit, run.bytes(x), eos)
+		}
+		if keep {
+			run.add(x, block)
+		}
+	}
+	if x.parser.Err() != nil {
+		return x.cut(LimitEvent, run.bytes(x), eos)
+	}
+	out := run.bytes(x)
+	if eos {
+		return x.last(x.out.responseBody(x.mode.response, out, true))
+	}
+	if len(out) == 0 {
+		return Ready{} // messages need not be answered one by one
+	}
+	return x.send(x.out.responseBody(x.mode.response, out, false))
+}
+
+// nextBlock returns the next whole event, and at the end of the stream also one
+// which lacks its final blank line.
+func (x *Exchange) nextBlock(eos bool) (sse.Block, bool) {
+	if block, ok := x.parser.Next(); ok || !eos {
+		return block, ok
+	}
+	return x.parser.Flush()
+}
+
+// meter reads one event and asks the ledger for what it costs. keep is false for
+// an event that must not reach the client; ok is false if a limit refuses it.
+func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
+	if !b.HasData {
+		return true, true
+	}
+	x.read(b.Data)
+	// An event without text gives the client nothing that could be withheld to any
+	// use. It is often the end of the answer, which a cut would only hide.
+	if len(x.event.Texts) > 0 {
+		if d, ok := x.reservation.Spend(max(x.counted, x.reported.Output)); !ok {
+			x.refusedBy = d
+			return false, false
+		}
+	}
+	return !x.event.UsageOnly || x.request.WantsUsage, true
+}
+
+// read reads one event: its texts are counted, its usage kept.
+func (x *Exchange) read(data []byte) {
+	ev := &x.event
+	x.stream.Event(data, ev)
+	if ev.Usage.Known {
+		x.reported = ev.Usage
+	}
+	if ev.Failed {
+		x.record.Outcome = UpstreamError
+	}
+	if len(ev.Texts) > 0 && x.record.TTFT == 0 {
+		x.record.TTFT = x.policy.Now().Sub(x.start)
+	}
+	for _, t := range ev.Texts {
+		for t.Slot >= len(x.counters) {
+			x.counters = append(x.counters, nil)
+			x.counts = append(x.counts, 0)
+		}
+		c := x.counters[t.Slot]
+		if c == nil {
+			c = new(tokens.Counter)
+			c.Reset(x.encoding)
+			x.counters[t.Slot] = c
+		}
+		n := int64(c.Add(t.Bytes))
+		x.counted += n - x.counts[t.Slot]
+		x.counts[t.Slot] = n
+	}
+}
+
+// countRest counts the events which are at hand behind a cut.
+func (x *Exchange) countRest(eos bool) {
+	for {
+		block, ok := x.nextBlock(eos)
+		if !ok {
+			return
+		}
+		if block.HasData {
+			x.read(block.Data)
+		}
+	}
+}
+
+// cut ends the client's answer: permitted are the bytes at hand that may still
+// leave; the closing events follow. eos says that the upstream has ended, too.
+func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
+	x.record.Limit = limit
+	out := append(x.closing[:0], permitted...)
+	if !x.policy.SilentCut {
+		out = append(out, ": tokenbudget: cut, limit "...)
+		out = append(out, limit...)
+		out = append(out, '\n')
+	}
+	out = x.stream.Close(out, dialect.Usage{Known: true, UncachedInput: x.input, Output: max(x.counted, x.reported.Output)})
+	x.closing = out
+	x.countRest(eos)
+	msg := x.out.responseBody(x.mode.response, out, true)
+	if eos {
+		x.record.Outcome = CutOff
+		return x.last(msg)
+	}
+	x.state = stateCut
+	rec := x.record
+	rec.Outcome = CutOff
+	rec.Held = x.reservation.Held()
+	rec.Duration = x.policy.Now().Sub(x.start)
+	rec.Output, rec.OutputSource = x.counted, x.countedSource()
+	msg.DynamicMetadata = rec.metadata()
+	r := x.send(msg)
+	r.Linger = true
+	return r
+}
+
+// afterCut counts what the upstream had sent before it was cancelled.
+func (x *Exchange) afterCut(body []byte, eos bool) Ready {
+	x.parser.Feed(body)
+	x.countRest(eos)
+	if !eos {
+		return Ready{}
+	}
+	r := x.finish(CutOff)
+	r.End = true
+	return r
+}
+
+// run collects the bytes of blocks that leave: as one range of what was fed as
+// long as nothing is left out between them, so that nothing is copied.
+type run struct {
+	start, end int64
+	spliced    bool // some of it is in Exchange.spliced already
+}
+
+func (r *run) add(x *Exchange, b sse.Block) {
+	if r.end != b.Start && r.end > r.start {
+		r.flush(x)
+	}
+	if r.end != b.Start {
+		r.start = b.Start
+	}
+	r.end = b.End
+}
+
+func (r *run) flush(x *Exchange) {
+	if !r.spliced {
+		x.spliced = x.spliced[:0]
+		r.spliced = true
+	}
+	x.spliced = append(x.spliced, x.parser.Bytes(r.start, r.end)...)
+}
+
+// bytes is what the run has collected.
+func (r *run) bytes(x *Exchange) []byte {
+	switch {
+	case r.spliced:
+		r.flush(x)
+		return x.spliced
+	case r.end > r.start:
+		return x.parser.Bytes(r.start, r.end)
+	}
+	return nil
+}

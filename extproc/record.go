@@ -1,0 +1,88 @@
+package extproc
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
+)
+
+// record writes the one log line of an exchange and counts it.
+func (s *Server) record(r *exchange.Record) {
+	s.opts.Metrics.observe(r)
+	fields := make([]zap.Field, 0, 24)
+	fields = append(fields, zap.String("request_id", r.RequestID))
+	for _, id := range r.Identities {
+		fields = append(fields, zap.String(id.Name, id.Value))
+	}
+	if r.Path != "" {
+		fields = append(fields, zap.String("path", r.Path))
+	}
+	fields = append(fields,
+		zap.String("api", r.API),
+		zap.String("model", r.Model),
+		zap.Bool("stream", r.Stream),
+		zap.Int64("input_tokens", r.Input),
+		zap.Int64("output_tokens", r.Output),
+		zap.Int64("cached_tokens", r.Cached),
+		zap.Int64("reasoning_tokens", r.Reasoning),
+		zap.String("input_source", r.InputSource),
+		zap.String("output_source", r.OutputSource),
+		zap.String("outcome", string(r.Outcome)),
+		zap.String("limit", r.Limit),
+		zap.Int("status", r.Status),
+		zap.Int64("held", r.Held.Input+r.Held.Output),
+		zap.Int64("duration_ms", r.Duration.Milliseconds()),
+		zap.Int64("ttft_ms", r.TTFT.Milliseconds()),
+	)
+	if r.Reason != "" {
+		fields = append(fields, zap.String("reason", r.Reason))
+	}
+	s.opts.Log.Info("exchange", fields...)
+}
+
+// Metrics are the server's Prometheus metrics. Their labels come from small fixed
+// sets and from the names of configured limits, never from clients.
+type Metrics struct {
+	open      prometheus.Gauge
+	panics    prometheus.Counter
+	exchanges *prometheus.CounterVec   // api, outcome
+	limited   *prometheus.CounterVec   // outcome, limit
+	tokens    *prometheus.CounterVec   // kind, source, api
+	duration  *prometheus.HistogramVec // api, outcome; seconds
+	ttft      *prometheus.HistogramVec // api; seconds
+}
+
+// NewMetrics returns metrics that are registered with reg, or nowhere if it is nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	seconds := prometheus.ExponentialBuckets(0.01, 2.5, 12) // 10 ms … 4 min
+	m := &Metrics{
+		open:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbudget_open_exchanges", Help: "Exchanges that are under way."}),
+		panics:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbudget_panics_total", Help: "Exchanges that ended in a panic of the server."}),
+		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_exchanges_total", Help: "Exchanges by API and outcome."}, []string{"api", "outcome"}),
+		limited:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_limited_total", Help: "Exchanges that a limit refused or cut, by outcome and limit."}, []string{"outcome", "limit"}),
+		tokens:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_tokens_total", Help: "Tokens charged, by kind (input, output), source of the figure and API."}, []string{"kind", "source", "api"}),
+		duration:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_exchange_duration_seconds", Help: "Duration of exchanges.", Buckets: seconds}, []string{"api", "outcome"}),
+		ttft:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_time_to_first_token_seconds", Help: "Time from a request's headers to the first text of its stream.", Buckets: seconds}, []string{"api"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.tokens, m.duration, m.ttft)
+	}
+	return m
+}
+
+func (m *Metrics) observe(r *exchange.Record) {
+	outcome := string(r.Outcome)
+	m.exchanges.WithLabelValues(r.API, outcome).Inc()
+	m.duration.WithLabelValues(r.API, outcome).Observe(r.Duration.Seconds())
+	if r.Limit != "" {
+		m.limited.WithLabelValues(outcome, r.Limit).Inc()
+	}
+	if r.Outcome != exchange.Denied && r.API != "" {
+		m.tokens.WithLabelValues("input", r.InputSource, r.API).Add(float64(r.Input))
+		m.tokens.WithLabelValues("output", r.OutputSource, r.API).Add(float64(r.Output))
+	}
+	if r.TTFT > 0 {
+		m.ttft.WithLabelValues(r.API).Observe(r.TTFT.Seconds())
+	}
+}

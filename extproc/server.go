@@ -1,0 +1,128 @@
+package extproc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
+)
+
+// Options are what a server is made of.
+type Options struct {
+	Ledger  *budget.Ledger // required
+	Policy  exchange.Policy
+	Log     *zap.Logger // required
+	Metrics *Metrics    // nil: none
+
+	// ExchangeTimeout is the longest that one exchange may last; 0: DefaultExchangeTimeout.
+	ExchangeTimeout time.Duration
+	// IdleTimeout is the longest that a stream may be silent once it has begun;
+	// 0: DefaultIdleTimeout.
+	IdleTimeout time.Duration
+	// DrainTimeout is how long open streams may go on after Serve's context has
+	// ended; then they are cut. 0: DefaultDrainTimeout; negative: not at all.
+	DrainTimeout time.Duration
+}
+
+// The defaults of [Options].
+const (
+	DefaultExchangeTimeout = 30 * time.Minute
+	DefaultIdleTimeout     = 5 * time.Minute
+	DefaultDrainTimeout    = 25 * time.Second
+)
+
+// cutGrace is how long a cut exchange waits for Envoy to end the gRPC stream.
+// Envoy takes milliseconds.
+const cutGrace = 2 * time.Second
+
+// Server answers Envoy's ext_proc filter. It is safe for concurrent use.
+type Server struct {
+	extprocv3.UnimplementedExternalProcessorServer
+	opts   Options
+	policy *exchange.Policy
+	drain  chan struct{} // closed when open streams are to end
+}
+
+// New returns a server.
+func New(opts Options) *Server {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&opts.ExchangeTimeout, DefaultExchangeTimeout)
+	set(&opts.IdleTimeout, DefaultIdleTimeout)
+	set(&opts.DrainTimeout, DefaultDrainTimeout)
+	if opts.Metrics == nil {
+		opts.Metrics = NewMetrics(nil)
+	}
+	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{})}
+}
+
+// Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
+// (health turns to NOT_SERVING, connections are told to close), open ones finish
+// or, after the drain timeout, are cut. It owns lis, and is to be called once.
+func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	g := grpc.NewServer(
+		// A body beyond the policy's limit must reach the state machine, which
+		// answers 413; a gRPC error would come out as a 500.
+		grpc.MaxRecvMsgSize(int(min(2*s.policy.MaxRequest, 1<<30))+1<<20),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	)
+	extprocv3.RegisterExternalProcessorServer(g, s)
+	ready := health.NewServer()
+	ready.SetServingStatus(extprocv3.ExternalProcessor_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+	healthv1.RegisterHealthServer(g, ready)
+	reflection.Register(g)
+
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(lis) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+
+	ready.Shutdown()
+	s.opts.Log.Info("draining", zap.Duration("timeout", s.opts.DrainTimeout))
+	stopped := make(chan struct{})
+	go func() {
+		g.GracefulStop()
+		close(stopped)
+	}()
+	if !wait(stopped, s.opts.DrainTimeout) {
+		close(s.drain)
+		if !wait(stopped, 2*cutGrace) {
+			g.Stop()
+			<-stopped
+		}
+	}
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}
+
+// wait waits for c, and reports whether it came within d.
+func wait(c <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+		return true
+	case <-t.C:
+		return false
+	}
+}

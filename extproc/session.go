@@ -1,0 +1,189 @@
+package extproc
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
+)
+
+// Process serves one exchange.
+func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	now := time.Now()
+	e := &session{
+		server:   s,
+		stream:   stream,
+		x:        exchange.New(s.policy),
+		last:     now,
+		deadline: now.Add(s.opts.ExchangeTimeout),
+		alarm:    time.NewTimer(min(s.opts.ExchangeTimeout, s.opts.IdleTimeout)),
+		done:     make(chan struct{}),
+	}
+	s.opts.Metrics.open.Inc()
+	defer s.opts.Metrics.open.Dec()
+	defer e.alarm.Stop()
+	// The receiver ends when this handler returns, since that ends the stream.
+	go e.receive()
+	drain := s.drain
+	for {
+		select {
+		case <-e.done:
+			return e.err
+		case <-drain:
+			drain = nil
+			e.step(func() exchange.Ready { return e.x.Stop(exchange.LimitDrain) })
+		case <-e.alarm.C:
+			e.step(e.overdue)
+		}
+	}
+}
+
+// session drives one exchange.
+type session struct {
+	server *Server
+	stream extprocv3.ExternalProcessor_ProcessServer
+	alarm  *time.Timer   // wakes the handler at the next deadline
+	done   chan struct{} // closed when the handler is to return err
+
+	mu          sync.Mutex // the receiver and the handler both step; guards what follows
+	x           *exchange.Exchange
+	reservation *budget.Reservation
+	last        time.Time // of the last message from Envoy
+	deadline    time.Time // of the exchange; once lingering, of the wait for Envoy
+	lingering   bool
+	ended       bool
+	err         error // valid once done is closed
+}
+
+// receive takes Envoy's messages until the stream ends.
+func (e *session) receive() {
+	for {
+		m, err := e.stream.Recv()
+		if err != nil {
+			// Whatever the error says: the exchange knows how it stands.
+			e.step(e.x.End)
+			return
+		}
+		if e.step(func() exchange.Ready {
+			e.last = time.Now()
+			return e.x.Step(m)
+		}) {
+			return
+		}
+	}
+}
+
+// overdue ends what has lasted too long, and sets the alarm for the next time.
+func (e *session) overdue() exchange.Ready {
+	now := time.Now()
+	opts := &e.server.opts
+	idle := e.last.Add(opts.IdleTimeout)
+	switch {
+	case !now.Before(e.deadline) && e.lingering:
+		return e.x.End()
+	case !now.Before(e.deadline):
+		return e.x.Stop(exchange.LimitDeadline)
+	case !now.Before(idle) && e.x.Cuttable():
+		return e.x.Stop(exchange.LimitIdle)
+	}
+	next := e.deadline.Sub(now)
+	if !e.lingering {
+		// While no stream is under way, silence is no fault; look again later.
+		if wait := idle.Sub(now); wait > 0 {
+			next = min(next, wait)
+		} else {
+			next = min(next, opts.IdleTimeout)
+		}
+	}
+	e.alarm.Reset(next)
+	return exchange.Ready{}
+}
+
+// step lets the exchange make one step and does what it asks for. It reports
+// whether the exchange has ended.
+func (e *session) step(f func() exchange.Ready) (ended bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
+		return true
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			e.panicked(p)
+			ended = true
+		}
+	}()
+	e.perform(f())
+	return e.ended
+}
+
+// perform does what the exchange wants done, in the order which Ready states.
+func (e *session) perform(r exchange.Ready) {
+	for r.Reserve != nil {
+		res, d, err := e.server.opts.Ledger.Reserve(e.stream.Context(), *r.Reserve)
+		if err != nil {
+			e.server.opts.Log.Error("the ledger cannot be read", zap.Error(err))
+		}
+		e.reservation = res
+		r = e.x.Reserved(res, d, err)
+	}
+	if r.Settle != nil && !r.Settle.Apply() {
+		e.server.opts.Log.Error("an exchange was settled twice")
+	}
+	for _, m := range r.Send {
+		if err := e.stream.Send(m); err != nil {
+			// The stream is gone. Recv says so, too, and ends the exchange.
+			break
+		}
+	}
+	if r.Record != nil {
+		e.server.record(r.Record)
+	}
+	if r.Linger {
+		e.lingering, e.deadline = true, time.Now().Add(cutGrace)
+		e.alarm.Reset(cutGrace)
+	}
+	if r.End {
+		e.end(r.Err)
+	}
+}
+
+// end lets the handler return.
+func (e *session) end(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, exchange.ErrProtocol):
+		e.server.opts.Log.Warn("ext_proc protocol", zap.Error(err))
+		err = status.Error(codes.InvalidArgument, err.Error())
+	default:
+		err = status.Error(codes.Unavailable, err.Error())
+	}
+	if e.reservation != nil && e.reservation.SettleHold() {
+		e.server.opts.Log.Error("an exchange ended without a settlement; its hold is charged")
+	}
+	e.ended, e.err = true, err
+	close(e.done)
+}
+
+// panicked ends an exchange after a panic: its hold is charged, since nobody
+// knows what it used, and the others go on.
+func (e *session) panicked(p any) {
+	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+	e.server.opts.Metrics.panics.Inc()
+	if e.reservation != nil {
+		e.reservation.SettleHold()
+	}
+	if !e.ended {
+		e.ended, e.err = true, status.Error(codes.Internal, "internal error")
+		close(e.done)
+	}
+}
