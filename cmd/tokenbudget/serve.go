@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/extproc"
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
+	"github.com/tokenbudget/tokenbudget/internal/admin"
+	"github.com/tokenbudget/tokenbudget/internal/config"
+	"github.com/tokenbudget/tokenbudget/internal/tokens"
+)
+
+var serveCommand = command{
+	name:  "serve",
+	args:  "-config FILE",
+	short: "runs the server",
+	long: `It answers Envoy's ext_proc filter (tokenbudget envoy prints the filter's
+configuration) until SIGTERM or SIGINT, then lets open streams finish up to
+timeouts.drain and writes the balances. The log is JSON on standard error, a line
+for each exchange.`,
+	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
+		path := configFlag(fs)
+		return func(ctx context.Context, e env, args []string) error {
+			if err := noArguments(args); err != nil {
+				return err
+			}
+			c, err := loadConfig(e, *path)
+			if err != nil {
+				return err
+			}
+			return serve(ctx, e, c)
+		}
+	},
+}
+
+// newLog returns the server's log: zap JSON with the keys level, ts and msg.
+func newLog(e env) *zap.Logger {
+	enc := zap.NewProductionEncoderConfig()
+	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(e.stderr)), zap.InfoLevel))
+}
+
+// openLedger opens the ledger that a configuration describes.
+func openLedger(ctx context.Context, c *config.Config, onSyncError func(error)) (*budget.Ledger, error) {
+	store, err := budget.OpenFile(c.Store.File.Dir)
+	if err != nil {
+		return nil, err
+	}
+	ledger, err := budget.New(ctx, budget.Options{Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnSyncError: onSyncError})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return ledger, nil
+}
+
+func serve(ctx context.Context, e env, c *config.Config) (err error) {
+	log := newLog(e)
+	for _, w := range c.Warnings() {
+		log.Warn("configuration", zap.String("warning", w))
+	}
+	ledger, err := openLedger(ctx, c, func(err error) {
+		log.Error("balances cannot be written; they are kept in memory and tried again", zap.Error(err))
+	})
+	if err != nil {
+		return err
+	}
+	// What was served until the end must be written, whatever has ended the rest.
+	defer func() { err = errors.Join(err, ledger.Close(context.WithoutCancel(ctx))) }()
+
+	// The tables of the common encoding are built now rather than by the first request.
+	if _, err := tokens.Get("o200k_base"); err != nil {
+		return err
+	}
+
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	server := extproc.New(extproc.Options{
+		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: policy(c),
+		ExchangeTimeout: c.Timeouts.Exchange, IdleTimeout: c.Timeouts.Idle, DrainTimeout: drainTimeout(c),
+	})
+
+	lis, err := listen(c.Listen.ExtProc)
+	if err != nil {
+		return fmt.Errorf("listen.extproc: %w", err)
+	}
+	var adminLis net.Listener
+	if c.Listen.Admin != "" {
+		if adminLis, err = listen(c.Listen.Admin); err != nil {
+			return errors.Join(fmt.Errorf("listen.admin: %w", err), lis.Close())
+		}
+	}
+
+	// The ledger and the admin pages outlive the drain, so they have a context of
+	// their own that ends when the server has.
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	var group errgroup.Group
+	if adminLis != nil {
+		handler := admin.Handler(admin.Options{
+			Balances: ledger.Balances, Gatherer: reg, Identities: identityNames(c),
+			Ready: func() error {
+				if ctx.Err() != nil {
+					return errors.New("draining")
+				}
+				return nil
+			},
+		})
+		group.Go(func() error { return admin.Serve(background, adminLis, handler) })
+	}
+	group.Go(func() error { return ledger.Run(background) })
+	group.Go(func() error {
+		defer stopBackground()
+		return server.Serve(ctx, lis)
+	})
+	fields := []zap.Field{zap.String("version", buildVersion()), zap.String("extproc", address(lis)), zap.Int("budgets", len(c.Budgets))}
+	if adminLis != nil {
+		fields = append(fields, zap.String("admin", address(adminLis)))
+	}
+	log.Info("serving", fields...)
+	err = group.Wait()
+	log.Info("stopped")
+	return err
+}
+
+// drainTimeout is the configured one; none at all is a negative one to the server.
+func drainTimeout(c *config.Config) (d time.Duration) {
+	if c.Timeouts.Drain == 0 {
+		return -1
+	}
+	return c.Timeouts.Drain
+}
+
+// policy is what a configuration says about exchanges.
+func policy(c *config.Config) exchange.Policy {
+	p := exchange.Policy{
+		Pass: c.Paths.Pass, Deny: c.Paths.Deny, PassUnknown: c.UnknownAPI == config.UnknownPass,
+		SilentCut: !c.ClosingComment, MaxRequest: c.MaxRequestBody,
+	}
+	switch c.OutputCap {
+	case config.CapAlways:
+		p.OutputCap = exchange.CapAlways
+	case config.CapNever:
+		p.OutputCap = exchange.CapNever
+	}
+	counted := make(map[string]bool)
+	for _, b := range c.Budgets {
+		for _, name := range b.Per {
+			counted[name] = true
+		}
+	}
+	for _, id := range c.Identities {
+		sources := make([]exchange.Source, len(id.Sources))
+		for i, s := range id.Sources {
+			sources[i] = exchange.Source{JWT: s.JWT, Header: s.Header}
+		}
+		p.Identities = append(p.Identities, exchange.Identity{
+			Name: id.Name, Sources: sources, Required: c.Missing == config.MissingRefuse && counted[id.Name],
+		})
+	}
+	return p
+}
+
+func identityNames(c *config.Config) []string {
+	names := make([]string, len(c.Identities))
+	for i, id := range c.Identities {
+		names[i] = id.Name
+	}
+	return names
+}
+
+// listen listens on "host:port" or "unix:/path". A socket file that a crashed
+// server left behind is removed; one that somebody may answer on is not.
+func listen(addr string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(addr, "unix:")
+	if !unix {
+		return net.Listen("tcp", addr)
+	}
+	lis, err := net.Listen("unix", path)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return lis, err
+	}
+	if info, statErr := os.Lstat(path); statErr != nil || info.Mode()&fs.ModeSocket == 0 {
+		return nil, fmt.Errorf("%w: %s is no socket; move it away, or choose another path", err, path)
+	}
+	c, dialErr := net.DialTimeout("unix", path, time.Second)
+	if dialErr == nil {
+		return nil, errors.Join(fmt.Errorf("another server listens on %s; stop it, or choose another path", path), c.Close())
+	}
+	// Only a refusal says that nobody listens; a server of another user or one that
+	// is busy fails in other ways.
+	if !errors.Is(dialErr, syscall.ECONNREFUSED) {
+		return nil, errors.Join(err, dialErr)
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return net.Listen("unix", path)
+}
+
+// address is where a listener can be reached, in the form of the configuration. The
+// port that the system chooses in place of 0 is known only now.
+func address(lis net.Listener) string {
+	a := lis.Addr()
+	if a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	return a.String()
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/config"
+)
+
+var validateCommand = command{
+	name:  "validate",
+	args:  "-config FILE",
+	short: "checks a configuration",
+	long: `It prints a summary and warnings, and exits with 0; or it prints every mistake
+as file:line:column with a hint, and exits with 1.`,
+	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
+		path := configFlag(fs)
+		return func(_ context.Context, e env, args []string) error {
+			if err := noArguments(args); err != nil {
+				return err
+			}
+			c, err := loadConfig(e, *path)
+			if err != nil {
+				return err
+			}
+			return summary(e.stdout, c)
+		}
+	},
+}
+
+func configFlag(fs *flag.FlagSet) *string {
+	return fs.String("config", "", "the configuration `FILE`")
+}
+
+// loadConfig reads the configuration; its mistakes are printed as they are, a line
+// each.
+func loadConfig(e env, path string) (*config.Config, error) {
+	if path == "" {
+		return nil, usagef("-config is missing")
+	}
+	c, err := config.Load(path)
+	var mistakes config.Errors
+	if errors.As(err, &mistakes) {
+		fmt.Fprintln(e.stderr, mistakes.Error())
+		return nil, errSilent
+	}
+	return c, err
+}
+
+func summary(w io.Writer, c *config.Config) error {
+	for _, warning := range c.Warnings() {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	fmt.Fprintf(w, "ext_proc on %s", c.Listen.ExtProc)
+	if c.Listen.Admin != "" {
+		fmt.Fprintf(w, ", admin on %s", c.Listen.Admin)
+	}
+	fmt.Fprintf(w, ", balances in %s\n\n", c.Store.File.Dir)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "BUDGET\tLIMIT\tPERIOD\tPER")
+	for _, b := range c.Budgets {
+		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s\n", b.Name, b.Amount, b.Unit, b.Period, perWhom(b))
+	}
+	return t.Flush()
+}
+
+func perWhom(b budget.Limit) string {
+	if len(b.Per) == 0 {
+		return "all together"
+	}
+	s := b.Per[0]
+	for _, p := range b.Per[1:] {
+		s += " and " + p
+	}
+	return s
+}
+
+var initCommand = command{
+	name:  "init",
+	args:  "[FILE]",
+	short: "writes a commented starter configuration with conservative limits",
+	long:  "FILE must not exist yet; without it the configuration goes to standard output.",
+	setup: func(*flag.FlagSet) func(context.Context, env, []string) error {
+		return func(_ context.Context, e env, args []string) error {
+			switch len(args) {
+			case 0:
+				_, err := e.stdout.Write(config.Starter())
+				return err
+			case 1:
+			default:
+				return usagef("one FILE at most")
+			}
+			f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if errors.Is(err, os.ErrExist) {
+				return fmt.Errorf("%s exists already; nothing was written", args[0])
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := f.Write(config.Starter()); err != nil {
+				return errors.Join(err, f.Close())
+			}
+			if err := f.Close(); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(e.stdout, "wrote %s; next: tokenbudget validate -config %[1]s\n", args[0])
+			return err
+		}
+	},
+}

@@ -1,0 +1,194 @@
+// Package admin is the HTTP side of a running server: health, metrics, and who
+// has spent, holds and has left what. It only reads.
+//
+//	GET /healthz     200 while the process lives
+//	GET /readyz      200 while the server takes exchanges, else 503
+//	GET /metrics     Prometheus
+//	GET /v1/budgets  every counter of the windows that are running, as [Budgets]
+//	GET /v1/usage    the same summed up; ?by=team by the values of one identity, as [Usage]
+//
+// It shows no prompts, answers or keys, but it does show who uses how much; it is
+// meant for loopback or a cluster's inner network.
+package admin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+// Budgets is the body of GET /v1/budgets.
+type Budgets struct {
+	Budgets []Budget `json:"budgets"`
+}
+
+// Budget is one counter. All numbers are in its unit; Remaining may still be
+// reserved by a new request, Debt is how far Spent exceeds Limit.
+type Budget struct {
+	Name        string            `json:"name"`
+	Subject     map[string]string `json:"subject"`
+	Unit        string            `json:"unit"`
+	WindowStart time.Time         `json:"window_start"`
+	WindowEnd   *time.Time        `json:"window_end"` // null for a period that never ends
+	Limit       int64             `json:"limit"`
+	Spent       int64             `json:"spent"`
+	Held        int64             `json:"held"`
+	Debt        int64             `json:"debt"`
+	Remaining   int64             `json:"remaining"`
+}
+
+// Usage is the body of GET /v1/usage.
+type Usage struct {
+	By    string       `json:"by,omitempty"`
+	Usage []UsageEntry `json:"usage"`
+}
+
+// UsageEntry is the use of one budget by one value of an identity, or by all.
+type UsageEntry struct {
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"`
+	Unit  string `json:"unit"`
+	Spent int64  `json:"spent"`
+	Held  int64  `json:"held"`
+}
+
+// FromBalances puts balances in the form in which they are shown.
+func FromBalances(balances []budget.Balance) Budgets {
+	out := Budgets{Budgets: make([]Budget, 0, len(balances))}
+	for _, b := range balances {
+		row := Budget{
+			Name: b.Limit, Subject: make(map[string]string, len(b.Subject)), Unit: b.Unit.String(),
+			WindowStart: b.WindowStart.UTC(), Limit: b.Amount, Spent: b.Spent, Held: b.Held,
+			Debt: b.Debt(), Remaining: b.Remaining(),
+		}
+		for _, id := range b.Subject {
+			row.Subject[id.Name] = id.Value
+		}
+		if !b.WindowEnd.IsZero() {
+			end := b.WindowEnd.UTC()
+			row.WindowEnd = &end
+		}
+		out.Budgets = append(out.Budgets, row)
+	}
+	return out
+}
+
+// sum adds up counters by the values of one identity; counters that are not
+// counted per that identity are left out. With by empty, each budget is summed up
+// as a whole.
+func sum(balances []budget.Balance, by string) Usage {
+	type key struct{ name, unit, value string }
+	total := make(map[key]UsageEntry)
+	for _, b := range balances {
+		k := key{name: b.Limit, unit: b.Unit.String()}
+		if by != "" {
+			i := slices.IndexFunc(b.Subject, func(id budget.Identity) bool { return id.Name == by })
+			if i < 0 {
+				continue
+			}
+			k.value = b.Subject[i].Value
+		}
+		e := total[k]
+		e.Name, e.Unit, e.Value = k.name, k.unit, k.value
+		e.Spent += b.Spent
+		e.Held += b.Held
+		total[k] = e
+	}
+	out := Usage{By: by, Usage: make([]UsageEntry, 0, len(total))}
+	for _, e := range total {
+		out.Usage = append(out.Usage, e)
+	}
+	slices.SortFunc(out.Usage, func(a, b UsageEntry) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Value, b.Value))
+	})
+	return out
+}
+
+// Options are what the handler shows.
+type Options struct {
+	Balances   func(context.Context) ([]budget.Balance, error) // required
+	Gatherer   prometheus.Gatherer                             // required
+	Ready      func() error                                    // required; nil means ready
+	Identities []string                                        // known names, for ?by=
+}
+
+// Handler returns the handler of all paths.
+func Handler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := o.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /v1/budgets", func(w http.ResponseWriter, r *http.Request) {
+		if balances, ok := o.balances(w, r); ok {
+			reply(w, http.StatusOK, FromBalances(balances))
+		}
+	})
+	mux.HandleFunc("GET /v1/usage", func(w http.ResponseWriter, r *http.Request) {
+		by := r.URL.Query().Get("by")
+		if by != "" && !slices.Contains(o.Identities, by) {
+			reply(w, http.StatusBadRequest, failure(fmt.Sprintf("by=%q is no identity; known are %q", by, o.Identities)))
+			return
+		}
+		if balances, ok := o.balances(w, r); ok {
+			reply(w, http.StatusOK, sum(balances, by))
+		}
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "tokenbudget\n\n/healthz\n/readyz\n/metrics\n/v1/budgets\n/v1/usage?by=IDENTITY\n")
+	})
+	return mux
+}
+
+func (o Options) balances(w http.ResponseWriter, r *http.Request) ([]budget.Balance, bool) {
+	balances, err := o.Balances(r.Context())
+	if err != nil {
+		reply(w, http.StatusServiceUnavailable, failure("the budget's store cannot be read: "+err.Error()))
+		return nil, false
+	}
+	return balances, true
+}
+
+func failure(message string) map[string]string { return map[string]string{"error": message} }
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("content-type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	// The client may have gone; there is nobody left to tell.
+	_ = enc.Encode(body)
+}
+
+// Serve answers on lis until ctx ends. It owns lis.
+func Serve(ctx context.Context, lis net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if s.Shutdown(grace) != nil {
+			_ = s.Close() // who is still connected is cut off
+		}
+	})
+	defer stop()
+	if err := s.Serve(lis); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
