@@ -19,7 +19,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/budget"
 )
 
-// The files in testdata are conversations of ext_proc messages. They read like
+// The files in testdata/conversations are conversations of ext_proc messages. They read like
 // this:
 //
 //	limits            the ledger's limits, a line each: NAME UNIT=AMOUNT [per=ID,ID] [period=minute]
@@ -40,7 +40,7 @@ import (
 // byte by byte: the client must get the same bytes, and the ledger and the record
 // must be the same.
 func TestConversations(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/conversations", func(t *testing.T, path string) {
 		var script []*datadriven.TestData
 		c := newConversation(t)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -330,6 +330,8 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 		fmt.Fprintln(out)
 		lines(out, s.GetBody())
 		c.client.Write(s.GetBody())
+	case *extprocv3.ProcessingResponse_RequestTrailers:
+		fmt.Fprintln(out, "send: request trailers")
 	case *extprocv3.ProcessingResponse_ResponseTrailers:
 		fmt.Fprintln(out, "send: response trailers")
 		c.closed = true
