@@ -79,7 +79,7 @@ func (s *memStore) Get(ctx context.Context, key Key) (Entry, bool, error) {
 	return e, ok, ctx.Err()
 }
 
-func (s *memStore) Put(ctx context.Context, entries []Entry) error {
+func (s *memStore) Put(_ context.Context, entries []Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.puts++
@@ -95,7 +95,7 @@ func (s *memStore) Put(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
-func (s *memStore) Range(ctx context.Context, f func(Entry) bool) error {
+func (s *memStore) Range(_ context.Context, f func(Entry) bool) error {
 	s.mu.Lock()
 	fail, entries := s.failGet, maps.Clone(s.entries)
 	s.mu.Unlock()

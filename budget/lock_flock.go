@@ -25,7 +25,7 @@ func lockFile(path string) (*os.File, error) {
 	if err == nil {
 		return f, nil
 	}
-	f.Close()
+	_ = f.Close() // the lock was not had; that is the error
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, ErrLocked
 	}

@@ -407,7 +407,7 @@ func (m *machine) Crash(t *rapid.T) {
 	if m.dir == "" {
 		t.Skip("no store")
 	}
-	if err := m.flaky.FileStore.Close(); err != nil { // what the end of the process does to the lock
+	if err := m.flaky.Close(); err != nil { // what the end of the process does to the lock
 		t.Fatal(err)
 	}
 	m.real.cache.close() // ends its goroutine

@@ -42,7 +42,7 @@ import (
 func TestConversations(t *testing.T) {
 	datadriven.Walk(t, "testdata/conversations", func(t *testing.T, path string) {
 		var script []*datadriven.TestData
-		c := newConversation(t)
+		c := newConversation()
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			copied := *d
 			script = append(script, &copied)
@@ -51,7 +51,7 @@ func TestConversations(t *testing.T) {
 		c.check(t)
 		want := c.transcript()
 		replay := func(name string, split func(n int, body []byte) [][]byte) {
-			r := newConversation(t)
+			r := newConversation()
 			for _, d := range script {
 				r.do(t, d, func(body []byte) [][]byte { return split(r.received, body) })
 			}
@@ -94,7 +94,7 @@ type conversation struct {
 	faults   []string
 }
 
-func newConversation(t *testing.T) *conversation {
+func newConversation() *conversation {
 	return &conversation{now: time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)}
 }
 

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +72,7 @@ func (x *Exchange) limitHeaders(r *extprocv3.ProcessingResponse, stream bool) {
 		}
 	}
 	if stream {
-		m.RemoveHeaders = append(m.RemoveHeaders[:len(m.RemoveHeaders):len(m.RemoveHeaders)], "content-length")
+		m.RemoveHeaders = append(slices.Clip(m.RemoveHeaders), "content-length")
 	}
 	r.GetResponseHeaders().GetResponse().HeaderMutation = m
 }

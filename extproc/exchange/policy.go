@@ -40,6 +40,7 @@ type Policy struct {
 // OutputCap is a setting of [Policy].
 type OutputCap uint8
 
+// The values of [OutputCap].
 const (
 	CapUnary  OutputCap = iota // unary answers, which cannot be cut
 	CapAlways                  // streams, too

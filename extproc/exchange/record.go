@@ -15,6 +15,7 @@ const Namespace = "tokenbudget"
 // Outcome is how an exchange ended.
 type Outcome string
 
+// The outcomes.
 const (
 	Completed     Outcome = "completed"      // the whole answer passed
 	CutOff        Outcome = "cut"            // the answer was ended by a limit, a deadline or a drain

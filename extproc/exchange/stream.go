@@ -111,7 +111,8 @@ func (x *Exchange) countRest(eos bool) {
 // leave; the closing events follow. eos says that the upstream has ended, too.
 func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 	x.record.Limit = limit
-	out := append(x.closing[:0], permitted...)
+	out := x.closing[:0]
+	out = append(out, permitted...)
 	if !x.policy.SilentCut {
 		out = append(out, ": tokenbudget: cut, limit "...)
 		out = append(out, limit...)

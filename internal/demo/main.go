@@ -18,7 +18,9 @@ import (
 	"time"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	stay := flag.Bool("stay", false, "leave everything running, to try with curl")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -29,11 +31,12 @@ func main() {
 	}
 	if err := withStage(ctx, *stay, show); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
-func heading(format string, args ...any) { fmt.Printf("\n── "+format+"\n", args...) }
+func heading(text string) { fmt.Printf("\n── %s\n", text) }
 
 // demonstrate shows one answer that is cut, and one request that is refused.
 func demonstrate(ctx context.Context, s *stage) error {

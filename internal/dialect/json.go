@@ -38,28 +38,29 @@ func (s *scanner) reset(data []byte) {
 
 // object calls member for every member of the object that comes next, with its
 // raw name (quoted). member must consume the value. If another kind of value
-// comes, it is skipped and ok is false.
-func (s *scanner) object(member func(name []byte) error) (ok bool, err error) {
+// comes, it is skipped.
+func (s *scanner) object(member func(name []byte) error) error {
 	if s.dec.PeekKind() != jsontext.KindBeginObject {
-		return false, s.dec.SkipValue()
+		return s.dec.SkipValue()
 	}
 	if _, err := s.dec.ReadToken(); err != nil {
-		return false, err
+		return err
 	}
 	for s.dec.PeekKind() != jsontext.KindEndObject {
 		name, err := s.dec.ReadValue()
 		if err != nil {
-			return false, err
+			return err
 		}
 		if err := member(name); err != nil {
-			return false, err
+			return err
 		}
 	}
-	_, err = s.dec.ReadToken()
-	return true, err
+	_, err := s.dec.ReadToken()
+	return err
 }
 
-// array is object's twin for arrays; element must consume one value.
+// array calls element for every element of the array that comes next; element
+// must consume it. If another kind of value comes, it is skipped and ok is false.
 func (s *scanner) array(element func() error) (ok bool, err error) {
 	if s.dec.PeekKind() != jsontext.KindBeginArray {
 		return false, s.dec.SkipValue()
@@ -159,12 +160,10 @@ func decisionKey(raw []byte, keys []string) (string, error) {
 // own text can quote the input, so only the kind of mistake and its place are
 // told.
 func jsonError(err error, offset int64) error {
-	var bad *BadRequest
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*BadRequest](err); ok {
 		return bad
 	}
-	var syn *jsontext.SyntacticError
-	if errors.As(err, &syn) {
+	if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		offset = syn.ByteOffset
 	}
 	at := " (near byte " + strconv.FormatInt(offset, 10) + ")"

@@ -130,7 +130,7 @@ func (s *chatStream) Event(data []byte, ev *Event) {
 // chunk reads one chunk or one whole answer.
 func (s *chatStream) chunk(ev *Event) error {
 	choices := -1
-	_, err := s.json.object(func(name []byte) (err error) {
+	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"choices"`:
 			choices = 0
@@ -175,7 +175,7 @@ func (s *chatStream) choice(ev *Event) error {
 	first := len(ev.Texts)
 	var index int64
 	finished := false
-	_, err := s.json.object(func(name []byte) (err error) {
+	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"index"`:
 			index, _, err = s.json.integer()
@@ -207,7 +207,7 @@ const jsonString = '"'
 // (see provisional), because the choice's index may not be known yet.
 func (s *chatStream) message(ev *Event) error {
 	reasoning := false
-	_, err := s.json.object(func(name []byte) error {
+	err := s.json.object(func(name []byte) error {
 		switch string(name) {
 		case `"content"`:
 			return s.add(ev, channelContent)
@@ -234,7 +234,7 @@ func (s *chatStream) message(ev *Event) error {
 func (s *chatStream) toolCall(ev *Event) error {
 	first := len(ev.Texts)
 	var tool int64
-	_, err := s.json.object(func(name []byte) (err error) {
+	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"index"`:
 			tool, _, err = s.json.integer()
@@ -251,7 +251,7 @@ func (s *chatStream) toolCall(ev *Event) error {
 }
 
 func (s *chatStream) function(ev *Event) error {
-	_, err := s.json.object(func(name []byte) error {
+	err := s.json.object(func(name []byte) error {
 		switch string(name) {
 		case `"name"`:
 			return s.add(ev, channelName)
@@ -293,14 +293,14 @@ func (s *chatStream) slot(choice int64, provisional int) int {
 func (s *chatStream) usage() (Usage, error) {
 	var prompt, cached, written, completion, reasoning int64
 	var hasPrompt, hasCompletion bool
-	_, err := s.json.object(func(name []byte) (err error) {
+	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"prompt_tokens"`:
 			prompt, hasPrompt, err = s.json.integer()
 		case `"completion_tokens"`:
 			completion, hasCompletion, err = s.json.integer()
 		case `"prompt_tokens_details"`:
-			_, err = s.json.object(func(name []byte) (err error) {
+			err = s.json.object(func(name []byte) (err error) {
 				switch string(name) {
 				case `"cached_tokens"`:
 					cached, _, err = s.json.integer()
@@ -312,7 +312,7 @@ func (s *chatStream) usage() (Usage, error) {
 				return err
 			})
 		case `"completion_tokens_details"`:
-			_, err = s.json.object(func(name []byte) (err error) {
+			err = s.json.object(func(name []byte) (err error) {
 				if string(name) == `"reasoning_tokens"` {
 					reasoning, _, err = s.json.integer()
 					return err

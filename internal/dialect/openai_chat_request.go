@@ -40,7 +40,7 @@ func (p *chatRequest) parse() error {
 	}
 	var messages bool
 	var options optionsPlace
-	_, err := p.json.object(func(name []byte) error {
+	err := p.json.object(func(name []byte) error {
 		key, err := decisionKey(name, chatKeys)
 		if err != nil {
 			return err
@@ -181,7 +181,7 @@ func (p *chatRequest) list(key string, element func() error) error {
 
 func (p *chatRequest) message() error {
 	p.r.Overhead += tokensPerMessage
-	_, err := p.json.object(func(name []byte) error {
+	err := p.json.object(func(name []byte) error {
 		key, err := decisionKey(name, messageKeys)
 		if err != nil {
 			return err
@@ -208,7 +208,7 @@ func (p *chatRequest) part() error {
 	if p.json.dec.PeekKind() != jsontext.KindBeginObject {
 		return p.count()
 	}
-	_, err := p.json.object(func(name []byte) error {
+	return p.json.object(func(name []byte) error {
 		key, err := decisionKey(name, partKeys)
 		if err != nil {
 			return err
@@ -223,7 +223,6 @@ func (p *chatRequest) part() error {
 		}
 		return p.json.dec.SkipValue()
 	})
-	return err
 }
 
 // optionsPlace is where stream_options stands.
@@ -244,7 +243,7 @@ func (p *chatRequest) streamOptions(o *optionsPlace) error {
 		return err
 	}
 	o.object = true
-	_, err := p.json.object(func(name []byte) error {
+	err := p.json.object(func(name []byte) error {
 		o.members = true
 		key, err := decisionKey(name, streamOptionsKeys)
 		if err != nil {

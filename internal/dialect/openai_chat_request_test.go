@@ -167,8 +167,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, limit int64) {
 		r, err := OpenAIChat{}.ParseRequest(body)
 		if err != nil {
-			var bad *BadRequest
-			if !errors.As(err, &bad) {
+			if _, ok := errors.AsType[*BadRequest](err); !ok {
 				t.Fatalf("not a BadRequest: %v", err)
 			}
 			return

@@ -217,7 +217,7 @@ func FuzzEvent(f *testing.F) {
 				t.Fatalf("%+v", u)
 			}
 		}
-		for _, e := range strings.Split(strings.TrimSuffix(string(s.Close(nil, Usage{})), "\n\n"), "\n\n") {
+		for e := range strings.SplitSeq(strings.TrimSuffix(string(s.Close(nil, Usage{})), "\n\n"), "\n\n") {
 			if data := strings.TrimPrefix(e, "data: "); data != "[DONE]" && !json.Valid([]byte(data)) {
 				t.Fatalf("closing event %q", e)
 			}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -48,6 +49,7 @@ type roadOptions struct {
 	http2     bool // to the upstream
 	interval  time.Duration
 	configure func(*extproc.Options)
+	upstream  string // URL of another upstream than the stand-in
 }
 
 // perUser is a limit of n units a year for each x-user.
@@ -109,15 +111,15 @@ func newRoad(t *testing.T, o roadOptions) *road {
 			t.Error(err)
 		}
 	})
-	r.startEnvoy(ctx, t, lis.Addr().String(), o.http2)
+	r.startEnvoy(ctx, t, lis.Addr().String(), cmp.Or(o.upstream, r.up.URL()), o.http2)
 	return r
 }
 
-func (r *road) startEnvoy(ctx context.Context, t *testing.T, extProc string, http2 bool) {
+func (r *road) startEnvoy(ctx context.Context, t *testing.T, extProc, upstream string, http2 bool) {
 	t.Helper()
 	bootstrap, err := envoy.BootstrapYAML(envoy.Options{
 		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
-		Upstream: r.up.URL(), UpstreamHTTP2: http2, ExtProc: extProc, AccessLog: true, Identities: []string{"user"},
+		Upstream: upstream, UpstreamHTTP2: http2, ExtProc: extProc, AccessLog: true, Identities: []string{"user"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -183,7 +183,7 @@ func TestLineEnds(t *testing.T) {
 			text := append([]byte("\ufeff"), bytes.ReplaceAll(text, []byte("\n"), []byte(end))...)
 			t.Run(fmt.Sprintf("%s/%q", name, end), func(t *testing.T) {
 				var p Parser
-				for split := range len(text) {
+				for split := range text {
 					compare(t, &p, text, []int{split, len(text)}, DefaultMaxBlock)
 				}
 				got, err := twin(text, nil, DefaultMaxBlock)

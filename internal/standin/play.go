@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -37,8 +38,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.opts.MaxBody))
 	s.journal.received(ex, body)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if !errors.As(err, &tooLarge) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); !ok {
 			s.abort(ctx, ex)
 		}
 		s.play(ctx, w, rc, ex, refusal(http.StatusRequestEntityTooLarge, "the request body is too large for the stand-in"))
@@ -67,9 +67,7 @@ func refusal(status int, message string) script {
 func (s *Server) play(ctx context.Context, w http.ResponseWriter, rc *http.ResponseController, ex *Exchange, sc script) {
 	total := sc.bytesTotal()
 	s.journal.planned(ex, sc.recording, len(sc.events), total)
-	for name, values := range sc.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), sc.header)
 	w.Header().Set(headerID, ex.ID)
 	if sc.stream {
 		w.Header().Set("Cache-Control", "no-cache")

@@ -118,7 +118,7 @@ func (o Options) shape(rec Recording, repeat int, wantUsage bool, body []byte) (
 
 	var final *usage
 	if wantUsage && o.CountOutput != nil {
-		final = o.count(rec, events[from:to], repeat, text.String(), recorded, body)
+		final = o.count(events[from:to], repeat, text.String(), recorded, body)
 	}
 	// Mark first and repeat then: the repeated events share their bytes.
 	for i, ev := range events {
@@ -135,7 +135,7 @@ func (o Options) shape(rec Recording, repeat int, wantUsage bool, body []byte) (
 // count computes the usage of an answer whose middle events come repeat times.
 // text is the answer with all events once; what was recorded beyond its tokens
 // (reasoning and framing) was spent once and stays.
-func (o Options) count(rec Recording, middle [][]byte, repeat int, text string, recorded *usage, body []byte) *usage {
+func (o Options) count(middle [][]byte, repeat int, text string, recorded *usage, body []byte) *usage {
 	hidden, prompt := 0, (len(body)+3)/4
 	if recorded != nil {
 		hidden, prompt = max(recorded.Completion-o.CountOutput(text), 0), recorded.Prompt
