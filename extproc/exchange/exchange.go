@@ -178,8 +178,8 @@ func (x *Exchange) Step(m *extprocv3.ProcessingRequest) Ready {
 // unexpected ends an exchange whose peer does not keep to the protocol.
 func (x *Exchange) unexpected(message string) Ready {
 	err := fmt.Errorf("%w: %s in state %v", ErrProtocol, message, x.state)
-	r := x.finish(Aborted)
-	r.End, r.Err = true, err
+	r := x.brokenOff()
+	r.Err = err
 	return r
 }
 
@@ -234,7 +234,9 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
 	}
 	x.state = stateRequestBody
-	return x.send(continueRequestHeaders())
+	// The answer must come uncompressed to be read, so the offer to compress it is
+	// taken out.
+	return x.send(continueRequestHeaders("accept-encoding"))
 }
 
 // pass lets everything that follows through.
@@ -462,31 +464,35 @@ func (x *Exchange) Stop(limit string) Ready {
 		return x.cut(limit, nil, false)
 	}
 	x.record.Limit = limit
-	r := x.finish(Aborted)
-	r.End, r.Err = true, ErrStopped
+	r := x.brokenOff()
+	r.Err = ErrStopped
 	return r
 }
 
 // End is called when the gRPC stream has ended, for whatever reason. It settles
 // what has not been settled.
 func (x *Exchange) End() Ready {
-	r := Ready{End: true}
+	if x.state == stateEnded {
+		return Ready{End: true}
+	}
+	return x.brokenOff()
+}
+
+// brokenOff ends an exchange that did not come to its own end.
+func (x *Exchange) brokenOff() Ready {
+	o := cmp.Or(x.record.Outcome, Aborted) // an error the upstream reported stands
 	switch x.state {
-	case stateEnded:
-		return r
 	case stateCut:
-		r = x.finish(CutOff)
+		o = CutOff
 	case statePassing:
-		r = x.finish(x.record.Outcome)
+		if o == Completed {
+			o = Aborted
+		}
 	case stateUnary, stateAwaiting:
 		// Of an unary answer, all may have been produced: nobody will tell.
 		x.unknown = x.state == stateUnary || !x.request.Stream
-		r = x.finish(Aborted)
-	case stateStreaming:
-		r = x.finish(cmp.Or(x.record.Outcome, Aborted)) // an error the upstream reported stands
-	default:
-		r = x.finish(Aborted)
 	}
+	r := x.finish(o)
 	r.End = true
 	return r
 }

@@ -77,13 +77,14 @@ func (p *passMessage) requestBody(mode extprocfilterv3.ProcessingMode_BodySendMo
 	return r
 }
 
-// continueRequestHeaders lets a request go on. Answers must come uncompressed to
-// be read, so the offer to compress them is taken out.
-func continueRequestHeaders() *extprocv3.ProcessingResponse {
+// continueRequestHeaders lets a request go on, without some of its headers.
+func continueRequestHeaders(without ...string) *extprocv3.ProcessingResponse {
+	r := &extprocv3.CommonResponse{}
+	if len(without) > 0 {
+		r.HeaderMutation = &extprocv3.HeaderMutation{RemoveHeaders: without}
+	}
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
-		RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
-			HeaderMutation: &extprocv3.HeaderMutation{RemoveHeaders: []string{"accept-encoding"}},
-		}},
+		RequestHeaders: &extprocv3.HeadersResponse{Response: r},
 	}}
 }
 

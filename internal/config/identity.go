@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -43,6 +44,10 @@ func (d *decoder) identities(c *Config, ids *identities) setter {
 				d.fail(key, "choose another name", "%s has another meaning and cannot be an identity", quote(key.Value))
 			} else if _, err := parseName(key.Value); err != nil {
 				d.reject(key, "identity "+quote(key.Value)+": ", err)
+			} else if strings.Contains(key.Value, ".") {
+				// Envoy's access log finds an identity by its name, and a dot there
+				// leads into an object.
+				d.fail(key, "use - or _ instead", "identity %s: its name cannot have dots", quote(key.Value))
 			}
 			c.Identities = append(c.Identities, Identity{key.Value, d.sources(key, n, ids)})
 		})

@@ -214,8 +214,8 @@ func parseHeader(s string) (string, error) {
 
 func parseGlob(s string) (string, error) {
 	switch {
-	case !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "*"):
-		return "", mistake("write it like /health or */models", "a path begins with / or *")
+	case !strings.HasPrefix(s, "/"):
+		return "", mistake("write it like /health or /*/models", "a path begins with /")
 	case strings.ContainsAny(s, "?#"):
 		return "", mistake("* stands for any characters", "paths are compared without their query")
 	case hasControl(s) || strings.Contains(s, " "):

@@ -110,7 +110,7 @@ func demonstrate(ctx context.Context, s *stage) error {
 // leaveRunning waits for the user to have enough.
 func leaveRunning(ctx context.Context, s *stage) error {
 	fmt.Printf(`
-Envoy listens on %[1]s, and the upstream replays a recorded answer.
+Envoy listens on %[1]s; the upstream, %[6]s, replays a recorded answer.
 Try this a few times; the budget of user bob is %[2]d tokens a %[5]s:
 
   curl -N %[1]s/v1/chat/completions -H 'content-type: application/json' -H 'x-user: bob' \
@@ -122,7 +122,7 @@ Who has spent what:
 
 Ctrl-C ends it. The server's log follows.
 
-`, s.url, s.limit, s.binary, s.admin, s.period)
+`, s.url, s.limit, s.binary, s.admin, s.period, s.upstream.URL())
 	s.follow(os.Stdout)
 	<-ctx.Done()
 	return nil
