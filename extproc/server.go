@@ -9,7 +9,6 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -52,6 +51,7 @@ type Server struct {
 	opts   Options
 	policy *exchange.Policy
 	drain  chan struct{} // closed when open streams are to end
+	grace  time.Duration // cutGrace, but for tests
 }
 
 // New returns a server.
@@ -67,7 +67,7 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{})}
+	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{}), grace: cutGrace}
 }
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
@@ -82,9 +82,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
 	extprocv3.RegisterExternalProcessorServer(g, s)
-	ready := health.NewServer()
-	ready.SetServingStatus(extprocv3.ExternalProcessor_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
-	healthv1.RegisterHealthServer(g, ready)
+	health := newHealthService()
+	healthv1.RegisterHealthServer(g, health)
 	reflection.Register(g)
 
 	served := make(chan error, 1)
@@ -95,7 +94,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case <-ctx.Done():
 	}
 
-	ready.Shutdown()
+	health.Shutdown()
 	s.opts.Log.Info("draining", zap.Duration("timeout", s.opts.DrainTimeout))
 	stopped := make(chan struct{})
 	go func() {
@@ -104,7 +103,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	}()
 	if !wait(stopped, s.opts.DrainTimeout) {
 		close(s.drain)
-		if !wait(stopped, 2*cutGrace) {
+		if !wait(stopped, 2*s.grace) {
 			g.Stop()
 			<-stopped
 		}

@@ -149,8 +149,8 @@ func (e *session) perform(r exchange.Ready) {
 		e.server.record(r.Record)
 	}
 	if r.Linger {
-		e.lingering, e.deadline = true, time.Now().Add(cutGrace)
-		e.alarm.Reset(cutGrace)
+		e.lingering, e.deadline = true, time.Now().Add(e.server.grace)
+		e.alarm.Reset(e.server.grace)
 	}
 	if r.End {
 		e.end(r.Err)

@@ -176,19 +176,29 @@ func reply(w http.ResponseWriter, status int, body any) {
 	_ = enc.Encode(body)
 }
 
-// Serve answers on lis until ctx ends. It owns lis.
+// grace is how long requests under way may take once Serve's context has ended.
+const grace = 2 * time.Second
+
+// Serve answers on lis until ctx ends; requests under way are then finished, or cut
+// off soon. Nothing of it goes on when it returns. It owns lis.
 func Serve(ctx context.Context, lis net.Listener, h http.Handler) error {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer close(closed)
+		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
-		if s.Shutdown(grace) != nil {
+		if s.Shutdown(patient) != nil {
 			_ = s.Close() // who is still connected is cut off
 		}
 	})
-	defer stop()
-	if err := s.Serve(lis); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return err
+	err := s.Serve(lis)
+	if stop() {
+		return errors.Join(err, s.Close()) // the listener has failed
 	}
-	return nil
+	<-closed // http.Server.Serve does not wait for Shutdown
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }
