@@ -1,26 +1,29 @@
 package tokens
 
-// An appender counts the tokens of one piece which grows byte by byte, in bounded memory.
-//
-// For each prefix of a piece there is one token its encoding ends with, and what comes before that token is the encoding of
-// a shorter prefix (see encode.go). So the new byte's last token is, of the tokens that end here, the one which is stable beside
-// the last token of the prefix before it. No token is longer than maxTokenLen, so that many prefixes are enough to remember,
-// and the tokens that could end here are those whose beginnings are followed through the trie since.
-//
-// It must be reset before use. An appended byte costs a trie step for each beginning alive, in ordinary text about
-// three, at most maxTokenLen.
-// startBits are those of a position modulo maxTokenLen.
+// startBits are enough for a position modulo maxTokenLen.
 const startBits = 7
 
+// An appender counts the tokens of one piece which grows byte by byte, in bounded memory.
+//
+// For each prefix of a piece there is one token its encoding ends with, and what comes before that token is the
+// encoding of a shorter prefix (see encode.go). So the new byte's last token is, of the tokens that end here,
+// the one which is stable beside the last token of the prefix before it. No token is longer than maxTokenLen,
+// so that many prefixes are enough to remember, and the tokens that could end here are those whose beginnings
+// are followed through the trie since.
+//
+// It must be reset before use. An appended byte costs a trie step for each beginning alive, in ordinary text
+// about three, at most maxTokenLen.
 type appender struct {
 	total int // tokens of the whole prefix
 	n     int // bytes of the whole prefix
 
-	// prefixes[p%maxTokenLen] is of the prefix of p bytes: the number of its tokens modulo 2^14 and, in the low idBits, its last
-	// token. Between prefixes less than 2^13 tokens apart the difference of the numbers is certain.
+	// prefixes[p%maxTokenLen] is of the prefix of p bytes: the number of its tokens modulo 2^14 and, in the low
+	// idBits, its last token. Between prefixes less than 2^13 tokens apart the difference of the numbers is
+	// certain.
 	prefixes [maxTokenLen]uint32
 
-	// open holds, oldest first, where a longer token may have begun: its trie node and, in the low 7 bits, its position.
+	// open holds, oldest first, where a longer token may have begun: its trie node and, in the low startBits,
+	// its position.
 	open  [maxTokenLen]uint32
 	opens int
 }
@@ -45,7 +48,8 @@ func (a *appender) append(v *vocab, c byte) {
 	current := a.prefixes[a.n%maxTokenLen]
 	found, before := uint32(noToken), uint32(0) // the last token, and the prefix in front of it
 	if a.opens > 8 {
-		// Mostly the last token grew, or one that was open before it did; of many candidates try that one first.
+		// Each candidate costs several look-ups. Mostly the last token just grew: of many candidates try that
+		// one first.
 		found, before = a.grown(v, c)
 	}
 	opens := 0

@@ -2,10 +2,15 @@ package tokens
 
 import "unicode/utf8"
 
-// openMax is how many bytes of undecided text a Counter keeps as they are. A piece that is still open then is counted by a run.
+// openMax is how many bytes of text a Counter keeps which are not in a final piece. Nearly all words are
+// shorter. If more come and the piece is still open, it is given to a run.
 const openMax = 32
 
-// A Counter counts the tokens of a text that arrives in parts of any size.
+// A Counter counts the tokens of a text that arrives in parts, which may begin and end anywhere, within a
+// character as well. It takes about 2 KB, whatever the text, and a few hundred nanoseconds for each small part.
+//
+// It must be Reset before use, may be Reset and used again any number of times, and is not safe for concurrent
+// use.
 type Counter struct {
 	enc   *Encoding
 	sum   int // tokens of the whole text so far
@@ -21,16 +26,20 @@ type Counter struct {
 	partials int
 }
 
-// Reset makes c count a new text with e.
+// Reset makes c count a new text, with the encoding e.
 func (c *Counter) Reset(e *Encoding) {
 	c.enc, c.sum, c.final, c.opens, c.partials = e, 0, 0, 0, 0
 	c.run.phase = idle
 }
 
-// Count returns the number of tokens of the text so far, as the last Add did.
+// Count returns what the last Add returned, and 0 after Reset.
 func (c *Counter) Count() int { return c.sum }
 
-// Add appends delta to the text and returns the number of tokens of all of it.
+// Add appends delta to the text and returns the number of tokens of all of it, exactly what the encoding's
+// Count returns for it. The number may be lower than before. An incomplete character at the end counts as
+// U+FFFD until the rest of it comes.
+//
+// Add does not keep delta.
 func (c *Counter) Add(delta []byte) int {
 	if len(delta) == 0 {
 		return c.sum
@@ -97,7 +106,8 @@ func (c *Counter) feed(text []byte) {
 				c.beginRun(c.open[:c.opens])
 				text = text[n:]
 			case n < len(text) && used >= before:
-				// What is open lies in text as a whole, so that there is no need to carry it through the buffer.
+				// What is open lies in text as a whole, so that there is no need to carry it through the
+				// buffer.
 				text = text[used-before:]
 				c.opens = 0
 			default:

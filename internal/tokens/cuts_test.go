@@ -11,8 +11,9 @@ import (
 
 var update = flag.Bool("update", false, "write the files this test checks")
 
-// TestCuts works out by plain merging which two tokens each token is made of. That this ends with exactly two, the step before
-// the token itself, is also what the encoder relies on: every token is the encoding of its own bytes.
+// TestCuts works out by plain merging which two tokens each token is made of. That this ends with exactly two,
+// the step before the token itself, is also what the encoder relies on: every token is the encoding of its own
+// bytes.
 func TestCuts(t *testing.T) {
 	for _, name := range []string{"o200k_base", "cl100k_base"} {
 		t.Run(name, func(t *testing.T) {
@@ -66,8 +67,8 @@ func oracleRanks(t testing.TB, name string) map[string]int {
 	return ranks
 }
 
-// mergePairs merges the bytes of text as the definition has it: the pair of lowest rank, the leftmost of these, until there is none
-// or no more than enough parts are left.
+// mergePairs merges the bytes of text as the definition has it: the pair of lowest rank, the leftmost of these,
+// until there is none or no more than enough parts are left.
 func mergePairs(ranks map[string]int, text string, enough int) []string {
 	var parts []string
 	for i := range len(text) {

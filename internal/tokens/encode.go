@@ -1,15 +1,16 @@
 package tokens
 
-// The encoder of one piece. The reference merges pairs by rank, which costs the square of the length. What it arrives at has a
-// property that allows a linear method, which GitHub published with its Rust crate bpe ("So many tokens, so little time", 2024): a
-// sequence of tokens is the encoding of its text if and only if each two neighbours in it are the encoding of theirs. Hence there is
-// one such sequence, and any search that finds one has found the encoding.
+// The encoder of one piece. The reference merges pairs by rank, which costs the square of the length. What it
+// arrives at has a property that allows a linear method, which GitHub published with its Rust crate bpe ("So
+// many tokens, so little time", 2024): a sequence of tokens is the encoding of its text if and only if each two
+// neighbours in it are the encoding of theirs. Hence there is one such sequence, and any search that finds one
+// has found the encoding.
 
 const (
 	// shortPiece is the length of the pieces that do with a small stack: most of them.
 	shortPiece = 64
-	// reach is how many bytes of a longer piece the search holds in view. Tokens further back are settled; that one of them
-	// must be taken back is not known to happen, but if so, encodeForward does the work.
+	// reach is how many bytes of a longer piece the search holds in view. Tokens further back are settled; that
+	// one of them must be taken back is not known to happen, but if so, encodeForward does the work.
 	reach = 512
 )
 

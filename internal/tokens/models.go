@@ -10,8 +10,9 @@ import (
 	"github.com/pkoukk/tiktoken-go"
 )
 
-// families are the model names which tiktoken-go's table lacks, most of them from Python tiktoken's model.py. A name stands for
-// itself and for what continues it with '-', ':' or '@': a date, a size, a variant. A star stands for any continuation.
+// families are the model names which tiktoken-go's table lacks, most of them from Python tiktoken's model.py. A
+// name stands for itself and for what continues it with '-', ':' or '@': a date, a size, a variant. A star
+// stands for any continuation.
 var families = map[string]string{
 	"o1":             "o200k_base",
 	"o3":             "o200k_base",
@@ -35,8 +36,8 @@ type family struct {
 	encoding string
 }
 
-// models are all families, the longest name first. Models of encodings which are not in this package are left out: they are
-// retired, and nobody should take another encoding's count for theirs.
+// models are all families, the longest name first. Models of encodings which are not in this package are left
+// out: they are retired, and nobody should take another encoding's count for theirs.
 var models = sync.OnceValue(func() []family {
 	all := make(map[string]string)
 	for prefix, encoding := range tiktoken.MODEL_PREFIX_TO_ENCODING {
@@ -73,11 +74,11 @@ func (f family) has(model string) bool {
 	return ok && (f.any || rest == "" || strings.IndexByte("-:@", rest[0]) >= 0)
 }
 
-// ForModel returns the encoding of an OpenAI model. Known is false for every other model, retired ones of OpenAI included; the
-// encoding is o200k_base then, and its counts are an estimate.
+// ForModel returns the encoding of an OpenAI model. Known is false for every other model, retired ones of
+// OpenAI included; the encoding is o200k_base then, and its counts are an estimate.
 //
-// Vendors in front of the name ("openai/gpt-4o", "azure/eu/gpt-4o", "openai.gpt-oss-20b-1:0"), the "ft:" of a fine-tuned model, what
-// follows the name, and the case of letters do not matter.
+// Vendors in front of the name ("openai/gpt-4o", "azure/eu/gpt-4o", "openai.gpt-oss-20b-1:0"), the "ft:" of a
+// fine-tuned model, what follows the name, and the case of letters do not matter.
 //
 // ForModel panics if the encoding cannot be loaded, which only a damaged binary can cause.
 func ForModel(model string) (enc *Encoding, known bool) {

@@ -6,9 +6,9 @@ import (
 	"math/bits"
 )
 
-// pairs knows the merges: which two tokens make which third one. A token has exactly one pair it is made of, because merging
-// by rank is deterministic, and a pair of neighbours which merging arrives at is always that pair. So one entry for each token
-// is enough, where there may be many ways to cut its bytes in two tokens.
+// pairs knows the merges: which two tokens make which third one. A token has exactly one pair it is made of,
+// because merging by rank is deterministic, and a pair of neighbours which merging arrives at is always that
+// pair. So one entry for each token is enough, where there may be many ways to cut its bytes in two tokens.
 type pairs struct {
 	parts []pair // of a token; a single byte has itself twice
 	slots []uint64
@@ -19,7 +19,8 @@ type pair struct{ left, right uint32 }
 
 func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
 
-// build finds the pair each token is made of. Cuts tells the length of the left part for each token from 256 on.
+// build finds the pair each token is made of. Cuts tells the length of the left part for each token from 256
+// on.
 func (p *pairs) build(v *vocab, cuts []byte) error {
 	if len(cuts) != v.size()-256 {
 		return fmt.Errorf("cuts of %d tokens, want %d", len(cuts), v.size()-256)
@@ -67,12 +68,12 @@ func (p *pairs) merge(l, r uint32) (id uint32, ok bool) {
 	}
 }
 
-// stable reports whether l and r stay as they are when the text they stand for is encoded: that is, whether no merge ever
-// reaches across the border between them.
+// stable reports whether l and r stay as they are when the text they stand for is encoded: that is, whether no
+// merge ever reaches across the border between them.
 //
-// It undoes the merges beside the border, the last one first: the later of two merges is the one of higher rank, and of two
-// equal ones the right one. What touches the border then would have been merged across it if its rank is lower than that of
-// the merge just undone, or the same and further left.
+// It undoes the merges beside the border, the last one first: the later of two merges is the one of higher
+// rank, and of two equal ones the right one. What touches the border then would have been merged across it if
+// its rank is lower than that of the merge just undone, or the same and further left.
 func (p *pairs) stable(l, r uint32) bool {
 	limit := uint32(math.MaxUint32)
 	for {

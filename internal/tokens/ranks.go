@@ -13,29 +13,32 @@ import (
 	"github.com/pkoukk/tiktoken-go-loader/assets"
 )
 
-// Token ids must fit 18 bits, so that they can share machine words with other things. All ones means "no token".
+// Token ids must fit 18 bits, so that they can share machine words with other things. All ones means "no
+// token".
 const (
 	idBits  = 18
 	noToken = 1<<idBits - 1
 )
 
-// maxTokenLen is the length of the longest token of both vocabularies, in bytes. The state of an appender relies on it.
+// maxTokenLen is the length of the longest token of both vocabularies, in bytes. The state of an appender
+// relies on it.
 const maxTokenLen = 128
 
 // golden is 2^64 divided by the golden ratio, the multiplier of Fibonacci hashing.
 const golden = 0x9e3779b97f4a7c15
 
-// cutFiles tell for each token from 256 on how long the left one of the two tokens is which merge to it: a byte each, by rank.
-// The ranks determine that, but to work it out takes several times as long as all else there is to load. TestCuts does work it
-// out, and writes the files with -update.
+// cutFiles tell for each token from 256 on how long the left one of the two tokens is which merge to it: a byte
+// each, by rank. The ranks determine that, but to work it out takes several times as long as all else there is
+// to load. TestCuts does work it out, and writes the files with -update.
 //
 //go:embed cuts
 var cutFiles embed.FS
 
 //go:generate go test -run TestCuts -update
 
-// A vocab is the tokens of an encoding with the tables to find them by their bytes. Ids are ranks: the lower the id, the
-// earlier the pair is merged. Ids below 256 are the single bytes. It does not change after newVocab.
+// A vocab is the tokens of an encoding with the tables to find them by their bytes. Ids are ranks: the lower
+// the id, the earlier the pair is merged. Ids below 256 are the single bytes. It does not change after
+// newVocab.
 type vocab struct {
 	text  []byte   // the bytes of all tokens, one after another by id
 	start []uint32 // start[id] is where the token begins in text; one entry more than there are tokens
@@ -48,8 +51,8 @@ type vocab struct {
 	pairs pairs
 }
 
-// newVocab builds the tables of one of the rank files which tiktoken-go-loader embeds: a line "<base64> <rank>" for each token,
-// by rank.
+// newVocab builds the tables of one of the rank files which tiktoken-go-loader embeds: a line "<base64> <rank>"
+// for each token, by rank.
 func newVocab(file string) (*vocab, error) {
 	data, err := assets.Assets.ReadFile(file)
 	if err != nil {
@@ -159,8 +162,8 @@ func (v *vocab) find(b []byte) (id uint32, ok bool) {
 	}
 }
 
-// hash maps 1 to 128 bytes to 64 bits. The high bits are the best. It need not resist an attacker: the table's keys are
-// fixed, so that a probe is as long as the vocabulary makes it, whatever is looked up.
+// hash maps 1 to 128 bytes to 64 bits. The high bits are the best. It need not resist an attacker: the table's
+// keys are fixed, so that a probe is as long as the vocabulary makes it, whatever is looked up.
 func hash(b []byte) uint64 {
 	const k0, k1 = golden, 0xd1342543de82ef95
 	var lo, hi uint64

@@ -17,15 +17,16 @@ const (
 	patternCL100k = `'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s`
 )
 
-// A twin is what the splitters are tested against: a plain backtracking matcher for as much of the language of regular expressions
-// as the patterns use. It is slow and follows the patterns to the letter. Its character classes are those of the package, which
-// TestClasses checks.
+// A twin is what the splitters are tested against: a plain backtracking matcher for as much of the language of
+// regular expressions as the patterns use. It is slow and follows the patterns to the letter. Its character
+// classes are those of the package, which TestClasses checks.
 type twin struct {
 	src  string
 	root node
 }
 
-// A node matches text at a position and hands every end it finds to more, in order of preference, until that returns true.
+// A node matches text at a position and hands every end it finds to more, in order of preference, until that
+// returns true.
 type node func(text []rune, at int, more func(end int) bool) bool
 
 func newTwin(pattern string) *twin {

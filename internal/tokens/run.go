@@ -7,7 +7,6 @@ type style struct {
 	classes     [8]class // the class to take for each class
 	contraction bool     // 's and the like end a word, instead of being pieces
 	slash       bool     // [\r\n/]* rather than [\r\n]* ends punctuation
-	spaceIsOne  bool     // white space at the end of the text is one piece
 }
 
 var (
@@ -17,21 +16,21 @@ var (
 		slash:       true,
 	}
 	styleCL100k = style{
-		classes:    [8]class{punct, lower, lower, lower, punct, number, space, newline},
-		spaceIsOne: true,
+		classes: [8]class{punct, lower, lower, lower, punct, number, space, newline},
 	}
 )
 
-// A run counts a piece which is too long to be looked at as a whole, character by character, or rather the two pieces it may
-// turn out to be: what the pattern takes in such a place depends on what ends it.
+// A run counts a piece which is too long to be looked at as a whole, character by character, or rather the two
+// pieces it may turn out to be: what the pattern takes in such a place depends on what ends it.
 //
 //	letters of o200k    if a lower-case letter follows, all is one piece; otherwise the first piece ends after the last
 //	                    caseless letter and the upper-case letters behind that are a second one
 //	white space         the first piece ends after the last line end; of the rest, a second piece, the last character
-//	                    belongs to what follows; in cl100k, all is one piece if nothing follows
+//	                    belongs to what follows. In cl100k, all is one piece if nothing follows, but that has the same
+//	                    tokens, as none contains a line end and ends in other white space (TestSpaceTokens)
 //
-// So all holds the tokens of the whole, cut how many of them lead up to the place it may be cut at, and rest the tokens behind
-// that. The place moves on with every caseless letter or line end.
+// So all holds the tokens of the whole, cut how many of them lead up to the place it may be cut at, and rest
+// the tokens behind that. The place moves on with every caseless letter or line end.
 type run struct {
 	phase phase
 	all   appender
@@ -39,8 +38,8 @@ type run struct {
 	cut   int
 	isCut bool
 
-	// held are bytes which may belong to the run or not: of a contraction, with the character that decides it, or the last
-	// character of white space, which is in all and rest as well.
+	// held are bytes which may belong to the run or not: of a contraction, with the character that decides it,
+	// or the last character of white space, which is in all and rest as well.
 	held  [len("'r") + utf8.UTFMax]byte
 	holds int
 	// atHeld is how many tokens rest had before the held white space.
@@ -60,8 +59,8 @@ const (
 	inSpace                   // white space
 )
 
-// begin prepares a run for the piece at the start of text and feeds it the characters that say nothing about what comes. It
-// returns how many bytes it took.
+// begin prepares a run for the piece at the start of text and feeds it the characters that say nothing about
+// what comes. It returns how many bytes it took.
 func (r *run) begin(e *Encoding, text []byte) (used int) {
 	r.all.reset()
 	r.rest.reset()
@@ -91,8 +90,9 @@ func (r *run) begin(e *Encoding, text []byte) (used int) {
 
 func isLetter(k class) bool { return upper <= k && k <= mark }
 
-// feed takes characters as long as they belong to the run, and returns how many bytes it took. When the run is over it is idle,
-// done are the tokens of what it stood for, and the first held bytes are the beginning of the next piece.
+// feed takes characters as long as they belong to the run, and returns how many bytes it took. When the run is
+// over it is idle, done are the tokens of what it stood for, and the first held bytes are the beginning of the
+// next piece.
 func (r *run) feed(e *Encoding, text []byte) (used, done int) {
 	v := e.vocab
 	for used < len(text) {
@@ -161,7 +161,7 @@ func (r *run) feed(e *Encoding, text []byte) (used, done int) {
 			r.all.appendAll(v, char)
 			if k == newline {
 				r.cutHere()
-				r.holds = 0
+				r.holds, r.atHeld = 0, 0
 			} else {
 				r.rest.appendAll(v, char)
 			}
@@ -197,9 +197,6 @@ func (r *run) end() int {
 // endSpace is end for white space, with something else behind it: its last character goes to what follows.
 func (r *run) endSpace() int {
 	r.phase = idle
-	if r.holds == 0 || r.rest.n == r.holds {
-		return r.cut // there is nothing behind the last line end, or just that character
-	}
 	return r.cut + r.atHeld
 }
 
@@ -213,10 +210,7 @@ func (r *run) pieces() int {
 
 // count returns the tokens of the run if the text ends here.
 func (r *run) count(e *Encoding) int {
-	switch {
-	case r.phase == inSpace && e.style.spaceIsOne:
-		return r.all.total
-	case r.phase == inEnding:
+	if r.phase == inEnding {
 		return r.pieces() + e.count(r.held[:r.holds])
 	}
 	return r.pieces()

@@ -1,31 +1,33 @@
 package tokens
 
-// A search finds the encoding of a piece (see encode.go). It goes from left to right and takes the longest token that is stable
-// beside the one before it. Where there is none, the position cannot be a border: it is marked as dead, the last token is taken
-// back, and the next shorter one is tried instead. A position dies at most once, so the work is linear, with a factor of
-// how many tokens begin with one another: in white space that is up to 84, in other text a few.
+// A search finds the encoding of a piece (see encode.go). It goes from left to right and takes the longest
+// token that is stable beside the one before it. Where there is none, the position cannot be a border: it is
+// marked as dead, the last token is taken back, and the next shorter one is tried instead. A position dies at
+// most once, so the work is linear, with a factor of how many tokens begin with one another: in white space
+// that is up to 84, in other text a few.
 type search struct {
 	vocab *vocab
 	text  []byte
 
-	// The text in view is text[base:], of which the tokens stack[:depth] stand for text[base:pos]. Before that, there are
-	// settled tokens.
+	// The text in view is text[base:], of which the tokens stack[:depth] stand for text[base:pos]. Before that,
+	// there are settled tokens.
 	stack     []uint32
 	depth     int
 	base, pos int
 	dead      []uint64 // a set of positions, counted from base
 	settled   int
 
-	// What is left to try at pos. Any order of candidates would do. Where the last token could follow itself, it comes first:
-	// in a long run of '=' there are longer tokens, but they are right only at its end, and to find that out is slow.
+	// What is left to try at pos. Any order of candidates would do. Where the last token could follow itself,
+	// it comes first: in a long run of '=' there are longer tokens, but they are right only at its end, and to
+	// find that out is slow.
 	again   bool // the candidate is the last token; the longest one comes next
 	listed  bool // the ones left are shorter[:shorts], the longest last
 	shorter [maxTokenLen]uint32
 	shorts  int
 }
 
-// run encodes the text and returns the number of tokens; if keep is set, it appends them to dst. If the text is longer than the
-// stack, it may fail, because a settled token would have to be taken back.
+// run encodes the text and returns the number of tokens; if keep is set, it appends them to dst. If the text is
+// longer than the stack, it may fail, because a settled token would have to be taken back.
 //
 // dst is not part of the search, so that the compiler sees that the stack does not escape.
 func (s *search) run(dst []uint32, keep bool) (out []uint32, n int, ok bool) {
@@ -97,8 +99,8 @@ func (s *search) next(size int) (token uint32, n int, ok bool) {
 	return token, s.vocab.len(token), true
 }
 
-// takeBack gives up pos and takes the last token off the stack. It returns the size of that token, the candidates behind which are
-// next, and 0 if there is no such token.
+// takeBack gives up pos and takes the last token off the stack. It returns the size of that token, the
+// candidates behind which are next, and 0 if there is no such token.
 func (s *search) takeBack() (size int) {
 	at := s.pos - s.base
 	s.dead[at/64] |= 1 << (at % 64)

@@ -1,8 +1,9 @@
 package tokens
 
-// split returns the end of the piece ("pretoken") which starts at b[i], i < len(b), as the encoding's regular expression would, in
-// a text of valid UTF-8. Final reports that the end was found without looking at the end of the text, so that no continuation of
-// the text can change it: this is what lets a stream be counted piece by piece.
+// split returns the end of the piece ("pretoken") which starts at b[i], i < len(b), as the encoding's regular
+// expression would, in a text of valid UTF-8. Final reports that the end was found without looking at the end
+// of the text, so that no continuation of the text can change it: this is what lets a stream be counted piece
+// by piece.
 //
 // All calls for one text together read every character at most a small, fixed number of times.
 //
@@ -29,8 +30,8 @@ func numberEnd(b []byte, p int) (int, bool) {
 	return p, true
 }
 
-// spaceRun scans white space from b[i], which is white space, to its end. It returns the end, the position after the
-// last line end (i if there is none) and the position of the last character.
+// spaceRun scans white space from b[i], which is white space, to its end. It returns the end, the position
+// after the last line end (i if there is none) and the position of the last character.
 func spaceRun(b []byte, i int) (end, afterNewline, last int) {
 	end, afterNewline, last = i, i, i
 	for end < len(b) {
@@ -63,9 +64,9 @@ func spaceEnd(i, end, afterNewline, last int) int {
 	return end
 }
 
-// contraction returns the length of (?i:'s|'t|'re|'ve|'m|'ll|'d) at b[p], 0 if there is none, and whether that was decided
-// without looking at the end of the text. The long s (U+017F) folds to s; no other code point outside ASCII folds to one
-// of these letters.
+// contraction returns the length of (?i:'s|'t|'re|'ve|'m|'ll|'d) at b[p], 0 if there is none, and whether that
+// was decided without looking at the end of the text. The long s (U+017F) folds to s; no other code point
+// outside ASCII folds to one of these letters.
 func contraction(b []byte, p int) (n int, final bool) {
 	if p == len(b) {
 		return 0, false

@@ -1,6 +1,7 @@
 package tokens
 
-// splitCL100k splits for cl100k_base. The pattern of tiktoken's openai_public.py, its alternatives on lines of their own:
+// splitCL100k splits for cl100k_base. The pattern of tiktoken's openai_public.py, its alternatives on lines of
+// their own:
 //
 //	'(?i:[sdmt]|ll|ve|re)
 //	[^\r\n\p{L}\p{N}]?+\p{L}++

@@ -11,8 +11,8 @@ package tokens
 //	\s+(?!\S)
 //	\s+
 //
-// Marks count as letters without case here. A mark may also be the leading [^\r\n\p{L}\p{N}], but the match is the same
-// whether it is that or the first of the letters, so the code takes the latter.
+// Marks count as letters without case here. A mark may also be the leading [^\r\n\p{L}\p{N}], but the match is
+// the same whether it is that or the first of the letters, so the code takes the latter.
 func splitO200k(b []byte, i int) (end int, final bool) {
 	k, w := classAt(b, i)
 	p := i + w
@@ -43,9 +43,10 @@ func splitO200k(b []byte, i int) (end int, final bool) {
 	return end, false
 }
 
-// lettersO200k is the end of the first two alternatives after their optional first character. The run of upper-case and
-// caseless letters belongs together if a lower-case letter follows, however long it is. If none follows, the first
-// alternative gives back letters until it can end on a caseless one, and the second one takes over if there is none.
+// lettersO200k is the end of the first two alternatives after their optional first character. The run of
+// upper-case and caseless letters belongs together if a lower-case letter follows, however long it is. If none
+// follows, the first alternative gives back letters until it can end on a caseless one, and the second one
+// takes over if there is none.
 func lettersO200k(b []byte, p int) (end int, final bool) {
 	caseless := 0 // the position after the last caseless letter
 scan:

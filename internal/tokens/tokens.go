@@ -1,4 +1,37 @@
-// Package tokens counts tokens as the models' byte-pair encoders do.
+// Package tokens counts tokens as the byte-pair encoders of OpenAI's models do: o200k_base, o200k_harmony and
+// cl100k_base.
+//
+//	enc, known := tokens.ForModel("gpt-4o-mini")    // or tokens.Get("o200k_base")
+//	n := enc.Count(prompt)                          // a text that is there as a whole
+//
+//	var c tokens.Counter                            // a text that arrives in parts
+//	c.Reset(enc)
+//	n = c.Add(delta)                                // the tokens of all so far
+//
+// The counts are those of Python tiktoken 0.14: len(enc.encode_ordinary(text.decode(errors="replace"))).
+// Special tokens are ordinary text, "<|endoftext|>" is seven tokens. The ranks come from
+// github.com/pkoukk/tiktoken-go-loader, which embeds OpenAI's files.
+//
+// # How it works
+//
+// A text is split into pieces by the encoding's pattern (split.go, with generated tables of Unicode 16.0), and
+// each piece is encoded by itself. Most pieces are one token, found by a look-up (ranks.go). The others are
+// searched for the one sequence of tokens in which no two neighbours would have been merged differently
+// (encode.go, search.go, pairs.go, trie.go). A Counter counts a piece once it is final, which means that no
+// continuation of the text can change it, and keeps what is not: a few bytes, or for very long pieces the state
+// of an encoder that takes one byte after another (counter.go, run.go, appender.go).
+//
+// Count, CountString, Add and Reset do not allocate. Their work is linear in the length of the text, whatever
+// is in it: measured on one core of a server, 30 to 60 MB/s for prose, code and Chinese, 10 for base64, and a
+// little under 1 for the worst case known, very long mixed white space.
+//
+// # Caveats
+//
+//   - These are the tokens of a text, not of a request: what roles, tools and images cost is for the caller to add.
+//   - Other vendors' models have other encodings. ForModel returns o200k_base for them and says that it is an estimate.
+//   - A running total may fall by a few: what comes next can make one token of two. Limits must bear that.
+//   - The first use of an encoding loads it, which takes about 0.1 s, and then 19 MB (o200k) or 9 MB (cl100k)
+//     of heap for as long as the process lives.
 package tokens
 
 import (
@@ -11,14 +44,15 @@ import (
 	"unsafe"
 )
 
-// An Encoding turns text into tokens.
+// An Encoding turns text into tokens. It does not change and is safe for concurrent use; there is one of each
+// name.
 type Encoding struct {
 	name  string
 	vocab *vocab
 	style *style
 }
 
-// encodings holds what Get returns, each loaded when first asked for.
+// encodings has a function for each name that loads the encoding when it is first called.
 var encodings = map[string]func() (*Encoding, error){
 	"o200k_base":    load("o200k_base", o200k, &styleO200k),
 	"o200k_harmony": load("o200k_harmony", o200k, &styleO200k),
@@ -41,7 +75,8 @@ func load(name string, vocab func() (*vocab, error), style *style) func() (*Enco
 	})
 }
 
-// Get returns the encoding of that name: o200k_base, o200k_harmony or cl100k_base. The error for any other name lists these.
+// Get returns the encoding of that name: o200k_base, o200k_harmony or cl100k_base. The error for any other name
+// lists these.
 func Get(name string) (*Encoding, error) {
 	get, ok := encodings[name]
 	if !ok {
@@ -53,7 +88,8 @@ func Get(name string) (*Encoding, error) {
 // Name returns the name of the encoding, as Get takes it.
 func (e *Encoding) Name() string { return e.name }
 
-// Count returns the number of tokens of text.
+// Count returns the number of tokens of text. Each maximal subpart of an ill-formed UTF-8 sequence counts as
+// U+FFFD.
 func (e *Encoding) Count(text []byte) int {
 	if !utf8.Valid(text) {
 		var c Counter
@@ -79,8 +115,8 @@ func (e *Encoding) count(text []byte) int {
 	return n
 }
 
-// AppendTokens appends the ids of the tokens of text to dst and returns the extended slice. It allocates to let dst grow, and
-// when text is not valid UTF-8.
+// AppendTokens appends the ids of the tokens of text to dst and returns the extended slice. It allocates to let
+// dst grow, and when text is not valid UTF-8.
 func (e *Encoding) AppendTokens(dst []uint32, text []byte) []uint32 {
 	if !utf8.Valid(text) {
 		text = replaceInvalid(text)

@@ -5,16 +5,17 @@ import (
 	"math/bits"
 )
 
-// A trie finds the tokens which begin a text. Its edges live in one open-addressing hash table, keyed by the node they leave
-// and their byte, which is quick to build and needs one memory access for a step. A node without edges has no number.
+// A trie finds the tokens which begin a text. Its edges live in one open-addressing hash table, keyed by the
+// node they leave and their byte, which is quick to build and needs one memory access for a step. A node
+// without edges has no number.
 type trie struct {
 	edges []edge // the 256 edges of the root, by byte, then the hash table
 	shift uint8
 	nodes uint32 // numbers given away; 0 is "no node"
 }
 
-// An edge is, from the high bits down: the node it leaves (19 bits), its byte (8), the node it leads to (19; 0 if that has no
-// edges) and the token which ends there (18; noToken if none). The zero edge is "none".
+// An edge is, from the high bits down: the node it leaves (19 bits), its byte (8), the node it leads to (19; 0
+// if that has no edges) and the token which ends there (18; noToken if none). The zero edge is "none".
 type edge uint64
 
 const nodeBits = 19
@@ -23,8 +24,8 @@ func (e edge) key() uint64   { return uint64(e) >> (nodeBits + idBits) }
 func (e edge) node() uint32  { return uint32(e>>idBits) & (1<<nodeBits - 1) }
 func (e edge) token() uint32 { return uint32(e) & noToken }
 
-// build inserts the tokens of v, whose pairs must be known: that saves walking through the left part of each token, which was
-// inserted before.
+// build inserts the tokens of v, whose pairs must be known: that saves walking through the left part of each
+// token, which was inserted before.
 func (t *trie) build(v *vocab) error {
 	logSize := bits.Len(uint(v.size()*4 - 1))
 	t.edges = make([]edge, 256+1<<logSize)
@@ -98,7 +99,8 @@ func (t *trie) longest(b []byte) (token uint32, n int) {
 	return token, n
 }
 
-// prefixes lists the tokens which b begins with, the shortest first, and returns how many there are. b may be empty.
+// prefixes lists the tokens which b begins with, the shortest first, and returns how many there are. b may be
+// empty.
 func (t *trie) prefixes(list *[maxTokenLen]uint32, b []byte) int {
 	if len(b) == 0 {
 		return 0

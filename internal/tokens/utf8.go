@@ -2,9 +2,10 @@ package tokens
 
 import "unicode/utf8"
 
-// Text that is not UTF-8 counts as the text that Python's bytes.decode(errors="replace") makes of it: each maximal subpart of
-// an ill-formed sequence becomes one U+FFFD (The Unicode Standard, section 3.9, "U+FFFD Substitution of Maximal Subparts"; the
-// WHATWG decoder does the same). Go's own conversions replace each byte instead.
+// Text that is not UTF-8 counts as the text that Python's bytes.decode(errors="replace") makes of it: each
+// maximal subpart of an ill-formed sequence becomes one U+FFFD (The Unicode Standard, section 3.9, "U+FFFD
+// Substitution of Maximal Subparts"; the WHATWG decoder does the same). Go's own conversions replace each byte
+// instead.
 
 const replacement = string(utf8.RuneError)
 
@@ -41,8 +42,8 @@ func validPrefix(b []byte) int {
 	}
 }
 
-// subpart returns the length of the maximal subpart at the beginning of b, where there is no valid character, and whether it
-// ends with b, so that more bytes could complete it.
+// subpart returns the length of the maximal subpart at the beginning of b, where there is no valid character,
+// and whether it ends with b, so that more bytes could complete it.
 func subpart(b []byte) (n int, open bool) {
 	lo, hi := byte(0x80), byte(0xbf) // of the second byte (table 3-7 of the standard)
 	var need int
