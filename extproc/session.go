@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -141,7 +142,9 @@ func (e *session) perform(r exchange.Ready) {
 	}
 	for _, m := range r.Send {
 		if err := e.stream.Send(m); err != nil {
-			// The stream is gone. Recv says so, too, and ends the exchange.
+			// The stream is gone, or the message cannot be sent: no other can follow.
+			e.server.opts.Log.Debug("ext_proc message not sent", zap.Error(err))
+			r = e.withEnd(r)
 			break
 		}
 	}
@@ -155,6 +158,16 @@ func (e *session) perform(r exchange.Ready) {
 	if r.End {
 		e.end(r.Err)
 	}
+}
+
+// withEnd settles what r has not, when nothing can be sent any more.
+func (e *session) withEnd(r exchange.Ready) exchange.Ready {
+	last := e.x.End()
+	if last.Settle != nil {
+		last.Settle.Apply()
+	}
+	last.Record = cmp.Or(r.Record, last.Record)
+	return last
 }
 
 // end lets the handler return.

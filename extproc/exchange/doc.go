@@ -34,5 +34,5 @@
 // The state machine needs request_body_mode BUFFERED and response_body_mode
 // FULL_DUPLEX_STREAMED; with other modes it refuses requests. Compressed answers
 // are not read: the filter removes accept-encoding, and should an upstream
-// compress all the same, its answer passes and costs what was held for it.
+// compress all the same, the client gets a 502 in place of its answer.
 package exchange

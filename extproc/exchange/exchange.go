@@ -309,7 +309,7 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	}
 	switch {
 	case err != nil:
-		return x.refuse(503, "the budget's store cannot be read at the moment; nothing was forwarded")
+		return x.refuse(503, "the budget cannot be checked at the moment; nothing was forwarded")
 	case !d.Allowed:
 		return x.deny(d)
 	}
@@ -365,16 +365,22 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 	r := continueResponseHeaders()
 	if x.state == stateAwaiting {
 		encoding := h.get("content-encoding")
-		readable := (encoding == "" || encoding == "identity") && !m.GetEndOfStream()
 		switch kind := mediaType(h.get("content-type")); {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
-		case readable && kind == "text/event-stream":
+		case m.GetEndOfStream():
+			x.record.Outcome, x.unknown = Completed, true
+		case encoding != "" && encoding != "identity":
+			// The offer to compress was taken out, so this upstream compresses
+			// whatever it is told. What cannot be read cannot be cut.
+			x.unknown = true
+			return x.replace(UpstreamError, 502, fmt.Sprintf("the upstream's answer has content-encoding %q and cannot be metered; switch compression off there", clip(encoding, 40)))
+		case kind == "text/event-stream":
 			x.state = stateStreaming
 			x.stream = x.api.NewStream(x.request)
 			x.parser.Reset(x.policy.MaxEvent)
 			x.limitHeaders(r, true)
-		case readable && kind == "application/json":
+		case kind == "application/json":
 			x.state = stateUnary
 			x.limitHeaders(r, false)
 		default:
@@ -449,7 +455,8 @@ func (x *Exchange) readAnswer() {
 	}
 	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.encoding.Count(text)) })
 	x.reported, x.answer = usage, nil
-	x.unknown = err != nil && !usage.Known
+	// An answer without usage and without text is of a shape that is not known.
+	x.unknown = !usage.Known && (err != nil || x.counted == 0)
 }
 
 // Stop ends the exchange from this side: a deadline has passed or the server
@@ -542,13 +549,13 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 	rec := &x.record
 	rec.InputSource, rec.OutputSource = x.countedSource(), x.countedSource()
 	switch {
+	case x.unknown:
+		rec.OutputSource = Estimated
+		return x.reservation.Held(), true
 	case rec.Outcome == UpstreamError && x.stream == nil:
 		// The upstream answered with an error instead of an answer: nothing was
 		// produced, and nothing is billed.
 		return budget.Amount{}, false
-	case x.unknown:
-		rec.OutputSource = Estimated
-		return x.reservation.Held(), true
 	}
 	used = budget.Amount{Input: x.input, Output: x.counted}
 	if x.reported.Known {

@@ -39,11 +39,11 @@ func (x *Exchange) deny(d budget.Decision) Ready {
 		set = append(set, header("retry-after", strconv.FormatInt(max(ceilSeconds(wait), 1), 10)))
 		if wait <= shortWait {
 			set = append(set, header("retry-after-ms", strconv.FormatInt(max(wait.Milliseconds(), 1), 10)))
-			return x.answerWith(429, message, set)
+			return x.answerWith(Denied, 429, message, set)
 		}
 	}
 	set = append(set, header("x-should-retry", "false"))
-	return x.answerWith(429, message, set)
+	return x.answerWith(Denied, 429, message, set)
 }
 
 // upstreamLimits are the headers about limits that an upstream sends. They speak

@@ -132,20 +132,26 @@ func header(name, value string) *corev3.HeaderValueOption {
 // refuse answers a request in the API's own error shape, for a reason that is no
 // limit.
 func (x *Exchange) refuse(status int, message string) Ready {
+	return x.replace(Denied, status, message)
+}
+
+// replace gives the client an error in place of an answer, for a reason that is
+// no limit.
+func (x *Exchange) replace(o Outcome, status int, message string) Ready {
 	x.record.Reason = message
-	return x.answerWith(status, message, nil)
+	return x.answerWith(o, status, message, nil)
 }
 
 // answerWith answers a request instead of the upstream.
-func (x *Exchange) answerWith(status int, message string, set []*corev3.HeaderValueOption) Ready {
+func (x *Exchange) answerWith(o Outcome, status int, message string, set []*corev3.HeaderValueOption) Ready {
 	api := x.api
 	if api == nil {
 		api = dialect.OpenAIChat{} // the shape most clients understand
 	}
 	x.record.Status = status
-	r := x.finish(Denied)
+	r := x.finish(o)
 	set = append(set, header("content-type", "application/json"))
-	details := "tokenbudget_denied"
+	details := "tokenbudget_" + string(o)
 	if x.record.Limit != "" {
 		details += "{" + x.record.Limit + "}"
 	}

@@ -121,10 +121,12 @@ func (p *Policy) identify(h headers, metadata *corev3.Metadata) (ids []budget.Id
 				break
 			}
 		}
+		// Header values are bytes; what they come to, in metadata and the log, is text.
+		value = strings.ToValidUTF8(value, "\uFFFD")
 		switch {
 		case len(value) > maxIdentity:
 			tooLong = id.Name
-			value = value[:maxIdentity]
+			value = strings.ToValidUTF8(value[:maxIdentity], "")
 		case value == "":
 			if id.Required && missing == "" {
 				missing = id.Name

@@ -1,0 +1,109 @@
+package exchange
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+)
+
+func TestMatch(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"/a", "/a", true}, {"/a", "/ab", false}, {"/a", "", false}, {"", "", true},
+		{"/a*", "/a", true}, {"/a*", "/a/b/c", true}, {"/a*", "/b", false},
+		{"*", "", true}, {"*", "/x", true}, {"**", "/x", true},
+		{"/*/models", "/v1/models", true}, {"/*/models", "/v1/models/x", false}, {"/*/models", "/models", false},
+		{"/a*b*c", "/aXbYbZc", true}, {"/a*b*c", "/aXbYbZ", false}, {"*ab", "aab", true}, {"*aab", "aaab", true},
+		{"/A", "/a", false},
+	} {
+		if got := match(tt.pattern, tt.s); got != tt.want {
+			t.Errorf("match(%q, %q) is %v", tt.pattern, tt.s, got)
+		}
+	}
+}
+
+// A path that an upstream may resolve to another one is not taken for free.
+func TestJudge(t *testing.T) {
+	p := NewPolicy(Policy{Pass: []string{"/v1/models*", "/free/*"}, Deny: []string{"/free/not*"}})
+	open := NewPolicy(Policy{PassUnknown: true, Deny: []string{"/no"}})
+	for _, tt := range []struct {
+		policy       *Policy
+		method, path string
+		known        bool
+		want         verdict
+	}{
+		{p, "POST", "/v1/chat/completions", true, verdictMeter},
+		{p, "GET", "/v1/chat/completions", true, verdictPass},
+		{p, "PUT", "/v1/chat/completions", true, verdictUnknown},
+		{p, "POST", "/free/x", false, verdictPass},
+		{p, "POST", "/free/x/chat/completions", true, verdictPass}, // as the configuration says
+		{p, "POST", "/free/not/this", false, verdictDeny},
+		{p, "GET", "/free/not/this", false, verdictDeny},
+		{p, "POST", "/v1/models/../chat/completions", true, verdictMeter},
+		{p, "POST", "/v1/models/..%2fchat/completions", true, verdictMeter},
+		{p, "POST", "/v1/models//chat/completions", true, verdictMeter},
+		{p, "POST", "/v1/models/..\\chat/completions", true, verdictMeter},
+		{p, "POST", "/v1/models/..;/x", false, verdictUnknown},
+		{p, "POST", "/v1/Chat/completions", false, verdictUnknown},
+		{p, "DELETE", "/v1/files/1", false, verdictPass},
+		{open, "POST", "/v1/embeddings", false, verdictPass},
+		{open, "POST", "/no", false, verdictDeny},
+	} {
+		if got := tt.policy.judge(tt.method, tt.path, tt.known); got != tt.want {
+			t.Errorf("%s %s: %d, want %d", tt.method, tt.path, got, tt.want)
+		}
+	}
+}
+
+func TestIdentify(t *testing.T) {
+	p := NewPolicy(Policy{Identities: []Identity{
+		{Name: "team", Sources: []Source{{JWT: "org.team"}, {Header: "x-team"}}},
+		{Name: "user", Sources: []Source{{Header: "x-user"}}, Required: true},
+	}})
+	set := func(kv ...string) headers {
+		var h headers
+		for i := 0; i < len(kv); i += 2 {
+			h = append(h, &corev3.HeaderValue{Key: kv[i], RawValue: []byte(kv[i+1])})
+		}
+		return h
+	}
+	for _, tt := range []struct {
+		name             string
+		h                headers
+		jwt              []string
+		team, user       string
+		missing, tooLong string
+	}{
+		{"headers", set("x-team", "a", "x-user", "b"), nil, "a", "b", "", ""},
+		{"a claim wins", set("x-team", "a", "x-user", "b"), []string{`{"org":{"team":"c"}}`}, "c", "b", "", ""},
+		{"a claim's own name has a dot", set("x-user", "b"), []string{`{"org.team":"c"}`}, "c", "b", "", ""},
+		{"a claim of another kind", set("x-team", "a", "x-user", "b"), []string{`{"org":{"team":7}}`}, "a", "b", "", ""},
+		{"missing", set(), nil, budget.None, budget.None, "user", ""},
+		{"empty is missing", set("x-user", ""), nil, budget.None, budget.None, "user", ""},
+		{"the first of several", set("x-user", "b", "x-user", "c"), nil, budget.None, "b", "", ""},
+		{"no UTF-8", set("x-user", "b\xffc"), nil, budget.None, "b\uFFFDc", "", ""},
+		{"too long", set("x-user", strings.Repeat("ü", 200)), nil, budget.None, strings.Repeat("ü", 128), "", "user"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var md *corev3.Metadata
+			if tt.jwt != nil {
+				md = jwtMetadata(t, tt.jwt)
+			}
+			ids, missing, tooLong := p.identify(tt.h, md)
+			if ids[0].Value != tt.team || ids[1].Value != tt.user || missing != tt.missing || tooLong != tt.tooLong {
+				t.Errorf("got %q, missing %q, too long %q", ids, missing, tooLong)
+			}
+			for _, id := range ids {
+				if !utf8.ValidString(id.Value) {
+					t.Errorf("%q is no text", id.Value)
+				}
+			}
+		})
+	}
+}
