@@ -41,9 +41,13 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 			return e.err
 		case <-drain:
 			drain = nil
-			e.step(func() exchange.Ready { return e.x.Stop(exchange.LimitDrain) })
+			if !e.intervene(func() exchange.Ready { return e.x.Stop(exchange.LimitDrain) }) {
+				return errStuck
+			}
 		case <-e.alarm.C:
-			e.step(e.overdue)
+			if !e.intervene(e.overdue) {
+				return errStuck
+			}
 		}
 	}
 }
@@ -109,10 +113,33 @@ func (e *session) overdue() exchange.Ready {
 	return exchange.Ready{}
 }
 
+// errStuck ends the gRPC stream of a peer that does not read. The receiver's Send
+// fails then, and it settles.
+var errStuck = status.Error(codes.DeadlineExceeded, "the peer does not read")
+
+// intervene is a step from outside of the receiver. It is false if the receiver is
+// in a step that does not end, because the peer does not read what is sent.
+func (e *session) intervene(f func() exchange.Ready) bool {
+	const tries = 100
+	for range tries {
+		if e.mu.TryLock() {
+			e.locked(f)
+			return true
+		}
+		time.Sleep(e.server.grace / tries)
+	}
+	return false
+}
+
 // step lets the exchange make one step and does what it asks for. It reports
 // whether the exchange has ended.
 func (e *session) step(f func() exchange.Ready) (ended bool) {
 	e.mu.Lock()
+	return e.locked(f)
+}
+
+// locked is step with the lock held; it unlocks.
+func (e *session) locked(f func() exchange.Ready) (ended bool) {
 	defer e.mu.Unlock()
 	if e.ended {
 		return true
@@ -143,8 +170,7 @@ func (e *session) perform(r exchange.Ready) {
 	for _, m := range r.Send {
 		if err := e.stream.Send(m); err != nil {
 			// The stream is gone, or the message cannot be sent: no other can follow.
-			e.server.opts.Log.Debug("ext_proc message not sent", zap.Error(err))
-			r = e.withEnd(r)
+			r = e.unsent(r, err)
 			break
 		}
 	}
@@ -160,13 +186,16 @@ func (e *session) perform(r exchange.Ready) {
 	}
 }
 
-// withEnd settles what r has not, when nothing can be sent any more.
-func (e *session) withEnd(r exchange.Ready) exchange.Ready {
+// unsent is what remains of r after a message of it could not be sent. It settles
+// what r has not. The stream ends with an error: should it still live, Envoy must
+// not take its end for leave to pass the rest.
+func (e *session) unsent(r exchange.Ready, err error) exchange.Ready {
 	last := e.x.End()
 	if last.Settle != nil {
 		last.Settle.Apply()
 	}
 	last.Record = cmp.Or(r.Record, last.Record)
+	last.Err = cmp.Or(r.Err, err)
 	return last
 }
 

@@ -11,7 +11,7 @@ import (
 // logKeys are the keys of a line in the log, beside which identities stand.
 var logKeys = []string{
 	"level", "ts", "msg", "request_id", "api", "stream", "input_tokens", "output_tokens", "cached_tokens",
-	"reasoning_tokens", "input_source", "output_source", "cost_nanousd", "outcome", "held", "duration_ms", "ttft_ms",
+	"reasoning_tokens", "input_source", "output_source", "cost_nanousd", "outcome", "status", "reason", "held", "duration_ms", "ttft_ms",
 	"subject", "threshold", "spent", "amount", "window_end",
 }
 

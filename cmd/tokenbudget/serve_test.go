@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"path/filepath"
+	"reflect"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
+	"github.com/tokenbudget/tokenbudget/internal/config"
+)
+
+// What the file says about exchanges must reach those who decide on them.
+func TestPolicy(t *testing.T) {
+	parse := func(t *testing.T, text string) *config.Config {
+		t.Helper()
+		c, err := config.Parse("budgets.yaml", []byte(text+"\nbudgets: [{name: all, per: [team], limit: 1k tokens, period: day}]\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	identities := `identity: {team: [{jwt: org.team}, {header: X-Team, set_by: envoy}], user: [{header: x-user}]`
+	ids := func(required bool) []exchange.Identity {
+		return []exchange.Identity{
+			{Name: "team", Sources: []exchange.Source{{JWT: "org.team"}, {Header: "x-team"}}, Required: required},
+			{Name: "user", Sources: []exchange.Source{{Header: "x-user"}}},
+		}
+	}
+	for _, tc := range []struct {
+		name, text string
+		want       exchange.Policy
+	}{
+		{"defaults", identities + "}", exchange.Policy{Identities: ids(false), MaxRequest: 16 << 20}},
+		{
+			// Only what a budget is counted by must be there.
+			"missing", identities + ", missing: refuse}", exchange.Policy{Identities: ids(true), MaxRequest: 16 << 20},
+		},
+		{
+			"all else", identities + `}
+paths: {pass: [/health], deny: ["/v1/files*"]}
+unknown_api: pass
+output_cap: always
+closing_comment: false
+max_request_body: 1MiB`, exchange.Policy{
+				Identities: ids(false), Pass: []string{"/health"}, Deny: []string{"/v1/files*"}, PassUnknown: true,
+				OutputCap: exchange.CapAlways, SilentCut: true, MaxRequest: 1 << 20,
+			},
+		},
+		{"never", identities + "}\noutput_cap: never", exchange.Policy{Identities: ids(false), OutputCap: exchange.CapNever, MaxRequest: 16 << 20}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := policy(parse(t, tc.text)); !reflect.DeepEqual(got, tc.want) {
+				t.Errorf("got  %+v\nwant %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+// To the server 0 is its default; in the file it means not to wait.
+func TestDrainTimeout(t *testing.T) {
+	for drain, want := range map[time.Duration]time.Duration{0: -1, time.Second: time.Second} {
+		if got := drainTimeout(&config.Config{Timeouts: config.Timeouts{Drain: drain}}); got != want {
+			t.Errorf("drain %v: %v, want %v", drain, got, want)
+		}
+	}
+}
+
+// An address in the log can be used as it is, for both kinds of listeners.
+func TestListen(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	for _, addr := range []string{"127.0.0.1:0", "unix:" + socket} {
+		lis, err := listen(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := listen(address(lis))
+		if err == nil {
+			second.Close()
+			t.Errorf("%s could be listened on twice", addr)
+		}
+		if err := lis.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// A socket whose server has crashed: the file is there, and nobody answers.
+	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis.SetUnlinkOnClose(false)
+	if err := lis.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := net.Dial("unix", socket); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("the socket is not stale: %v", err)
+	}
+	again, err := listen("unix:" + socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
