@@ -125,7 +125,7 @@ func countLines(w io.Writer, in io.Reader, enc *tokens.Encoding) (err error) {
 		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
-		text := []byte(nil)
+		var text []byte
 		switch {
 		case (line.Text == nil) == (line.B64 == nil):
 			return fmt.Errorf(`line %d: it needs either "text" or "text_b64"`, n)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/tokenbudget/tokenbudget/budget"
@@ -45,8 +46,7 @@ func loadConfig(e env, path string) (*config.Config, error) {
 		return nil, usagef("-config is missing")
 	}
 	c, err := config.Load(path)
-	var mistakes config.Errors
-	if errors.As(err, &mistakes) {
+	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		fmt.Fprintln(e.stderr, mistakes.Error())
 		return nil, errSilent
 	}
@@ -74,11 +74,7 @@ func perWhom(b budget.Limit) string {
 	if len(b.Per) == 0 {
 		return "all together"
 	}
-	s := b.Per[0]
-	for _, p := range b.Per[1:] {
-		s += " and " + p
-	}
-	return s
+	return strings.Join(b.Per, " and ")
 }
 
 var initCommand = command{

@@ -50,8 +50,8 @@ var models = sync.OnceValue(func() []family {
 		if _, ok := encodings[encoding]; !ok {
 			continue
 		}
-		name, any := strings.CutSuffix(name, "*")
-		table = append(table, family{name, any, encoding})
+		name, open := strings.CutSuffix(name, "*")
+		table = append(table, family{name, open, encoding})
 	}
 	slices.SortFunc(table, func(a, b family) int {
 		return cmp.Or(len(b.name)-len(a.name), strings.Compare(a.name, b.name), boolCompare(b.any, a.any))

@@ -170,7 +170,7 @@ func TestClasses(t *testing.T) {
 	for r, want := range map[rune]class{
 		0x2ebf0: other,  // CJK extension I, of 15.1
 		0xa7cb:  upper,  // LATIN CAPITAL LETTER RAMS HORN, of 16.0
-		0x1c8a:  lower,  // CYRILLIC SMALL LETTER TJE, of 16.0
+		0x1c8a:  lower,  // a small letter of Cyrillic, of 16.0
 		0x10d4a: other,  // a vowel letter of Garay, of 16.0
 		0x10d40: number, // GARAY DIGIT ZERO, of 16.0
 		0x10d69: mark,   // GARAY VOWEL SIGN E, of 16.0

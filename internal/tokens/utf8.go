@@ -52,16 +52,18 @@ func subpart(b []byte) (n int, open bool) {
 		need = 2
 	case 0xe0 <= c && c <= 0xef:
 		need = 3
-		if c == 0xe0 {
+		switch c {
+		case 0xe0:
 			lo = 0xa0
-		} else if c == 0xed {
+		case 0xed:
 			hi = 0x9f
 		}
 	case 0xf0 <= c && c <= 0xf4:
 		need = 4
-		if c == 0xf0 {
+		switch c {
+		case 0xf0:
 			lo = 0x90
-		} else if c == 0xf4 {
+		case 0xf4:
 			hi = 0x8f
 		}
 	default:
