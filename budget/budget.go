@@ -149,6 +149,13 @@ type Decision struct {
 	ResetAt   time.Time     // when the window ends; zero for a period that never ends
 }
 
+// Ceiling is how much of the budget reservations can take: the amount less the
+// guard, which is kept for what arrives after a cut.
+func (d Decision) Ceiling() int64 { return d.Amount - guardOf(d.Unit, d.Amount) }
+
+// Available is what a reservation can still take.
+func (d Decision) Available() int64 { return max(0, d.Remaining-guardOf(d.Unit, d.Amount)) }
+
 // Balance is one counter as reports show it.
 type Balance struct {
 	Limit       string

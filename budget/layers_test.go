@@ -18,7 +18,7 @@ func TestHoldAfterOthersTook(t *testing.T) {
 				Amount: rapid.Int64Range(1, 300).Draw(t, "amount"),
 				Period: Total,
 			}
-			w := &row{rule: &rule{Limit: l, ceiling: l.Amount - guardOf(l)}, span: newSpan(Total.Window(noon, nil))}
+			w := &row{rule: &rule{Limit: l, ceiling: l.Amount - guardOf(l.Unit, l.Amount)}, span: newSpan(Total.Window(noon, nil))}
 			w.used.Store(rapid.Int64Range(0, l.Amount+10).Draw(t, "used"))
 			ls = append(ls, w)
 			before = append(before, w.used.Load())

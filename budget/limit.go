@@ -105,11 +105,11 @@ func (r *rule) countsTokens() bool { return r.Unit != Requests }
 
 // guardOf is what reservations and growth leave unspent, for what still arrives
 // after a cut: min(32, 2 % of the amount) tokens, and no requests.
-func guardOf(l Limit) int64 {
-	if l.Unit == Requests {
+func guardOf(u Unit, amount int64) int64 {
+	if u == Requests {
 		return 0
 	}
-	return min(32, l.Amount/50)
+	return min(32, amount/50)
 }
 
 // newRules checks limits and makes them ready. The error names every mistake.
@@ -135,7 +135,7 @@ func newRules(limits []Limit) ([]*rule, error) {
 		if l.Location == nil {
 			l.Location = time.UTC
 		}
-		rules = append(rules, &rule{Limit: l, order: i, ceiling: l.Amount - guardOf(l)})
+		rules = append(rules, &rule{Limit: l, order: i, ceiling: l.Amount - guardOf(l.Unit, l.Amount)})
 	}
 	return rules, errors.Join(errs...)
 }

@@ -157,11 +157,11 @@ func (s settings) virtualHost() (*routev3.VirtualHost, error) {
 		return nil, err
 	}
 	for _, path := range s.PassPaths {
-		route := s.route(matchPath(path))
+		route := s.route(matchPass(path))
 		route.TypedPerFilterConfig = map[string]*anypb.Any{FilterName: disabled}
 		host.Routes = append(host.Routes, route)
 	}
-	host.Routes = append(host.Routes, s.route(matchPath("/*")))
+	host.Routes = append(host.Routes, s.route(matchAll()))
 	return host, nil
 }
 
@@ -201,15 +201,37 @@ func (s settings) authority() string {
 	return s.upstream.host
 }
 
-// matchPath matches a path in which * stands for any number of characters.
-func matchPath(path string) *routev3.RouteMatch {
-	before, after, star := strings.Cut(path, "*")
-	switch {
-	case !star:
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}}
-	case after == "":
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: before}}
+// matchAll matches every path.
+func matchAll() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+}
+
+// matchPass matches the plain paths of a pattern in which * stands for any number
+// of characters. A path is plain if servers read it alike: there are no escapes,
+// parameters, backslashes, empty segments or segments that begin with a dot in
+// what * stands for. Other paths go through the filter, and the server decides.
+func matchPass(pattern string) *routev3.RouteMatch {
+	literals := strings.Split(pattern, "*")
+	if len(literals) == 1 {
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: pattern}}
 	}
-	pattern := strings.ReplaceAll(regexp.QuoteMeta(path), `\*`, ".*")
-	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: pattern}}}
+	const (
+		first = `[^%;\\/.]`                // of a segment
+		more  = `(?:[^%;\\/]|/[^%;\\/.])*` // segments end with the next one's first character
+	)
+	var re strings.Builder
+	for i, literal := range literals {
+		if i > 0 {
+			switch inSegment := !strings.HasSuffix(literals[i-1], "/"); {
+			case inSegment:
+				re.WriteString(more)
+			case strings.HasPrefix(literal, "/"):
+				re.WriteString(first + more)
+			default:
+				re.WriteString("(?:" + first + more + ")?")
+			}
+		}
+		re.WriteString(regexp.QuoteMeta(literal))
+	}
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: re.String()}}}
 }

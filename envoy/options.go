@@ -45,7 +45,7 @@ type Options struct {
 	Admin string // Envoy's admin interface, IP:port or unix:/path; default 127.0.0.1:9901
 
 	MaxRequestBody uint32        // bytes; a longer body is answered with 413; default 16 MiB
-	MessageTimeout time.Duration // for the server's decision on a request; default 1s
+	MessageTimeout time.Duration // for the server's decision on a request; default 1s and a second for each 2 MiB of MaxRequestBody
 	IdleTimeout    time.Duration // ends an exchange in which nothing moves; default 10m
 	MaxConnections int64         // of clients, together; default 10000
 
@@ -72,7 +72,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Admin, "127.0.0.1:9901")
 	setDefault(&o.UpstreamCA, DefaultCAFile)
 	setDefault(&o.MaxRequestBody, 16<<20)
-	setDefault(&o.MessageTimeout, time.Second)
+	// A prompt is counted before it is decided on, at 5 MB/s at the least.
+	setDefault(&o.MessageTimeout, time.Second+time.Duration(o.MaxRequestBody>>21)*time.Second)
 	setDefault(&o.IdleTimeout, 10*time.Minute)
 	setDefault(&o.MaxConnections, 10_000)
 	return o

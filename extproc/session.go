@@ -157,6 +157,11 @@ func (e *session) locked(f func() exchange.Ready) (ended bool) {
 // perform does what the exchange wants done, in the order which Ready states.
 func (e *session) perform(r exchange.Ready) {
 	for r.Reserve != nil {
+		if e.stream.Context().Err() != nil {
+			// Envoy has given up while the prompt was counted: nothing will be forwarded.
+			r = e.x.End()
+			break
+		}
 		res, d, err := e.server.opts.Ledger.Reserve(e.stream.Context(), *r.Reserve)
 		if err != nil {
 			e.server.opts.Log.Error("the ledger cannot be read", zap.Error(err))
@@ -170,6 +175,9 @@ func (e *session) perform(r exchange.Ready) {
 	for _, m := range r.Send {
 		if err := e.stream.Send(m); err != nil {
 			// The stream is gone, or the message cannot be sent: no other can follow.
+			if e.stream.Context().Err() == nil {
+				e.server.opts.Log.Warn("a message for Envoy could not be sent", zap.Error(err))
+			}
 			r = e.unsent(r, err)
 			break
 		}
@@ -190,7 +198,7 @@ func (e *session) perform(r exchange.Ready) {
 // what r has not. The stream ends with an error: should it still live, Envoy must
 // not take its end for leave to pass the rest.
 func (e *session) unsent(r exchange.Ready, err error) exchange.Ready {
-	last := e.x.End()
+	last := e.x.Unsent()
 	if last.Settle != nil {
 		last.Settle.Apply()
 	}

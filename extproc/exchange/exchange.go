@@ -125,8 +125,10 @@ type Exchange struct {
 	estimated   bool  // the encoding is a stand-in for the model's
 	input       int64 // tokens counted in the prompt
 	wanted      int64 // tokens of output asked for in the reservation
+	least       int64 // tokens of output without which there is none
 	reservation *budget.Reservation
 	record      Record
+	unforwarded bool // the request has not reached the upstream
 	unknown     bool // what the answer costs cannot be known: the hold stands
 
 	stream    dialect.Stream
@@ -134,8 +136,12 @@ type Exchange struct {
 	event     dialect.Event
 	counters  []*tokens.Counter // by slot
 	counts    []int64           // by slot: what the counter said last
-	counted   int64             // tokens of output: the sum of counts
+	counted   int64             // tokens of output: the sum of counts, and estimates
 	reported  dialect.Usage     // what the provider said last
+	atReport  int64             // counted, when the provider said that
+	unread    int64             // bytes of the answer which are not read, and estimated
+	guessed   bool              // counted has estimates in it
+	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
 	refusedBy budget.Decision   // of the limit that cut the stream
 	closing   []byte            // built once, for a cut
@@ -149,6 +155,8 @@ type Exchange struct {
 // New returns an exchange that waits for its first message.
 func New(p *Policy) *Exchange {
 	x := &Exchange{policy: p, start: p.Now()}
+	// An Envoy that does not say its modes is too old to have others that work.
+	x.mode.request, x.mode.response = extprocfilterv3.ProcessingMode_BUFFERED, extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED
 	x.out.init()
 	return x
 }
@@ -157,6 +165,10 @@ func New(p *Policy) *Exchange {
 func (x *Exchange) Step(m *extprocv3.ProcessingRequest) Ready {
 	if x.state == stateEnded {
 		return Ready{}
+	}
+	// Envoy says its modes in the first message, whichever that is.
+	if c := m.GetProtocolConfig(); c != nil {
+		x.mode.request, x.mode.response = c.GetRequestBodyMode(), c.GetResponseBodyMode()
 	}
 	switch m := m.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders, nil:
@@ -191,11 +203,6 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	h := headers(msg.GetHeaders().GetHeaders())
 	method, path := h.get(":method"), h.get(":path")
 	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(path)}
-	if c := m.GetProtocolConfig(); c != nil {
-		x.mode.request, x.mode.response = c.GetRequestBodyMode(), c.GetResponseBodyMode()
-	} else {
-		x.mode.request, x.mode.response = extprocfilterv3.ProcessingMode_BUFFERED, extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED
-	}
 	if m.GetObservabilityMode() {
 		x.record.Reason = "observability mode"
 		r := x.finish(Bypassed)
@@ -203,16 +210,15 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return r
 	}
 
-	api := dialect.ForPath(x.record.Path)
-	switch x.policy.judge(method, x.record.Path, api != nil) {
+	api, exact := dialect.ForPath(x.record.Path)
+	switch x.policy.judge(method, x.record.Path, api, exact, !msg.GetEndOfStream()) {
 	case verdictPass:
 		return x.pass(Bypassed)
 	case verdictDeny:
 		return x.refuse(403, "this path is not allowed here")
+	case verdictAlmost:
+		return x.refuse(403, fmt.Sprintf("%s %s is almost a path that is metered; only POST to its exact spelling is", method, clip(x.record.Path, 200)))
 	case verdictUnknown:
-		if msg.GetEndOfStream() {
-			return x.pass(Bypassed)
-		}
 		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
 	}
 
@@ -273,7 +279,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()
 
 	x.wanted = x.policy.Growth
-	least := int64(1)
+	x.least = 1
 	switch {
 	case !req.Stream && req.MaxOutput == 0:
 		x.wanted = x.policy.UnaryHold * req.Choices
@@ -283,14 +289,14 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		x.wanted = min(x.wanted, req.Output())
 	}
 	if !req.Stream {
-		least = min(req.Choices, x.wanted)
+		x.least = min(req.Choices, x.wanted)
 	}
 	x.state = stateReserving
 	return Ready{Reserve: &budget.Request{
 		Identities: x.record.Identities,
 		Input:      x.input,
 		Output:     x.wanted,
-		MinOutput:  least,
+		MinOutput:  x.least,
 	}}
 }
 
@@ -319,6 +325,7 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	if changed {
 		replaceBody(m.GetRequestBody().GetResponse(), body)
 	}
+	x.request.Release()
 	return x.send(m)
 }
 
@@ -351,9 +358,10 @@ func (x *Exchange) requestTrailers() Ready {
 
 func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 	switch x.state {
-	case stateRequestBody:
-		// Another filter has answered before the body was there, with a 413 for
-		// instance. Nothing was forwarded, so there is nothing to meter.
+	case stateRequestHeaders, stateRequestBody:
+		// Envoy or another filter has answered before the request was there, with a
+		// 400 for its path or a 413 for its body. Nothing was forwarded, so there is
+		// nothing to meter.
 		x.state, x.record.Outcome, x.record.Reason = statePassing, Bypassed, "answered by another filter"
 	case stateAwaiting, statePassing:
 	default:
@@ -368,6 +376,9 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		switch kind := mediaType(h.get("content-type")); {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
+			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
+			x.unknown = status == 504 && !x.request.Stream
+			withoutUpstreamLimits(r)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
 		case encoding != "" && encoding != "identity":
@@ -384,7 +395,8 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state = stateUnary
 			x.limitHeaders(r, false)
 		default:
-			x.state, x.record.Outcome, x.unknown = statePassing, Completed, true
+			x.state, x.record.Outcome = statePassing, Completed
+			x.limitHeaders(r, true)
 		}
 	}
 	if m.GetEndOfStream() {
@@ -407,6 +419,9 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 			x.readAnswer()
 		}
 	case statePassing:
+		if x.reservation != nil && x.record.Outcome == Completed {
+			return x.passUnread(body, eos)
+		}
 	default:
 		return x.unexpected("response body")
 	}
@@ -454,7 +469,7 @@ func (x *Exchange) readAnswer() {
 		return
 	}
 	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.encoding.Count(text)) })
-	x.reported, x.answer = usage, nil
+	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
 	x.unknown = !usage.Known && (err != nil || x.counted == 0)
 }
@@ -468,6 +483,10 @@ func (x *Exchange) Stop(limit string) Ready {
 		return Ready{}
 	}
 	if x.Cuttable() {
+		if x.done {
+			// The answer is complete; only the upstream has not closed it.
+			return x.last(x.out.responseBody(x.mode.response, nil, true))
+		}
 		return x.cut(limit, nil, false)
 	}
 	x.record.Limit = limit
@@ -483,6 +502,13 @@ func (x *Exchange) End() Ready {
 		return Ready{End: true}
 	}
 	return x.brokenOff()
+}
+
+// Unsent is called in place of [Exchange.End] when a message could not be sent. A
+// request that was to be forwarded by it has cost nothing.
+func (x *Exchange) Unsent() Ready {
+	x.unforwarded = x.state == stateAwaiting
+	return x.End()
 }
 
 // brokenOff ends an exchange that did not come to its own end.
@@ -549,6 +575,8 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 	rec := &x.record
 	rec.InputSource, rec.OutputSource = x.countedSource(), x.countedSource()
 	switch {
+	case x.unforwarded:
+		return budget.Amount{}, false
 	case x.unknown:
 		rec.OutputSource = Estimated
 		return x.reservation.Held(), true
@@ -558,9 +586,21 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		return budget.Amount{}, false
 	}
 	used = budget.Amount{Input: x.input, Output: x.counted}
+	if x.guessed {
+		rec.OutputSource = Estimated
+	}
+	if x.state == statePassing {
+		// Not read at all: the estimate is rough, and the hold stands at least.
+		used.Output = max(x.counted, x.reservation.Held().Output)
+	}
 	if x.reported.Known {
-		rec.InputSource, used.Input = Reported, x.reported.Input()
-		if rec.Outcome == Completed || x.reported.Output >= x.counted {
+		if n := x.reported.Input(); n > 0 {
+			rec.InputSource, used.Input = Reported, n
+		}
+		// The provider knows best, but only at the end: a figure from before the
+		// last text, or of nothing where there was text, is none.
+		final := rec.Outcome == Completed && x.counted == x.atReport && x.reported.Output > 0
+		if final || x.reported.Output >= x.counted {
 			rec.OutputSource, used.Output = Reported, x.reported.Output
 		}
 	}

@@ -24,13 +24,13 @@ const shortWait = time.Minute
 func (x *Exchange) deny(d budget.Decision) Ready {
 	x.record.Limit = d.Limit
 	now := x.policy.Now()
-	needed := budget.Amount{Input: x.input, Output: 1}.In(d.Unit)
+	needed := budget.Amount{Input: x.input, Output: x.least}.In(d.Unit)
 	message := fmt.Sprintf("budget %q%s refuses this request: it allows %d %s%s, %d are left, and the request needs at least %d",
-		d.Limit, ofSubject(d.Subject), d.Amount, spell(d.Unit), per(d.Window), d.Remaining, needed)
+		d.Limit, ofSubject(d.Subject), d.Amount, spell(d.Unit), per(d.Window), d.Available(), needed)
 	set := append(limitHeaders(d, now), header("x-tokenbudget-limit", d.Limit))
 	wait := max(d.ResetAt.Sub(now), 0)
 	switch {
-	case needed > d.Amount:
+	case needed > d.Ceiling():
 		message += ", which it never allows; make the request smaller"
 	case d.ResetAt.IsZero():
 		message += "; it does not reset"
@@ -52,6 +52,11 @@ var upstreamLimits = []string{
 	"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
 	"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
 	"ratelimit", "ratelimit-policy",
+}
+
+// withoutUpstreamLimits takes them out of an answer.
+func withoutUpstreamLimits(r *extprocv3.ProcessingResponse) {
+	r.GetResponseHeaders().GetResponse().HeaderMutation = &extprocv3.HeaderMutation{RemoveHeaders: upstreamLimits}
 }
 
 // limitHeaders tells a client of a metered answer how much is left. An answer

@@ -1,12 +1,15 @@
 package exchange
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
 )
 
 // Policy is what the state machine decides by. It is shared by all exchanges and
@@ -141,8 +144,10 @@ func (p *Policy) identify(h headers, metadata *corev3.Metadata) (ids []budget.Id
 // claim returns a string claim of the JWT which Envoy verified. The namespace
 // holds one payload under each name that payload_in_metadata gave it.
 func claim(metadata *corev3.Metadata, name string) string {
-	for _, payload := range metadata.GetFilterMetadata()[jwtNamespace].GetFields() {
-		fields, rest := payload.GetStructValue().GetFields(), name
+	payloads := metadata.GetFilterMetadata()[jwtNamespace].GetFields()
+	// Several tokens, in the order of their payloads' names: always the same one.
+	for _, key := range slices.Sorted(maps.Keys(payloads)) {
+		fields, rest := payloads[key].GetStructValue().GetFields(), name
 		for nested := true; nested; {
 			// A name with dots may be the claim's own, such as a URL.
 			if v := fields[rest].GetStringValue(); v != "" {
@@ -179,12 +184,14 @@ const (
 	verdictMeter   verdict = iota // a known API: read the body
 	verdictPass                   // free
 	verdictDeny                   // configured to be refused
-	verdictUnknown                // of no known API
+	verdictUnknown                // of no known API, with a body
+	verdictAlmost                 // a known API's path, but for the method or the spelling, with a body
 )
 
-// judge decides on a request by its method and its path without the query. known says that the path is
-// one of an API that can be metered.
-func (p *Policy) judge(method, path string, known bool) verdict {
+// judge decides on a request by its method, its path without the query, and
+// whether it has a body. api is the API that is spoken at the path, and exact says
+// that the path is spelled as the API has it.
+func (p *Policy) judge(method, path string, api dialect.API, exact, body bool) verdict {
 	if matchAny(p.Deny, path) {
 		return verdictDeny
 	}
@@ -194,8 +201,12 @@ func (p *Policy) judge(method, path string, known bool) verdict {
 		return verdictPass
 	}
 	switch {
-	case known && method == "POST":
+	case api != nil && exact && method == "POST":
 		return verdictMeter
+	case !body:
+		return verdictPass
+	case api != nil:
+		return verdictAlmost
 	case method == "GET", method == "HEAD", method == "OPTIONS", method == "DELETE", p.PassUnknown:
 		return verdictPass
 	}

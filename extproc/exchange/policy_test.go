@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
 )
 
 func TestMatch(t *testing.T) {
@@ -32,30 +33,45 @@ func TestMatch(t *testing.T) {
 func TestJudge(t *testing.T) {
 	p := NewPolicy(Policy{Pass: []string{"/v1/models*", "/free/*"}, Deny: []string{"/free/not*"}})
 	open := NewPolicy(Policy{PassUnknown: true, Deny: []string{"/no"}})
+	const body, bare = true, false
 	for _, tt := range []struct {
 		policy       *Policy
 		method, path string
-		known        bool
+		body         bool
 		want         verdict
 	}{
-		{p, "POST", "/v1/chat/completions", true, verdictMeter},
-		{p, "GET", "/v1/chat/completions", true, verdictPass},
-		{p, "PUT", "/v1/chat/completions", true, verdictUnknown},
-		{p, "POST", "/free/x", false, verdictPass},
-		{p, "POST", "/free/x/chat/completions", true, verdictPass}, // as the configuration says
-		{p, "POST", "/free/not/this", false, verdictDeny},
-		{p, "GET", "/free/not/this", false, verdictDeny},
-		{p, "POST", "/v1/models/../chat/completions", true, verdictMeter},
-		{p, "POST", "/v1/models/..%2fchat/completions", true, verdictMeter},
-		{p, "POST", "/v1/models//chat/completions", true, verdictMeter},
-		{p, "POST", "/v1/models/..\\chat/completions", true, verdictMeter},
-		{p, "POST", "/v1/models/..;/x", false, verdictUnknown},
-		{p, "POST", "/v1/Chat/completions", false, verdictUnknown},
-		{p, "DELETE", "/v1/files/1", false, verdictPass},
-		{open, "POST", "/v1/embeddings", false, verdictPass},
-		{open, "POST", "/no", false, verdictDeny},
+		{p, "POST", "/v1/chat/completions", body, verdictMeter},
+		{p, "POST", "/v1/chat/completions", bare, verdictMeter}, // and is refused for its lack of one
+		{p, "POST", "/openai/deployments/x/chat/completions", body, verdictMeter},
+		{p, "GET", "/v1/chat/completions", bare, verdictPass},
+		{p, "GET", "/v1/chat/completions", body, verdictAlmost},
+		{p, "DELETE", "/v1/chat/completions", body, verdictAlmost},
+		{p, "PUT", "/v1/chat/completions", body, verdictAlmost},
+		{p, "POST", "/free/x", body, verdictPass},
+		{p, "POST", "/free/x/chat/completions", body, verdictPass}, // as the configuration says
+		{p, "POST", "/free/not/this", body, verdictDeny},
+		{p, "GET", "/free/not/this", bare, verdictDeny},
+		{p, "POST", "/v1/models/../chat/completions", body, verdictMeter},
+		{p, "POST", "/v1/models/..%2fchat/completions", body, verdictAlmost},
+		{p, "POST", "/v1/models//chat/completions", body, verdictMeter},
+		{p, "POST", "/v1/models/..\\chat/completions", body, verdictAlmost},
+		{p, "POST", "/v1/models/..;/x", body, verdictUnknown},
+		{p, "GET", "/v1/models/..;/x", bare, verdictPass},
+		{p, "DELETE", "/v1/files/1", body, verdictPass},
+		{open, "POST", "/v1/embeddings", body, verdictPass},
+		{open, "POST", "/no", body, verdictDeny},
+		{open, "POST", "/v1/Chat/Completions", body, verdictAlmost},
+		{open, "POST", "/v1/chat/completions/", body, verdictAlmost},
+		{open, "POST", "/v1/chat//completions", body, verdictAlmost},
+		{open, "POST", "/v1/chat/completions;x", body, verdictAlmost},
+		{open, "POST", "/v1/chat/completions%20", body, verdictAlmost},
+		{open, "POST", "/v1/chat%2fcompletions", body, verdictAlmost},
+		{open, "POST", "/v1/chat%252fcompletions", body, verdictAlmost},
+		{open, "PATCH", "/v1/chat/completions", body, verdictAlmost},
+		{open, "POST", "/v1/chat/completions/chatcmpl-1", body, verdictPass},
 	} {
-		if got := tt.policy.judge(tt.method, tt.path, tt.known); got != tt.want {
+		api, exact := dialect.ForPath(tt.path)
+		if got := tt.policy.judge(tt.method, tt.path, api, exact, tt.body); got != tt.want {
 			t.Errorf("%s %s: %d, want %d", tt.method, tt.path, got, tt.want)
 		}
 	}

@@ -25,7 +25,9 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 		}
 	}
 	if x.parser.Err() != nil {
-		return x.cut(LimitEvent, run.bytes(x), eos)
+		out := run.bytes(x)
+		x.guess(x.parser.Pending())
+		return x.cut(LimitEvent, out, eos)
 	}
 	out := run.bytes(x)
 	if eos {
@@ -50,29 +52,43 @@ func (x *Exchange) nextBlock(eos bool) (sse.Block, bool) {
 // an event that must not reach the client; ok is false if a limit refuses it.
 func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 	if !b.HasData {
-		return true, true
+		// Comments keep a connection alive. Longer ones may carry something.
+		n := b.End - b.Start
+		if n <= freeBlock {
+			return true, true
+		}
+		x.event = dialect.Event{Extra: n / bytesPerToken}
+		x.take(&x.event)
+	} else {
+		x.read(b.Data)
 	}
-	x.read(b.Data)
 	// An event without text gives the client nothing that could be withheld to any
 	// use. It is often the end of the answer, which a cut would only hide.
-	if len(x.event.Texts) > 0 {
+	if len(x.event.Texts) > 0 || x.event.Extra > 0 {
 		if d, ok := x.reservation.Spend(max(x.counted, x.reported.Output)); !ok {
 			x.refusedBy = d
 			return false, false
 		}
 	}
+	x.stream.Forwarded()
+	x.done = x.done || x.event.Done
 	return !x.event.UsageOnly || x.request.WantsUsage, true
 }
 
 // read reads one event: its texts are counted, its usage kept.
 func (x *Exchange) read(data []byte) {
-	ev := &x.event
-	x.stream.Event(data, ev)
-	if ev.Usage.Known {
-		x.reported = ev.Usage
-	}
+	x.stream.Event(data, &x.event)
+	x.take(&x.event)
+}
+
+// take counts what an event says.
+func (x *Exchange) take(ev *dialect.Event) {
 	if ev.Failed {
 		x.record.Outcome = UpstreamError
+	}
+	if ev.Extra > 0 {
+		x.counted += ev.Extra
+		x.guessed = true
 	}
 	if len(ev.Texts) > 0 && x.record.TTFT == 0 {
 		x.record.TTFT = x.policy.Now().Sub(x.start)
@@ -92,6 +108,37 @@ func (x *Exchange) read(data []byte) {
 		x.counted += n - x.counts[t.Slot]
 		x.counts[t.Slot] = n
 	}
+	if ev.Usage.Known {
+		x.reported, x.atReport = ev.Usage, x.counted
+	}
+}
+
+// What is not read is estimated: a token has about four bytes.
+const (
+	bytesPerToken = 4
+	freeBlock     = 512 // bytes of a block without data that cost nothing
+)
+
+// passUnread passes a piece of an answer of a kind that is not read. It is never
+// free: it costs an estimate, and ends when a limit refuses that.
+func (x *Exchange) passUnread(body []byte, eos bool) Ready {
+	x.guess(len(body))
+	if d, ok := x.reservation.Spend(x.counted); !ok {
+		return x.cut(d.Limit, nil, eos)
+	}
+	msg := x.out.responseBody(x.mode.response, body, eos)
+	if eos {
+		return x.last(msg)
+	}
+	return x.send(msg)
+}
+
+// guess counts n bytes that are not read.
+func (x *Exchange) guess(n int) {
+	before := x.unread / bytesPerToken
+	x.unread += int64(n)
+	x.counted += x.unread/bytesPerToken - before
+	x.guessed = true
 }
 
 // countRest counts the events which are at hand behind a cut.
@@ -113,14 +160,16 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 	x.record.Limit = limit
 	out := x.closing[:0]
 	out = append(out, permitted...)
-	if !x.policy.SilentCut {
-		out = append(out, ": tokenbudget: cut, limit "...)
-		out = append(out, limit...)
-		out = append(out, '\n')
+	if x.stream != nil {
+		if !x.policy.SilentCut {
+			out = append(out, ": tokenbudget: cut, limit "...)
+			out = append(out, limit...)
+			out = append(out, '\n')
+		}
+		out = x.stream.Close(out, dialect.Usage{Known: true, UncachedInput: x.input, Output: max(x.counted, x.reported.Output)})
+		x.countRest(eos)
 	}
-	out = x.stream.Close(out, dialect.Usage{Known: true, UncachedInput: x.input, Output: max(x.counted, x.reported.Output)})
 	x.closing = out
-	x.countRest(eos)
 	msg := x.out.responseBody(x.mode.response, out, true)
 	if eos {
 		x.record.Outcome = CutOff
@@ -140,8 +189,12 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 
 // afterCut counts what the upstream had sent before it was cancelled.
 func (x *Exchange) afterCut(body []byte, eos bool) Ready {
-	x.parser.Feed(body)
-	x.countRest(eos)
+	if x.stream == nil || x.parser.Err() != nil {
+		x.guess(len(body))
+	} else {
+		x.parser.Feed(body)
+		x.countRest(eos)
+	}
 	if !eos {
 		return Ready{}
 	}

@@ -22,7 +22,10 @@
 // One file holds one API; see [ForPath] for which are known.
 package dialect
 
-import "strings"
+import (
+	"net/url"
+	"strings"
+)
 
 // API is one wire protocol. Implementations are stateless and safe for
 // concurrent use.
@@ -47,6 +50,9 @@ type Stream interface {
 	// is valid until the next call. Data that is not understood comes out as
 	// text of the overflow slot: it is never free by accident.
 	Event(data []byte, ev *Event)
+	// Forwarded says that the event read last has been passed on to the client:
+	// what it ended has ended for the client, too, and Close will not end it again.
+	Forwarded()
 	// Close appends the events which end the answer here, in the way in which
 	// the API says that a length limit was reached. usage is what the caller
 	// counted; it is told to clients who asked for it.
@@ -68,6 +74,7 @@ type Text struct {
 // Event is what one server-sent event says. Reuse it from call to call.
 type Event struct {
 	Texts     []Text
+	Extra     int64 // tokens, estimated, of what is not text: sound, images
 	Usage     Usage // of the whole answer so far, if Known
 	UsageOnly bool  // the event carries usage and nothing else: it exists because usage was asked for
 	Done      bool  // the API's end marker
@@ -77,8 +84,7 @@ type Event struct {
 }
 
 func (e *Event) reset() {
-	e.Texts, e.Usage, e.UsageOnly, e.Done, e.Failed = e.Texts[:0], Usage{}, false, false, false
-	e.scratch = e.scratch[:0]
+	*e = Event{Texts: e.Texts[:0], scratch: e.scratch[:0]}
 }
 
 // Usage is a provider's own count, normalised: the parts of the input do not
@@ -104,9 +110,34 @@ func (e *BadRequest) Error() string { return e.Message }
 // ForPath returns the API that a POST to path speaks, or nil. The path is the
 // request's without its query. Only the end of it counts, because gateways and
 // deployments put prefixes in front (/openai/v1/…, /openai/deployments/x/…).
-func ForPath(path string) API {
-	if strings.HasSuffix(path, "/chat/completions") {
-		return OpenAIChat{}
+// exact is false where only a lenient server would take the path for the API's:
+// in another letter case, with escapes, parameters or slashes too many.
+func ForPath(path string) (api API, exact bool) {
+	const chat = "/chat/completions"
+	if strings.HasSuffix(path, chat) {
+		return OpenAIChat{}, true
 	}
-	return nil
+	if strings.HasSuffix(resolved(path), chat) {
+		return OpenAIChat{}, false
+	}
+	return nil, false
+}
+
+// resolved is a path as the most lenient server might read it.
+func resolved(path string) string {
+	for range 3 { // escapes of escapes
+		plain, err := url.PathUnescape(path)
+		if err != nil || plain == path {
+			break
+		}
+		path = plain
+	}
+	var out strings.Builder
+	for segment := range strings.SplitSeq(strings.ReplaceAll(strings.ToLower(path), "\\", "/"), "/") {
+		segment, _, _ = strings.Cut(segment, ";")
+		if segment = strings.TrimSpace(segment); segment != "" && segment != "." {
+			out.WriteString("/" + segment)
+		}
+	}
+	return out.String()
 }

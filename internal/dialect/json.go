@@ -108,19 +108,6 @@ func clampInteger(v []byte) int64 {
 	return n
 }
 
-// text reads a string and returns it unquoted: as a part of the JSON text where
-// it has no escapes, else appended to scratch. Other kinds are skipped.
-func (s *scanner) text(scratch *[]byte) (text []byte, ok bool, err error) {
-	if s.dec.PeekKind() != jsontext.KindString {
-		return nil, false, s.dec.SkipValue()
-	}
-	v, err := s.dec.ReadValue()
-	if err != nil {
-		return nil, false, err
-	}
-	return unquote(v, scratch), true, nil
-}
-
 // unquote returns the text of a JSON string that a decoder has accepted.
 func unquote(v []byte, scratch *[]byte) []byte {
 	if bytes.IndexByte(v, '\\') < 0 {

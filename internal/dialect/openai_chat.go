@@ -3,6 +3,8 @@ package dialect
 import (
 	"encoding/json"
 	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // OpenAIChat is OpenAI's chat completions API and what is compatible with it:
@@ -22,12 +24,13 @@ func (OpenAIChat) Name() string { return "openai.chat" }
 
 // The cookbook's figures, and estimates for what it says nothing of.
 const (
-	tokensPerMessage = 3
-	tokensPerName    = 1
-	tokensPerReply   = 3
-	tokensPerImage   = 765 // one 1024 × 1024 image at high detail: 85 + 4 × 170
-	tokensPerFile    = 1000
-	maxChoices       = 128 // the API's own bound of n; more never comes back
+	tokensPerMessage   = 3
+	tokensPerName      = 1
+	tokensPerReply     = 3
+	tokensPerImage     = 765 // one 1024 × 1024 image at high detail: 85 + 4 × 170
+	tokensPerFile      = 1000
+	bytesPerAudioToken = 3200 // of base64: 50 ms of 24 kHz PCM, which cost one token
+	maxChoices         = 128  // the API's own bound of n; more never comes back
 )
 
 // Refuse implements [API], in the shape of OpenAI's error object.
@@ -58,9 +61,8 @@ func (OpenAIChat) Refuse(status int, message string) []byte {
 func (OpenAIChat) ParseAnswer(body []byte, text func([]byte)) (Usage, error) {
 	var s chatStream
 	s.init(nil)
-	s.json.reset(body)
 	var ev Event
-	if err := s.chunk(&ev); err != nil {
+	if err := s.chunk(body, &ev); err != nil {
 		return Usage{}, jsonError(err, s.json.dec.InputOffset())
 	}
 	for _, t := range ev.Texts {
@@ -83,7 +85,8 @@ const (
 	channelContent channel = iota
 	channelReasoning
 	channelRefusal
-	channelName // of a tool or function
+	channelTranscript // of spoken output
+	channelName       // of a tool or function
 	channelArguments
 )
 
@@ -97,13 +100,16 @@ type slotKey struct {
 // chatStream reads the chunks of a streamed answer. A whole answer has the same
 // shape with "message" for "delta", so it is read by the same code.
 type chatStream struct {
-	json  *scanner
-	req   *Request
-	slots map[slotKey]int
+	json    *scanner
+	req     *Request
+	slots   map[slotKey]int
+	data    []byte // of the event that is read
+	unknown []span // parts of it which may be text in a shape that is not known
 
 	// What closing events repeat: raw JSON values of the first chunk.
 	id, created, model, fingerprint []byte
-	finished                        []bool // by index of the choice: it has ended by itself
+	finished                        []bool  // by index of the choice: it has ended by itself
+	finishing                       []int64 // choices that end with the event that is read
 }
 
 func (s *chatStream) init(req *Request) {
@@ -115,20 +121,32 @@ func (s *chatStream) init(req *Request) {
 // Event implements [Stream].
 func (s *chatStream) Event(data []byte, ev *Event) {
 	ev.reset()
+	s.finishing = s.finishing[:0]
 	if string(data) == "[DONE]" {
 		ev.Done = true
 		return
 	}
-	s.json.reset(data)
-	if err := s.chunk(ev); err != nil {
+	if err := s.chunk(data, ev); err != nil {
 		// Not understood, so perhaps text: it counts as what it is.
 		ev.reset()
 		ev.Texts = append(ev.Texts, Text{MaxSlots - 1, data})
 	}
 }
 
+// Forwarded implements [Stream].
+func (s *chatStream) Forwarded() {
+	for _, index := range s.finishing {
+		for int(index) >= len(s.finished) {
+			s.finished = append(s.finished, false)
+		}
+		s.finished[index] = true
+	}
+}
+
 // chunk reads one chunk or one whole answer.
-func (s *chatStream) chunk(ev *Event) error {
+func (s *chatStream) chunk(data []byte, ev *Event) error {
+	s.data, s.unknown = data, s.unknown[:0]
+	s.json.reset(data)
 	choices := -1
 	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
@@ -141,7 +159,7 @@ func (s *chatStream) chunk(ev *Event) error {
 		case `"usage"`:
 			ev.Usage, err = s.usage()
 		case `"error"`:
-			ev.Failed = s.json.dec.PeekKind() != 'n'
+			ev.Failed = s.json.dec.PeekKind() != jsontext.KindNull
 			err = s.json.dec.SkipValue()
 		case `"id"`:
 			err = s.keep(&s.id)
@@ -157,6 +175,15 @@ func (s *chatStream) chunk(ev *Event) error {
 		return err
 	})
 	ev.UsageOnly = ev.Usage.Known && choices == 0
+	if err == nil && len(ev.Texts) == 0 && ev.Extra == 0 && !ev.Usage.Known && !ev.Failed {
+		// Nothing that is known: what is there may be text all the same.
+		if choices < 0 {
+			s.unknown = append(s.unknown[:0], span{0, len(data)})
+		}
+		for _, u := range s.unknown {
+			ev.Texts = append(ev.Texts, Text{MaxSlots - 1, data[u.start:u.end]})
+		}
+	}
 	return err
 }
 
@@ -181,54 +208,82 @@ func (s *chatStream) choice(ev *Event) error {
 			index, _, err = s.json.integer()
 		case `"delta"`, `"message"`:
 			err = s.message(ev)
+		case `"text"`:
+			err = s.add(ev, channelContent)
 		case `"finish_reason"`:
-			finished = s.json.dec.PeekKind() == jsonString
+			finished = s.json.dec.PeekKind() == jsontext.KindString
+			err = s.json.dec.SkipValue()
+		case `"logprobs"`, `"content_filter_results"`, `"content_filter_offsets"`, `"native_finish_reason"`, `"stop_reason"`, `"matched_stop"`, `"token_ids"`:
 			err = s.json.dec.SkipValue()
 		default:
-			err = s.json.dec.SkipValue()
+			err = s.remember()
 		}
 		return err
 	})
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}
-	if index < maxChoices {
-		for int(index) >= len(s.finished) {
-			s.finished = append(s.finished, false)
-		}
-		s.finished[index] = s.finished[index] || finished
+	if finished && index < maxChoices {
+		s.finishing = append(s.finishing, index)
 	}
 	return err
 }
-
-const jsonString = '"'
 
 // message reads a delta or a message. The texts it adds have a provisional slot
 // (see provisional), because the choice's index may not be known yet.
 func (s *chatStream) message(ev *Event) error {
 	reasoning := false
-	err := s.json.object(func(name []byte) error {
+	return s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"content"`:
 			return s.add(ev, channelContent)
-		case `"reasoning_content"`, `"reasoning"`:
-			// Some servers send the same text under both names.
+		case `"reasoning_content"`, `"reasoning"`, `"reasoning_details"`, `"thinking"`:
+			// Some servers send the same text under several names.
 			if reasoning {
 				return s.json.dec.SkipValue()
 			}
-			reasoning = true
-			return s.add(ev, channelReasoning)
+			before := len(ev.Texts)
+			err = s.add(ev, channelReasoning)
+			reasoning = len(ev.Texts) > before
+			return err
 		case `"refusal"`:
 			return s.add(ev, channelRefusal)
 		case `"function_call"`:
 			return s.function(ev)
 		case `"tool_calls"`:
+			if s.json.dec.PeekKind() != jsontext.KindBeginArray {
+				return s.add(ev, channelArguments)
+			}
 			_, err := s.json.array(func() error { return s.toolCall(ev) })
+			return err
+		case `"audio"`:
+			return s.audio(ev)
+		case `"images"`:
+			_, err := s.json.array(func() error {
+				ev.Extra += tokensPerImage
+				return s.json.dec.SkipValue()
+			})
+			return err
+		case `"role"`, `"annotations"`:
+			return s.json.dec.SkipValue()
+		}
+		return s.remember()
+	})
+}
+
+// audio reads spoken output: its transcript is text, the sound is estimated.
+func (s *chatStream) audio(ev *Event) error {
+	return s.json.object(func(name []byte) error {
+		switch string(name) {
+		case `"transcript"`:
+			return s.add(ev, channelTranscript)
+		case `"data"`:
+			v, err := s.json.dec.ReadValue()
+			ev.Extra += int64(len(v)+bytesPerAudioToken-1) / bytesPerAudioToken
 			return err
 		}
 		return s.json.dec.SkipValue()
 	})
-	return err
 }
 
 func (s *chatStream) toolCall(ev *Event) error {
@@ -241,8 +296,10 @@ func (s *chatStream) toolCall(ev *Event) error {
 			return err
 		case `"function"`, `"custom"`:
 			return s.function(ev)
+		case `"id"`, `"type"`:
+			return s.json.dec.SkipValue()
 		}
-		return s.json.dec.SkipValue()
+		return s.remember()
 	})
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot += provisional(0, tool)
@@ -251,28 +308,52 @@ func (s *chatStream) toolCall(ev *Event) error {
 }
 
 func (s *chatStream) function(ev *Event) error {
-	err := s.json.object(func(name []byte) error {
+	return s.json.object(func(name []byte) error {
 		switch string(name) {
 		case `"name"`:
 			return s.add(ev, channelName)
 		case `"arguments"`, `"input"`:
 			return s.add(ev, channelArguments)
 		}
-		return s.json.dec.SkipValue()
+		return s.remember()
 	})
+}
+
+// remember notes a member that is not known. It counts if the event has nothing
+// that is.
+func (s *chatStream) remember() error {
+	v, err := s.json.dec.ReadValue()
+	if err == nil && holdsText(v.Kind()) && len(v) > len(`""`) {
+		end := int(s.json.dec.InputOffset())
+		s.unknown = append(s.unknown, span{end - len(v), end})
+	}
 	return err
+}
+
+// holdsText says that a value of this kind may hold text.
+func holdsText(k jsontext.Kind) bool {
+	return k == jsontext.KindString || k == jsontext.KindBeginObject || k == jsontext.KindBeginArray
+}
+
+// add adds the text that comes next. An object or an array in its place, which
+// some servers send, counts as the JSON it is.
+func (s *chatStream) add(ev *Event, c channel) error {
+	v, err := s.json.dec.ReadValue()
+	if err != nil || !holdsText(v.Kind()) {
+		return err
+	}
+	text := []byte(v)
+	if v.Kind() == jsontext.KindString {
+		text = unquote(v, &ev.scratch)
+	}
+	if len(text) > 0 {
+		ev.Texts = append(ev.Texts, Text{provisional(c, 0), text})
+	}
+	return nil
 }
 
 // provisional packs channel and tool into one number until the choice is known.
 func provisional(c channel, tool int64) int { return int(min(tool, 1<<20))<<8 | int(c) }
-
-func (s *chatStream) add(ev *Event, c channel) error {
-	text, ok, err := s.json.text(&ev.scratch)
-	if ok && len(text) > 0 {
-		ev.Texts = append(ev.Texts, Text{provisional(c, 0), text})
-	}
-	return err
-}
 
 // slot returns the slot of a text, giving out a new one if it is new.
 func (s *chatStream) slot(choice int64, provisional int) int {

@@ -3,16 +3,18 @@ package dialect
 import (
 	"errors"
 	"io"
+	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
-	chatKeys          = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "tools", "functions", "response_format"}
+	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
+		"tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs"}
 	streamOptionsKeys = []string{"include_usage"}
-	messageKeys       = []string{"role", "content", "name", "tool_calls", "function_call", "refusal", "reasoning_content"}
-	partKeys          = []string{"type", "text", "image_url", "input_audio", "file", "refusal"}
+	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
+	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
 )
 
 // ParseRequest implements [API].
@@ -27,8 +29,9 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 
 // chatRequest reads one request.
 type chatRequest struct {
-	json *scanner
-	r    *Request
+	json     *scanner
+	r        *Request
+	uncapped bool // one of the caps is zero or negative
 }
 
 func (p *chatRequest) parse() error {
@@ -60,7 +63,7 @@ func (p *chatRequest) parse() error {
 			return p.maxTokens(key)
 		case "n":
 			return p.choices()
-		case "tools", "functions", "response_format":
+		case "tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs":
 			return p.count()
 		}
 		return p.json.dec.SkipValue()
@@ -74,6 +77,9 @@ func (p *chatRequest) parse() error {
 	}
 	if !messages {
 		return &BadRequest{`the request body has no "messages"`}
+	}
+	if p.uncapped {
+		p.r.MaxOutput = 0
 	}
 	if p.r.Stream {
 		p.askForUsage(options)
@@ -91,7 +97,9 @@ func (p *chatRequest) value() (jsontext.Value, span, error) {
 // count reads the next value and counts it as text of the prompt, unless null.
 func (p *chatRequest) count() error {
 	v, at, err := p.value()
-	if err == nil && v.Kind() != jsontext.KindNull {
+	// Values without text are left out; a body of millions of them is not worth a
+	// list that is larger than itself.
+	if err == nil && holdsText(v.Kind()) && len(v) > len(`""`) {
 		p.r.prompt = append(p.r.prompt, at)
 	}
 	return err
@@ -156,16 +164,20 @@ func (p *chatRequest) maxTokens(key string) error {
 	if ok {
 		p.r.MaxOutput = max(p.r.MaxOutput, n)
 		p.r.capKey = key
+		p.uncapped = p.uncapped || n == 0 // some servers take what is not positive for "no cap"
 	}
 	// A null is replaced, too: adding the key again would make it stand twice.
-	p.r.caps = append(p.r.caps, at)
+	p.r.caps = append(p.r.caps, capAt{at, n})
 	return nil
 }
 
 func (p *chatRequest) choices() error {
 	n, _, ok, err := p.number("n")
+	if ok && n > maxChoices {
+		return &BadRequest{`"n" is larger than ` + strconv.Itoa(maxChoices)}
+	}
 	if ok {
-		p.r.Choices = min(max(1, n), maxChoices)
+		p.r.Choices = max(1, n)
 	}
 	return err
 }
@@ -181,7 +193,10 @@ func (p *chatRequest) list(key string, element func() error) error {
 
 func (p *chatRequest) message() error {
 	p.r.Overhead += tokensPerMessage
-	err := p.json.object(func(name []byte) error {
+	if p.json.dec.PeekKind() != jsontext.KindBeginObject {
+		return p.count()
+	}
+	return p.json.object(func(name []byte) error {
 		key, err := decisionKey(name, messageKeys)
 		if err != nil {
 			return err
@@ -190,17 +205,16 @@ func (p *chatRequest) message() error {
 		case "name":
 			p.r.Overhead += tokensPerName
 			return p.count()
-		case "role", "refusal", "reasoning_content", "function_call", "tool_calls":
-			return p.count()
 		case "content":
 			if p.json.dec.PeekKind() == jsontext.KindBeginArray {
 				return p.list(key, p.part)
 			}
-			return p.count()
+		case "tool_call_id", "audio": // references, which no model reads as text
+			return p.json.dec.SkipValue()
 		}
-		return p.json.dec.SkipValue()
+		// Everything else may reach the model, so it counts as it stands.
+		return p.count()
 	})
-	return err
 }
 
 // part reads one part of a message's content.
@@ -214,12 +228,13 @@ func (p *chatRequest) part() error {
 			return err
 		}
 		switch key {
-		case "text", "refusal":
-			return p.count()
 		case "image_url":
 			p.r.Overhead += tokensPerImage
-		case "input_audio", "file":
+		case "input_audio", "video_url", "file":
 			p.r.Overhead += tokensPerFile
+		case "type", "cache_control":
+		default:
+			return p.count()
 		}
 		return p.json.dec.SkipValue()
 	})

@@ -27,7 +27,8 @@ func TestRequestEdits(t *testing.T) {
 		{"a cap is added", `{"messages":[]}`, `{"messages":[],"max_completion_tokens":7}`, 7},
 		{"a cap is lowered", `{"messages":[],"max_tokens":100}`, `{"messages":[],"max_tokens":7}`, 7},
 		{"a cap is low enough", `{"messages":[],"max_tokens":5}`, `{"messages":[],"max_tokens":5}`, 7},
-		{"both caps are lowered", `{"max_tokens":5,"messages":[],"max_completion_tokens":100}`, `{"max_tokens":7,"messages":[],"max_completion_tokens":7}`, 7},
+		{"only what is above is lowered", `{"max_tokens":5,"messages":[],"max_completion_tokens":100}`, `{"max_tokens":5,"messages":[],"max_completion_tokens":7}`, 7},
+		{"a cap that is none is set", `{"max_tokens":-1,"messages":[],"max_completion_tokens":5}`, `{"max_tokens":7,"messages":[],"max_completion_tokens":5}`, 7},
 		{"a cap of null is set", `{"messages":[],"max_tokens":null}`, `{"messages":[],"max_tokens":7}`, 7},
 		{"usage and cap", `{"messages":[],"stream":true}`, `{"messages":[],"stream":true,` + usage + `,"max_completion_tokens":7}`, 7},
 	} {
@@ -70,7 +71,8 @@ func TestRequestValues(t *testing.T) {
 		{"escaped value", `{"model":"gpt\u002d4o","messages":[]}`, "gpt-4o", 1, 0, 0},
 		{"larger cap counts", `{"max_tokens":5,"max_completion_tokens":9,"messages":[]}`, "", 1, 9, 9},
 		{"choices multiply", `{"max_tokens":5,"n":3,"messages":[]}`, "", 3, 5, 15},
-		{"absurd choices", `{"max_tokens":5,"n":1e30,"messages":[]}`, "", 128, 5, 640},
+		{"most choices", `{"max_tokens":5,"n":128,"messages":[]}`, "", 128, 5, 640},
+		{"one cap is none", `{"max_tokens":-1,"max_completion_tokens":9,"messages":[]}`, "", 1, 0, 0},
 		{"negative", `{"max_tokens":-5,"n":-1,"messages":[]}`, "", 1, 0, 0},
 		{"fraction", `{"max_tokens":5.9,"n":2.0,"messages":[]}`, "", 2, 5, 10},
 		{"beyond int64", `{"max_tokens":99999999999999999999999,"n":2,"messages":[]}`, "", 2, 1<<63 - 1, 1<<63 - 1},
@@ -107,6 +109,7 @@ func TestRequestRefused(t *testing.T) {
 		{"other case inside options", `{"messages":[],"stream":true,"stream_options":{"INCLUDE_USAGE":true}}`, `"include_usage" is written in another`},
 		{"stream of another kind", `{"messages":[],"stream":"true"}`, `"stream" must be true or false`},
 		{"cap of another kind", `{"messages":[],"max_tokens":"9"}`, `"max_tokens" must be a number`},
+		{"absurd n", `{"messages":[],"n":1e30}`, `"n" is larger than 128`},
 		{"n of another kind", `{"messages":[],"n":[]}`, `"n" must be a number`},
 		{"model of another kind", `{"messages":[],"model":7}`, `"model" must be a string`},
 		{"long model", `{"messages":[],"model":"` + strings.Repeat("m", 300) + `"}`, "longer than 256"},
@@ -137,18 +140,18 @@ func TestPrompt(t *testing.T) {
 	r, err := OpenAIChat{}.ParseRequest([]byte(`{"messages":[
 		{"role":"system","content":"a\nb"},
 		{"role":"user","name":"bob","content":[{"type":"text","text":"hi"},{"type":"image_url","image_url":{"url":"data:,x"}}]},
-		{"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}],
-		"tools":[{"type":"function"}]}`))
+		{"role":"assistant","content":null,"tool_calls":[{"id":"1"}],"reasoning":"why"},"stray"],
+		"tools":[{"type":"function"}],"prediction":{"content":"p"},"user":"u"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	r.Prompt(func(text []byte) { got = append(got, string(text)) })
-	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", `[{"id":"1"}]`, `[{"type":"function"}]`}
+	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", `[{"id":"1"}]`, "why", "stray", `[{"type":"function"}]`, `{"content":"p"}`}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if want := int64(3 + 3*3 + 1 + tokensPerImage); r.Overhead != want {
+	if want := int64(3 + 4*3 + 1 + tokensPerImage); r.Overhead != want {
 		t.Errorf("overhead %d, want %d", r.Overhead, want)
 	}
 }

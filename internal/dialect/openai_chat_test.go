@@ -46,6 +46,43 @@ func TestStreamTexts(t *testing.T) {
 	}
 }
 
+// Text in a shape that is not known is not free, and what is no text costs nothing.
+func TestStreamShapes(t *testing.T) {
+	for _, tt := range []struct {
+		name, event, text string
+		extra             int64
+	}{
+		{"parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`, `[{"type":"text","text":"a"}]`, 0},
+		{"reasoning after null", `{"choices":[{"delta":{"reasoning_content":null,"reasoning":"r"}}]}`, "r", 0},
+		{"reasoning details alone", `{"choices":[{"delta":{"content":"","reasoning_details":[{"text":"r"}]}}]}`, `[{"text":"r"}]`, 0},
+		{"unknown member", `{"choices":[{"delta":{"monologue":"m"}}]}`, `"m"`, 0},
+		{"unknown member beside text", `{"choices":[{"delta":{"content":"c","monologue":"m"}}]}`, "c", 0},
+		{"old completions", `{"choices":[{"text":"t"}]}`, "t", 0},
+		{"tool calls as an object", `{"choices":[{"delta":{"tool_calls":{"a":1}}}]}`, `{"a":1}`, 0},
+		{"arguments as an object", `{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"a":1}}}]}}]}`, `{"a":1}`, 0},
+		{"no choices", `{"output_text":"t"}`, `{"output_text":"t"}`, 0},
+		{"an array", `["t"]`, `["t"]`, 0},
+		{"a string", `"t"`, `"t"`, 0},
+		{"sound", `{"choices":[{"delta":{"audio":{"id":"x","transcript":"t","data":"` + strings.Repeat("A", 6400) + `"}}}]}`, "t", 3},
+		{"an image", `{"choices":[{"delta":{"images":[{"image_url":{"url":"data:,x"}}]}}]}`, "", tokensPerImage},
+		{"first chunk", `{"id":"x","object":"o","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"obfuscation":"nX"}`, "", 0},
+		{"last chunk", `{"choices":[{"index":0,"delta":{},"finish_reason":"stop","content_filter_results":{"hate":{}}}],"usage":null}`, "", 0},
+		{"filter results first", `{"choices":[],"prompt_filter_results":[{"x":{}}]}`, "", 0},
+		{"an error", `{"error":{"message":"m"}}`, "", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ev := texts(newStream(t, `{"messages":[],"stream":true}`), tt.event)
+			var all string
+			for _, s := range got {
+				all += s
+			}
+			if all != tt.text || ev.Extra != tt.extra {
+				t.Errorf("got %q and %d, want %q and %d", all, ev.Extra, tt.text, tt.extra)
+			}
+		})
+	}
+}
+
 func TestStreamSlotsAreBounded(t *testing.T) {
 	s := newStream(t, `{"messages":[],"stream":true}`)
 	for i := range 10 * MaxSlots {
@@ -137,6 +174,8 @@ func closing(t *testing.T, s Stream, u Usage) (reasons map[int]string, usage map
 func TestClose(t *testing.T) {
 	s := newStream(t, `{"messages":[],"stream":true,"n":3,"stream_options":{"include_usage":true}}`)
 	texts(s, `{"id":"id1","created":5,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"x"}},{"index":1,"delta":{},"finish_reason":"stop"}]}`)
+	s.Forwarded()
+	texts(s, `{"choices":[{"index":2,"delta":{"content":"x"},"finish_reason":"stop"}]}`) // read, but not forwarded
 	reasons, usage := closing(t, s, Usage{Known: true, UncachedInput: 4, Output: 6})
 	if fmt.Sprint(reasons) != "map[0:length 2:length]" {
 		t.Errorf("finish reasons: %v", reasons)

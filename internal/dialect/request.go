@@ -16,11 +16,17 @@ type Request struct {
 	Overhead   int64 // tokens which the format adds to the prompt's texts
 
 	body   []byte
-	prompt []span // raw values of the body which the prompt consists of
-	capKey string // name of the cap's key if one is to be added
-	caps   []span // the values of the caps that are there
-	edits  []edit // changes that are made in any case
-	insert int    // where the top-level object ends and a member can be added
+	prompt []span  // raw values of the body which the prompt consists of
+	capKey string  // name of the cap's key if one is to be added
+	caps   []capAt // the caps that are there
+	edits  []edit  // changes that are made in any case
+	insert int     // where the top-level object ends and a member can be added
+}
+
+// capAt is one cap of a request: where its value stands, and what it is; 0 for null.
+type capAt struct {
+	span
+	value int64
 }
 
 type span struct{ start, end int }
@@ -56,7 +62,9 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 		n := strconv.FormatInt(limit, 10)
 		edits = slices.Clone(edits)
 		for _, c := range r.caps {
-			edits = append(edits, edit{c.start, c.end, n})
+			if c.value <= 0 || c.value > limit {
+				edits = append(edits, edit{c.start, c.end, n})
+			}
 		}
 		if len(r.caps) == 0 {
 			edits = append(edits, r.addMember(strconv.Quote(r.capKey)+":"+n))
@@ -67,6 +75,10 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 	}
 	return applyEdits(r.body, edits), true
 }
+
+// Release drops the body and what refers to it, once it has been forwarded: a
+// stream outlives its request by minutes.
+func (r *Request) Release() { r.body, r.prompt, r.caps, r.edits = nil, nil, nil, nil }
 
 // addMember is the edit that adds a member to the top-level object, which is
 // known to have members.
