@@ -109,12 +109,11 @@ func clockWindow(t time.Time, size int64) Window {
 	local := t.Unix() + int64(offset)
 	start := local - floorMod(local, size) - int64(offset)
 	w := Window{Start: time.Unix(start, 0).In(loc), End: time.Unix(start+size, 0).In(loc)}
-	since, until := t.ZoneBounds()
-	if !since.IsZero() && w.Start.Before(since) {
-		w.Start = since
+	if c, ok := change(w.Start, t); ok {
+		w.Start = c
 	}
-	if !until.IsZero() && w.End.After(until) {
-		w.End = until
+	if c, ok := change(t, w.End); ok {
+		w.End = c
 	}
 	return w
 }
@@ -157,19 +156,65 @@ func (p Period) calendarWindow(t time.Time) Window {
 // not exist or exists twice, so this walks over the stretches of constant offset.
 func firstInstant(y int, m time.Month, d int, loc *time.Location) time.Time {
 	midnight := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
-	// No place is more than 26 hours away from UTC, so two days before, the date
-	// is not yet reached anywhere.
-	stretch := midnight.AddDate(0, 0, -2).In(loc)
-	for {
-		since, until := stretch.ZoneBounds()
-		_, offset := stretch.Zone()
-		first := midnight.Add(-time.Duration(offset) * time.Second)
-		if !since.IsZero() && first.Before(since) {
-			first = since
-		}
-		if until.IsZero() || first.Before(until) {
-			return first.In(loc)
-		}
-		stretch = until
+	// No place is more than 26 hours away from UTC: before, the date is not yet
+	// reached anywhere, and afterwards it is everywhere.
+	const farthest = 26
+	at := midnight.Add(-farthest * time.Hour).In(loc)
+	if o := offset(at); o == offset(midnight.In(loc)) && o == offset(midnight.Add(farthest*time.Hour).In(loc)) {
+		return midnight.Add(-o).In(loc) // no change near, as on most days; none is undone within a day
 	}
+	for range 2 * farthest {
+		next := at.Add(time.Hour)
+		if c, ok := change(at, next); ok {
+			if first := shows(midnight, at); first.Before(c) {
+				return first
+			}
+			at = c
+		}
+		if first := shows(midnight, at); first.Before(next) {
+			return first
+		}
+		at = next
+	}
+	return at
+}
+
+// shows returns when the clock shows midnight or a later time, from the instant at
+// on, if its offset stays as it is then.
+func shows(midnight, at time.Time) time.Time {
+	first := midnight.Add(-offset(at)).In(at.Location())
+	if first.Before(at) {
+		return at
+	}
+	return first
+}
+
+// change returns the instant after from, and not after to, since which the clock of
+// their location has the offset that it has at to, if that is another than at from.
+// They lie an hour apart at the most, and no clock changes twice in that time.
+//
+// [time.Time.ZoneBounds] would tell, were it right: where a zone goes on by a rule,
+// it reckons each year with 365 days, so that on 31 December of a leap year the
+// end that it gives lies in the past, and it takes each New Year for a change.
+func change(from, to time.Time) (time.Time, bool) {
+	if offset(from) == offset(to) {
+		return time.Time{}, false
+	}
+	loc := from.Location()
+	before, after := from.Unix(), to.Unix() // offsets change on whole seconds
+	for after-before > 1 {
+		middle := before + (after-before)/2
+		if offset(time.Unix(middle, 0).In(loc)) == offset(to) {
+			after = middle
+		} else {
+			before = middle
+		}
+	}
+	return time.Unix(after, 0).In(loc), true
+}
+
+// offset is how far the clock of t's location is ahead of UTC.
+func offset(t time.Time) time.Duration {
+	_, seconds := t.Zone()
+	return time.Duration(seconds) * time.Second
 }
