@@ -107,7 +107,7 @@ func (s settings) connectionManager() (*hcmv3.HttpConnectionManager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &hcmv3.HttpConnectionManager{
+	m := &hcmv3.HttpConnectionManager{
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
 		StatPrefix: StatPrefix,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
@@ -118,21 +118,28 @@ func (s settings) connectionManager() (*hcmv3.HttpConnectionManager, error) {
 			Name:       "envoy.filters.http.router",
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router},
 		}},
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			// x_team would be x-team to some upstreams. To reject it would close an
-			// HTTP/1.1 connection without an answer.
-			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
-		},
 		RequestTimeout:                durationpb.New(requestTimeout),
 		RequestHeadersTimeout:         durationpb.New(requestHeadersTimeout),
 		AccessLog:                     log,
 		UseRemoteAddress:              wrapperspb.Bool(true),
 		EarlyHeaderMutationExtensions: early,
 		GenerateRequestId:             wrapperspb.Bool(true),
-		NormalizePath:                 wrapperspb.Bool(true),
-		MergeSlashes:                  true,
-		PathWithEscapedSlashesAction:  hcmv3.HttpConnectionManager_REJECT_REQUEST,
-	}, nil
+	}
+	readAlike(m)
+	return m, nil
+}
+
+// readAlike makes Envoy, the server and the upstream mean the same by a path and a
+// header.
+func readAlike(m *hcmv3.HttpConnectionManager) {
+	m.NormalizePath = wrapperspb.Bool(true)
+	m.MergeSlashes = true
+	m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
+	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{
+		// x_team would be x-team to some upstreams. To reject it would close an
+		// HTTP/1.1 connection without an answer.
+		HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
+	}
 }
 
 // earlyHeaderMutation removes the client's copies of what only Envoy may say,
@@ -155,6 +162,12 @@ func (s settings) virtualHost() (*routev3.VirtualHost, error) {
 	disabled, err := anypb.New(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}})
 	if err != nil {
 		return nil, err
+	}
+	if len(s.PassPaths) > 0 {
+		// The server refuses these; a free path that is also denied must reach it.
+		for _, path := range s.DenyPaths {
+			host.Routes = append(host.Routes, s.route(matchDeny(path)))
+		}
 	}
 	for _, path := range s.PassPaths {
 		route := s.route(matchPass(path))
@@ -204,6 +217,12 @@ func (s settings) authority() string {
 // matchAll matches every path.
 func matchAll() *routev3.RouteMatch {
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+}
+
+// matchDeny matches a pattern in which * stands for any number of characters.
+func matchDeny(pattern string) *routev3.RouteMatch {
+	re := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*")
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: re}}}
 }
 
 // matchPass matches the plain paths of a pattern in which * stands for any number

@@ -50,6 +50,7 @@ type Options struct {
 	MaxConnections int64         // of clients, together; default 10000
 
 	StripHeaders []string // headers that only Envoy may set: the client's copy is removed
+	DenyPaths    []string // paths which the server refuses, even where PassPaths has them; * stands for anything
 	PassPaths    []string // paths that are not metered at all; * stands for anything
 	FailOpen     bool     // let requests pass unmetered when the server cannot be reached
 
@@ -168,9 +169,11 @@ func (o Options) resolve(needUpstream bool) (settings, error) {
 	}
 	slices.Sort(s.StripHeaders)
 	s.StripHeaders = slices.Compact(s.StripHeaders)
-	for _, p := range s.PassPaths {
-		if !strings.HasPrefix(p, "/") {
-			fail("PassPaths: %q does not begin with /", p)
+	for field, paths := range map[string][]string{"DenyPaths": s.DenyPaths, "PassPaths": s.PassPaths} {
+		for _, p := range paths {
+			if !strings.HasPrefix(p, "/") {
+				fail("%s: %q does not begin with /", field, p)
+			}
 		}
 	}
 	for _, name := range s.Identities {

@@ -144,6 +144,7 @@ func TestServerDown(t *testing.T) {
 		{Options{PassPaths: []string{"/v1/chat/*"}}, 200, 1},
 		{Options{PassPaths: []string{"/v1/*/completions"}}, 200, 1},
 		{Options{PassPaths: []string{"/v1/chat"}}, 500, 0},
+		{Options{PassPaths: []string{"/v1/chat/*"}, DenyPaths: []string{"/v1/*/comp*"}}, 500, 0},
 	} {
 		tt.opts.ExtProc = closedPort(t)
 		g, up := run(t, tt.opts)

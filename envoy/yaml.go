@@ -86,12 +86,14 @@ func FilterYAML(opts Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	manager := &hcmv3.HttpConnectionManager{HttpFilters: []*hcmv3.HttpFilter{filter}, EarlyHeaderMutationExtensions: early}
+	readAlike(manager)
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, part := range []struct {
 		place   string
 		message proto.Message
 	}{
-		{"http_connection_manager", &hcmv3.HttpConnectionManager{HttpFilters: []*hcmv3.HttpFilter{filter}, EarlyHeaderMutationExtensions: early}},
+		{"http_connection_manager", manager},
 		{"virtual_host", s.virtualHostLimits()},
 		{"route", s.routeTimeouts()},
 		{"clusters", cluster},

@@ -59,6 +59,7 @@ func options(c *config.Config) envoy.Options {
 		ExtProc:        c.Listen.ExtProc,
 		MaxRequestBody: uint32(min(c.MaxRequestBody, math.MaxUint32)),
 		PassPaths:      c.Paths.Pass,
+		DenyPaths:      c.Paths.Deny,
 		AccessLog:      true,
 	}
 	for _, id := range c.Identities {

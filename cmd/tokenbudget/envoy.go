@@ -62,6 +62,7 @@ func agree(o *envoy.Options, c *config.Config) {
 	o.ExtProc = c.Listen.ExtProc
 	o.MaxRequestBody = uint32(min(c.MaxRequestBody, math.MaxUint32))
 	o.PassPaths = c.Paths.Pass
+	o.DenyPaths = c.Paths.Deny
 	o.AccessLog = true
 	for _, id := range c.Identities {
 		o.Identities = append(o.Identities, id.Name)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -74,14 +75,22 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	for _, w := range c.Warnings() {
 		log.Warn("configuration", zap.String("warning", w))
 	}
+	storeErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbudget_store_errors_total", Help: "Times that balances could not be written."})
 	ledger, err := openLedger(ctx, c, func(err error) {
+		storeErrors.Inc()
 		log.Error("balances cannot be written; they are kept in memory and tried again", zap.Error(err))
 	})
 	if err != nil {
 		return err
 	}
 	// What was served until the end must be written, whatever has ended the rest.
-	defer func() { err = errors.Join(err, ledger.Close(context.WithoutCancel(ctx))) }()
+	defer func() {
+		if closeErr := ledger.Close(context.WithoutCancel(ctx)); closeErr != nil {
+			log.Error("balances could not be written at the end; what the last writes lack is lost", zap.Error(closeErr))
+			err = cmp.Or(err, closeErr)
+		}
+		log.Info("stopped")
+	}()
 
 	// The tables of the common encoding are built now rather than by the first request.
 	if _, err := tokens.Get("o200k_base"); err != nil {
@@ -89,7 +98,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	}
 
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(storeErrors, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := extproc.New(extproc.Options{
 		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: policy(c),
 		ExchangeTimeout: c.Timeouts.Exchange, IdleTimeout: c.Timeouts.Idle, DrainTimeout: drainTimeout(c),
@@ -133,9 +142,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		fields = append(fields, zap.String("admin", address(adminLis)))
 	}
 	log.Info("serving", fields...)
-	err = group.Wait()
-	log.Info("stopped")
-	return err
+	return group.Wait()
 }
 
 // drainTimeout is the configured one; none at all is a negative one to the server.

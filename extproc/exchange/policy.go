@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
+	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
 
 // Policy is what the state machine decides by. It is shared by all exchanges and
@@ -220,32 +221,9 @@ func plainPath(path string) bool {
 
 func matchAny(patterns []string, path string) bool {
 	for _, p := range patterns {
-		if match(p, path) {
+		if glob.Match(p, path) {
 			return true
 		}
 	}
 	return false
-}
-
-// match reports whether pattern, in which * stands for any text, matches all of s.
-// It takes time proportional to len(pattern) × len(s) at most.
-func match(pattern, s string) bool {
-	star, retry := -1, 0
-	p, i := 0, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, retry = p, i
-			p++
-		case p < len(pattern) && pattern[p] == s[i]:
-			p++
-			i++
-		case star >= 0:
-			retry++
-			p, i = star+1, retry
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
 }

@@ -114,6 +114,7 @@ func secret(d *decoder, dst *string, parse func(string) (string, error)) setter 
 // scalar is a list of one if single is set.
 func list[T comparable](d *decoder, dst *[]T, most int, single bool, parse func(string) (T, error)) setter {
 	return func(key, n *node) {
+		d.at[dst] = n
 		for _, item := range d.items(key, n, most, single) {
 			var v T
 			switch {

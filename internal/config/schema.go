@@ -45,7 +45,7 @@ func (d *decoder) config(root *node, c *Config) {
 		"budgets":          func(_, n *node) { budgets = n },
 		"max_request_body": value(d, &c.MaxRequestBody, size(1<<10, 1<<30)),
 		"paths": d.section(fields{
-			"pass": list(d, &c.Paths.Pass, maxGlobs, false, notIn("deny", &c.Paths.Deny, parseGlob)),
+			"pass": list(d, &c.Paths.Pass, maxGlobs, false, notIn("deny", &c.Paths.Deny, parsePassGlob)),
 			"deny": list(d, &c.Paths.Deny, maxGlobs, false, notIn("pass", &c.Paths.Pass, parseGlob)),
 		}, nil),
 		"unknown_api":     value(d, &c.UnknownAPI, oneOf(UnknownRefuse, UnknownPass)),

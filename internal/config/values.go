@@ -197,6 +197,12 @@ var keyHeaders = map[string]bool{
 	"api-key": true, "x-api-key": true, "x-goog-api-key": true, "x-amz-security-token": true,
 }
 
+// framingHeaders belong to HTTP itself.
+var framingHeaders = map[string]bool{
+	"host": true, "content-length": true, "content-type": true, "content-encoding": true, "transfer-encoding": true,
+	"connection": true, "keep-alive": true, "te": true, "trailer": true, "upgrade": true, "expect": true, "accept-encoding": true,
+}
+
 // parseHeader returns the name of a header in lower case, as Envoy has it.
 func parseHeader(s string) (string, error) {
 	lower := strings.ToLower(s)
@@ -205,11 +211,24 @@ func parseHeader(s string) (string, error) {
 		return "", mistake("", "it is not the name of a header")
 	case len(s) > maxClaim:
 		return "", mistake("", "it is longer than %d bytes", maxClaim)
+	case strings.Contains(s, "_"):
+		return "", mistake("use - instead", "Envoy drops headers with underscores, so this one would never arrive")
+	case framingHeaders[lower]:
+		return "", mistake("name a header that says who asks", "this header is not the client's to choose, or cannot be taken away from it")
 	case keyHeaders[lower]:
 		return "", mistake("name a header that says who asks, or a claim of the token with jwt",
 			"this header carries a key, and identities appear in logs and reports")
 	}
 	return lower, nil
+}
+
+// parsePassGlob accepts globs of plain paths: what servers may read differently is
+// never free, so such a glob would never match.
+func parsePassGlob(s string) (string, error) {
+	if strings.ContainsAny(s, `%\;`) || strings.Contains(s, "//") || strings.Contains(s, "/.") {
+		return "", mistake("write the path as servers resolve it", "a path with %%, \\, ;, // or /. is never let through")
+	}
+	return parseGlob(s)
 }
 
 func parseGlob(s string) (string, error) {

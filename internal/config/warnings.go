@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
 
 // logKeys are the keys of a line in the log, beside which identities stand.
@@ -13,6 +14,8 @@ var logKeys = []string{
 	"level", "ts", "msg", "request_id", "api", "stream", "input_tokens", "output_tokens", "cached_tokens",
 	"reasoning_tokens", "input_source", "output_source", "cost_nanousd", "outcome", "status", "reason", "held", "duration_ms", "ttft_ms",
 	"subject", "threshold", "spent", "amount", "window_end",
+	// Envoy's own, in its access log.
+	"upstream_request_id", "client", "protocol", "method", "details", "flags", "upstream", "bytes_in", "bytes_out",
 }
 
 // warnAll looks over the whole configuration. limits has the position of each limit
@@ -23,6 +26,13 @@ func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
 	d.warnBudgets(c, limits)
 	if n := d.at[&c.UnknownAPI]; n != nil && c.UnknownAPI == UnknownPass {
 		d.warn(n, "prefer paths: {pass: […]} for what you know", "requests of an API that is not known are neither metered nor limited")
+	}
+	if n := d.at[&c.Paths.Pass]; n != nil {
+		for _, pattern := range c.Paths.Pass {
+			if glob.Match(pattern, "/v1/chat/completions") {
+				d.warn(n, "make it narrower", "%s lets model requests through unmetered", quote(pattern))
+			}
+		}
 	}
 	if n := d.at[&c.OutputCap]; n != nil && c.OutputCap == CapNever {
 		d.warn(n, "use unary", "an answer that is not a stream cannot be cut; without an output cap it may exceed its budgets")

@@ -193,3 +193,20 @@ func TestIdentityBytes(t *testing.T) {
 		t.Errorf("%v %s %v", resp, tail(body), err)
 	}
 }
+
+// TestEnvoyRefuses: what Envoy itself refuses, before the server has seen it, stays
+// as it is.
+func TestEnvoyRefuses(t *testing.T) {
+	r := newRoad(t, roadOptions{limits: plenty()})
+	for _, path := range []string{"/v1/a%2Fb", "/v1/chat%5Ccompletions"} {
+		req, err := r.request(t.Context(), call{id: "refused", user: "refused", body: "{}"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.URL.Opaque = path
+		resp, body := send(t, client(false), req)
+		if resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %s %s", path, resp.Status, body)
+		}
+	}
+}
