@@ -51,6 +51,8 @@
 //
 //   - The limits of a ledger do not change while it runs, and each concerns every
 //     request.
+//   - A clock that jumps ahead by more than the store's retention, and back, loses
+//     the counts of windows that seemed to have ended long ago.
 //   - Windows follow the clock. If it is set back, requests count in the earlier
 //     window again; without a store, that window may have been forgotten.
 //   - Identity values of more than 256 bytes are shown cut, with their SHA-256.

@@ -228,12 +228,32 @@ func (s *FileStore) Put(ctx context.Context, entries []Entry) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkLock(); err != nil {
+		return fmt.Errorf("budget: writing the ledger: %w", err)
+	}
 	if err := replaceFile(s.disk, s.dir, snapshotName, data); err != nil {
 		return fmt.Errorf("budget: writing the ledger: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries = next
+	return nil
+}
+
+// checkLock makes sure that the lock which is held is the one that others would ask
+// for. A folder that was removed and made anew has another one.
+func (s *FileStore) checkLock() error {
+	held, err := s.lock.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(filepath.Join(s.dir, lockName))
+	if err != nil {
+		return fmt.Errorf("the lock is gone: %w", err)
+	}
+	if !os.SameFile(held, there) {
+		return fmt.Errorf("%s is not the folder that was opened: another process may be using it; restart this one", s.dir)
+	}
 	return nil
 }
 

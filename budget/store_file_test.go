@@ -531,3 +531,35 @@ func FuzzReadFile(f *testing.F) {
 		}
 	})
 }
+
+// A folder that was removed and made anew is not the one which is locked.
+func TestFileStoreFolderReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, err := OpenFile(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	entry := []Entry{{Key: Key{Limit: "a"}, Used: 1}}
+	if err := s.Put(t.Context(), entry); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	entry[0].Used = 2
+	if err := s.Put(t.Context(), entry); err == nil {
+		t.Error("Put without a folder succeeded")
+	}
+	other, err := OpenFile(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := s.Put(t.Context(), entry); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("Put into another's folder: %v", err)
+	}
+	if _, ok, _ := other.Get(t.Context(), entry[0].Key); ok {
+		t.Error("it wrote there")
+	}
+}
