@@ -323,32 +323,32 @@ func (s *chatStream) function(ev *Event) error {
 // that is.
 func (s *chatStream) remember() error {
 	v, err := s.json.dec.ReadValue()
-	if err == nil && holdsText(v.Kind()) && len(v) > len(`""`) {
+	if err == nil && holdsText(v) {
 		end := int(s.json.dec.InputOffset())
 		s.unknown = append(s.unknown, span{end - len(v), end})
 	}
 	return err
 }
 
-// holdsText says that a value of this kind may hold text.
-func holdsText(k jsontext.Kind) bool {
-	return k == jsontext.KindString || k == jsontext.KindBeginObject || k == jsontext.KindBeginArray
+// holdsText says that a value may hold text: a string, an object or an array that
+// is not empty.
+func holdsText(v jsontext.Value) bool {
+	k := v.Kind()
+	return len(v) > len(`""`) && (k == jsontext.KindString || k == jsontext.KindBeginObject || k == jsontext.KindBeginArray)
 }
 
 // add adds the text that comes next. An object or an array in its place, which
 // some servers send, counts as the JSON it is.
 func (s *chatStream) add(ev *Event, c channel) error {
 	v, err := s.json.dec.ReadValue()
-	if err != nil || !holdsText(v.Kind()) {
+	if err != nil || !holdsText(v) {
 		return err
 	}
 	text := []byte(v)
 	if v.Kind() == jsontext.KindString {
 		text = unquote(v, &ev.scratch)
 	}
-	if len(text) > 0 {
-		ev.Texts = append(ev.Texts, Text{provisional(c, 0), text})
-	}
+	ev.Texts = append(ev.Texts, Text{provisional(c, 0), text})
 	return nil
 }
 

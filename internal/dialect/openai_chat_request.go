@@ -99,7 +99,7 @@ func (p *chatRequest) count() error {
 	v, at, err := p.value()
 	// Values without text are left out; a body of millions of them is not worth a
 	// list that is larger than itself.
-	if err == nil && holdsText(v.Kind()) && len(v) > len(`""`) {
+	if err == nil && holdsText(v) {
 		p.r.prompt = append(p.r.prompt, at)
 	}
 	return err

@@ -55,6 +55,7 @@ func TestStreamShapes(t *testing.T) {
 		{"parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`, `[{"type":"text","text":"a"}]`, 0},
 		{"reasoning after null", `{"choices":[{"delta":{"reasoning_content":null,"reasoning":"r"}}]}`, "r", 0},
 		{"reasoning details alone", `{"choices":[{"delta":{"content":"","reasoning_details":[{"text":"r"}]}}]}`, `[{"text":"r"}]`, 0},
+		{"nothing in several shapes", `{"choices":[{"delta":{"content":"","reasoning":null,"reasoning_details":[],"tool_calls":[],"audio":null,"images":[],"x":{}},"native_finish_reason":null}],"provider":"p"}`, "", 0},
 		{"unknown member", `{"choices":[{"delta":{"monologue":"m"}}]}`, `"m"`, 0},
 		{"unknown member beside text", `{"choices":[{"delta":{"content":"c","monologue":"m"}}]}`, "c", 0},
 		{"old completions", `{"choices":[{"text":"t"}]}`, "t", 0},
