@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -201,13 +202,19 @@ func (s *chatStream) keep(dst *[]byte) error {
 func (s *chatStream) choice(ev *Event) error {
 	first := len(ev.Texts)
 	var index int64
-	finished := false
+	finished, delta := false, false
+	from, to := 0, 0 // the texts of the message
 	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"index"`:
 			index, _, err = s.json.integer()
-		case `"delta"`, `"message"`:
+		case `"delta"`:
+			delta = true
 			err = s.message(ev)
+		case `"message"`:
+			from = len(ev.Texts)
+			err = s.message(ev)
+			to = len(ev.Texts)
 		case `"text"`:
 			err = s.add(ev, channelContent)
 		case `"finish_reason"`:
@@ -220,6 +227,10 @@ func (s *chatStream) choice(ev *Event) error {
 		}
 		return err
 	})
+	if delta && to > from {
+		// Some servers repeat the message so far beside each piece of it.
+		ev.Texts = slices.Delete(ev.Texts, from, to)
+	}
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}

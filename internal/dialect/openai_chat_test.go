@@ -55,6 +55,8 @@ func TestStreamShapes(t *testing.T) {
 		{"parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`, `[{"type":"text","text":"a"}]`, 0},
 		{"reasoning after null", `{"choices":[{"delta":{"reasoning_content":null,"reasoning":"r"}}]}`, "r", 0},
 		{"reasoning details alone", `{"choices":[{"delta":{"content":"","reasoning_details":[{"text":"r"}]}}]}`, `[{"text":"r"}]`, 0},
+		{"message so far before its piece", `{"choices":[{"message":{"content":"so far"},"delta":{"content":" far"}}]}`, " far", 0},
+		{"message so far after its piece", `{"choices":[{"delta":{"content":" far"},"message":{"content":"so far"}}]}`, " far", 0},
 		{"nothing in several shapes", `{"choices":[{"delta":{"content":"","reasoning":null,"reasoning_details":[],"tool_calls":[],"audio":null,"images":[],"x":{}},"native_finish_reason":null}],"provider":"p"}`, "", 0},
 		{"unknown member", `{"choices":[{"delta":{"monologue":"m"}}]}`, `"m"`, 0},
 		{"unknown member beside text", `{"choices":[{"delta":{"content":"c","monologue":"m"}}]}`, "c", 0},
