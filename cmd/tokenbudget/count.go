@@ -12,6 +12,7 @@ import (
 	"os"
 	"unicode/utf8"
 
+	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
@@ -102,9 +103,7 @@ func countRequest(e env, body []byte, enc *tokens.Encoding, byModel bool) (int64
 			return 0, err
 		}
 	}
-	n := req.Overhead
-	req.Prompt(func(text []byte) { n += int64(enc.Count(text)) })
-	return n, nil
+	return count.New(count.Options{}).Prompt(count.Model{Name: req.Model, Encoding: enc}, req), nil
 }
 
 func countLines(w io.Writer, in io.Reader, enc *tokens.Encoding) (err error) {

@@ -12,6 +12,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/sse"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
@@ -121,8 +122,7 @@ type Exchange struct {
 
 	api         dialect.API
 	request     *dialect.Request
-	encoding    *tokens.Encoding
-	estimated   bool  // the encoding is a stand-in for the model's
+	model       count.Model
 	input       int64 // tokens counted in the prompt
 	wanted      int64 // tokens of output asked for in the reservation
 	least       int64 // tokens of output without which there is none
@@ -272,10 +272,8 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	}
 	x.request = req
 	x.record.Model, x.record.Stream = req.Model, req.Stream
-	encoding, known := tokens.ForModel(req.Model)
-	x.encoding, x.estimated = encoding, !known
-	x.input = req.Overhead
-	req.Prompt(func(text []byte) { x.input += int64(encoding.Count(text)) })
+	x.model = x.policy.Count.Model(req.Model)
+	x.input = x.policy.Count.Prompt(x.model, req)
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()
 
 	x.wanted = x.policy.Growth
@@ -301,7 +299,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 }
 
 func (x *Exchange) countedSource() string {
-	if x.estimated {
+	if x.model.Estimated {
 		return Estimated
 	}
 	return Counted
@@ -468,7 +466,7 @@ func (x *Exchange) readAnswer() {
 		x.unknown = true
 		return
 	}
-	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.encoding.Count(text)) })
+	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.model.Encoding.Count(text)) })
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
 	x.unknown = !usage.Known && (err != nil || x.counted == 0)

@@ -100,7 +100,7 @@ func FuzzOrder(f *testing.F) {
 		c.perform(c.x.Step(message(4, 2, nil)))
 		c.check(t)
 		if c.x.stream != nil {
-			if n := counted(c.x.encoding, c.client.String()); n > 25 {
+			if n := counted(c.x.model.Encoding, c.client.String()); n > 25 {
 				t.Errorf("%d tokens were delivered", n)
 			}
 		}

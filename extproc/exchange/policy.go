@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
@@ -38,7 +39,8 @@ type Policy struct {
 	// usage, in bytes. A longer one passes, and costs what was held.
 	MaxAnswer int
 
-	Now func() time.Time // the clock; nil is time.Now
+	Count *count.Counter   // counts prompts; nil is one that knows OpenAI's models
+	Now   func() time.Time // the clock; nil is time.Now
 }
 
 // OutputCap is a setting of [Policy].
@@ -75,6 +77,9 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.MaxAnswer <= 0 {
 		p.MaxAnswer = DefaultMaxAnswer
+	}
+	if p.Count == nil {
+		p.Count = count.New(count.Options{})
 	}
 	if p.Now == nil {
 		p.Now = time.Now

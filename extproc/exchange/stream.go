@@ -101,7 +101,7 @@ func (x *Exchange) take(ev *dialect.Event) {
 		c := x.counters[t.Slot]
 		if c == nil {
 			c = new(tokens.Counter)
-			c.Reset(x.encoding)
+			c.Reset(x.model.Encoding)
 			x.counters[t.Slot] = c
 		}
 		n := int64(c.Add(t.Bytes))

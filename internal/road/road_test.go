@@ -50,6 +50,10 @@ var rules = []rule{
 		why: "a leaf imports nothing of this module",
 	},
 	{
+		who: []string{"./internal/count/..."}, bans: []string{"./..."}, allows: append([]string{"./internal/count/..."}, leaves...),
+		why: "counting joins leaves and knows nothing of exchanges or budgets",
+	},
+	{
 		who: []string{"./budget/..."}, deep: true,
 		bans: []string{"./extproc/...", "./envoy/...", "./cmd/...", "./internal/config/...", "./internal/demo/..."},
 		why:  "the ledger serves any caller and knows neither Envoy nor the configuration file",
@@ -239,6 +243,7 @@ func TestRulesBite(t *testing.T) {
 		{"./internal/sse": {"io", "./internal/tokens"}},
 		{"./internal/dialect/openai": {"./internal/sse"}},
 		{"./internal/glob": {"./internal/sse"}},
+		{"./internal/count": {"./budget"}},
 		{"./budget": {"./extproc"}},
 		{"./budget": {"./internal/config"}},
 		{"./budget": {"./internal/clock"}, "./internal/clock": {"./internal/wall"}, "./internal/wall": {"./envoy"}},
@@ -277,6 +282,7 @@ func TestRulesBite(t *testing.T) {
 		"./budget":                {"github.com/dgraph-io/ristretto/v2", "./budget/store", "./internal/clock"},
 		"./budget/store":          {"os", "./budget"},
 		"./internal/config":       {"./budget", "./internal/tokens"},
+		"./internal/count":        {"./internal/dialect", "./internal/tokens"},
 		"./internal/tokens":       {"github.com/pkoukk/tiktoken-go", "./internal/tokens/vocab"},
 		"./internal/demo":         {"./internal/standin", "./internal/envoyrun"},
 		"./internal/standin":      {"./internal/standin/replay"},
