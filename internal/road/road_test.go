@@ -87,12 +87,12 @@ var rules = []rule{
 	},
 	{
 		who:    []string{"./..."},
-		except: []string{"./cmd/...", "./internal/demo/...", "./internal/standin/...", "./internal/envoyrun/..."},
+		except: []string{"./cmd/...", "./internal/demo/...", "./internal/standin/...", "./internal/envoyrun/...", "./internal/bench/tokens/..."},
 		bans:   []string{"./internal/standin/...", "./internal/envoyrun/..."},
-		why:    "the stand-in upstream and the runner of Envoy are for demo and tests",
+		why:    "the stand-in upstream and the runner of Envoy are for demo, tests and benchmarks",
 	},
 	{
-		who: []string{"./..."}, except: []string{"./internal/tokens/..."},
+		who: []string{"./..."}, except: []string{"./internal/tokens/...", "./internal/bench/tokens/..."},
 		bans: []string{"github.com/pkoukk/tiktoken-go/...", "github.com/pkoukk/tiktoken-go-loader/..."},
 		why:  "internal/tokens hides which tokenizer is used",
 	},
@@ -285,6 +285,7 @@ func TestRulesBite(t *testing.T) {
 		"./internal/count":        {"./internal/dialect", "./internal/tokens"},
 		"./internal/tokens":       {"github.com/pkoukk/tiktoken-go", "./internal/tokens/vocab"},
 		"./internal/demo":         {"./internal/standin", "./internal/envoyrun"},
+		"./internal/bench/tokens": {"github.com/pkoukk/tiktoken-go", "./internal/bench/tokens/python", "./internal/envoyrun"},
 		"./internal/standin":      {"./internal/standin/replay"},
 		"./internal/dialect":      {"./internal/dialect/openai"},
 		"./internal/ssestatistic": {"./internal/sse"},
