@@ -35,7 +35,7 @@ func targets(easy, hard float64) map[string]float64 {
 
 // startCandidates starts ours and all others there are: ours is the first. Missing says, in Markdown, who is
 // not there and why.
-func startCandidates(ctx context.Context, ref *python.Reference) (all []contestant, missing string) {
+func startCandidates(ctx context.Context, ref func() (*python.Reference, error)) (all []contestant, missing string) {
 	all = []contestant{
 		{name: "ours", candidate: ours{}},
 		{name: "tiktoken-go", target: targets(12, 7), candidate: newTiktokenGo()},

@@ -18,11 +18,12 @@ import (
 // docs/testing.md. A difference is an error.
 func runCampaign(ctx context.Context, seed uint64) error {
 	begin := time.Now()
-	ref, err := python.Prepare(ctx, cacheDir)
+	prepare := reference(ctx)
+	ref, err := prepare()
 	if err != nil {
 		return err
 	}
-	texts, err := loadTexts(ctx, ref)
+	texts, err := loadTexts(ctx, prepare)
 	if err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func runCampaign(ctx context.Context, seed uint64) error {
 		return err
 	}
 	o := campaign.Options{
-		Seed: seed, Vectors: vectors, CodePoints: 1, Fuzz: 1_200_000, SplitTexts: 10_000, SplitBytes: 30_000_000,
+		Seed: seed, Vectors: vectors, CodePoints: 1, Fuzz: 3_000_000, SplitTexts: 10_000, SplitBytes: 30_000_000,
 		Real: vectors, Log: logf,
 	}
 	for _, t := range texts {

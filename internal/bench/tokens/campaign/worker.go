@@ -13,6 +13,7 @@ type worker struct {
 	oracle  *python.Oracle
 	engines []Engine
 	ids     []uint32 // to be used again
+	totals  []int    // too
 	tally   *tally   // of the stage
 }
 
@@ -62,14 +63,27 @@ func (w *worker) example(e Engine, text []byte) string {
 	return fmt.Sprintf("%s: %q is %v with count %d, want %v", e.Name(), text, e.AppendTokens(nil, text), e.Count(text), want[0])
 }
 
-// splitEverywhere streams text in two parts, split at every byte.
+// splitEverywhere streams text in two parts, split at every byte, and byte by byte.
 func (w *worker) splitEverywhere(e Engine, text []byte, _ *rand.Rand) {
+	want := w.totals[:0]
+	for n := range len(text) + 1 {
+		w.ids = e.AppendTokens(w.ids[:0], text[:n])
+		want = append(want, len(w.ids))
+	}
+	w.totals = want
+	each := e.NewStream()
+	for at := range text {
+		if each(text[at:at+1]) != want[at+1] {
+			w.tally.differ(func() string { return streamExample(e, text, at) })
+			break
+		}
+	}
 	for at := range text {
 		w.tally.checked.Add(1)
-		if streams(e, text, []int{at, len(text)}) {
-			continue
+		add := e.NewStream()
+		if add(text[:at]) != want[at] || add(text[at:]) != want[len(text)] {
+			w.tally.differ(func() string { return streamExample(e, text, at) })
 		}
-		w.tally.differ(func() string { return streamExample(e, text, at) })
 	}
 }
 
