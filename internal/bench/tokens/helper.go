@@ -126,7 +126,7 @@ func startRust(ctx context.Context) (*helper, error) {
 		return nil, fmt.Errorf("cargo build failed (%w); the crate registry must be reachable once\n%s", err, out)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	h, err := startHelper(exec.CommandContext(ctx, filepath.Join(target, "release", "tokens-bench")), cancel) //nolint:gosec // built above
+	h, err := startHelper(exec.CommandContext(ctx, filepath.Join(target, "release", "tokens-bench")), cancel)
 	if err != nil {
 		cancel()
 	}

@@ -72,7 +72,7 @@ func run(ctx context.Context, o options) error {
 	if _, err := os.Stat("docs/benchmarks.md"); err != nil {
 		return fmt.Errorf("run this in the root of the repository: %w", err)
 	}
-	if err := os.MkdirAll(cacheDir, 0o755); err != nil { //nolint:gosec // nothing secret
+	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return err
 	}
 	if o.campaign {

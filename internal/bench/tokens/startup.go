@@ -26,7 +26,7 @@ func startup(ctx context.Context) (string, error) {
 	for _, name := range []string{"o200k_base", "cl100k_base", "o200k_harmony"} {
 		var ms, mb []float64
 		for range processes {
-			cmd := exec.CommandContext(ctx, self, "-load", name) //nolint:gosec // this program
+			cmd := exec.CommandContext(ctx, self, "-load", name)
 			cmd.WaitDelay = time.Second
 			out, err := cmd.Output()
 			if err != nil {

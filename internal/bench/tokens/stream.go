@@ -70,7 +70,7 @@ func streaming(ctx context.Context, o options, texts []*text) (string, error) {
 func firstTokens(enc *tokens.Encoding, text []byte, n int) []byte {
 	var c tokens.Counter
 	c.Reset(enc)
-	for at := 0; at < len(text); at++ {
+	for at := range text {
 		if c.Add(text[at:at+1]) > n {
 			return text[:at]
 		}

@@ -68,7 +68,7 @@ func loadTexts(ctx context.Context, ref func() (*python.Reference, error)) ([]*t
 	if strings.ContainsAny(dir, "\n\r") {
 		return nil, errors.New("the name of this directory has a line end, which the protocol of the helpers does not bear")
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // nothing secret
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	texts := theTexts()
@@ -93,7 +93,7 @@ func loadTexts(ctx context.Context, ref func() (*python.Reference, error)) ([]*t
 			others = append(others, fmt.Errorf("text %s: %d bytes with the hash %s, want %s", t.name, len(t.data), got, t.sha256))
 			continue
 		}
-		if err := os.WriteFile(t.file, t.data, 0o644); err != nil { //nolint:gosec // nothing secret
+		if err := os.WriteFile(t.file, t.data, 0o644); err != nil {
 			return nil, err
 		}
 	}
@@ -232,7 +232,7 @@ func cjk(p packages) ([]byte, error) {
 // multilingual takes a message of each language in turn.
 func multilingual(p packages) ([]byte, error) {
 	var all [][]string
-	for _, language := range strings.Fields("de ru ar fr el he uk ta tr pt_BR th vi pl fa hi cs") {
+	for language := range strings.FieldsSeq("de ru ar fr el he uk ta tr pt_BR th vi pl fa hi cs") {
 		m, err := messages(p, language)
 		if err != nil {
 			return nil, err

@@ -16,12 +16,18 @@ import (
 // class a character has, where a piece ends, how pairs merge, what is not UTF-8.
 type generator struct {
 	real   [][]byte
+	large  [][]byte // those of real that are worth more cuts than one
 	tokens [][]byte // of both vocabularies
 	styles []func(*rand.Rand) []byte
 }
 
 func newGenerator(texts [][]byte) *generator {
 	g := &generator{real: texts}
+	for _, t := range texts {
+		if len(t) > 64<<10 {
+			g.large = append(g.large, t)
+		}
+	}
 	for _, name := range []string{"o200k_base", "cl100k_base"} {
 		data, err := assets.Assets.ReadFile(name + ".tiktoken")
 		if err != nil {
@@ -68,7 +74,11 @@ func size(r *rand.Rand) int { return 1 + r.IntN(4<<r.IntN(7)) }
 
 // cut is a part of a real text, cut anywhere, within a character too.
 func (g *generator) cut(r *rand.Rand, most int) []byte {
-	t := g.real[r.IntN(len(g.real))]
+	from := g.real
+	if len(g.large) > 0 && r.IntN(2) == 0 {
+		from = g.large
+	}
+	t := from[r.IntN(len(from))]
 	if len(t) == 0 {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func start(t *testing.T, ctx context.Context) *Oracle {
+func start(ctx context.Context, t *testing.T) *Oracle {
 	t.Helper()
 	ref, err := Prepare(ctx, t.TempDir())
 	if errors.Is(err, ErrNone) {
@@ -27,7 +27,7 @@ func start(t *testing.T, ctx context.Context) *Oracle {
 }
 
 func TestOracle(t *testing.T) {
-	o := start(t, t.Context())
+	o := start(t.Context(), t)
 	for range 2 {
 		ids, err := o.Encode("cl100k_base", [][]byte{[]byte("don't"), nil, []byte("\xe4\xb8"), []byte("<|endoftext|>")})
 		if err != nil {
@@ -49,7 +49,7 @@ func TestOracle(t *testing.T) {
 // TestOracleDies ends the process in mid-work.
 func TestOracleDies(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	o := start(t, ctx)
+	o := start(ctx, t)
 	if _, err := o.Encode("o200k_base", nil); err != nil {
 		t.Fatal(err)
 	}
