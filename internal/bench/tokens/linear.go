@@ -51,13 +51,8 @@ func linear(ctx context.Context, o options) (string, error) {
 
 // perByte is the time in microseconds. A text that is done quickly is done again.
 func perByte(text []byte, count func([]byte) int) float64 {
-	begin := time.Now()
-	for passes := 1; ; passes++ {
-		count(text)
-		if spent := time.Since(begin); spent > 50*time.Millisecond {
-			return float64(spent) / 1e3 / float64(passes*len(text))
-		}
-	}
+	perPass, _ := repeat(50*time.Millisecond, func() int { return count(text) })
+	return float64(perPass) / 1e3 / float64(len(text))
 }
 
 func addAll(enc *tokens.Encoding, text []byte) int {

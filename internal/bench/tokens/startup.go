@@ -46,7 +46,7 @@ func startup(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("### Start-up\n\nEach in a fresh process, %d of them. o200k_harmony shares its tables with o200k_base. The binary of tokenbudget has %s MB, "+
+	return fmt.Sprintf("### Start-up\n\nEach in a fresh process, %d of them, by the wall clock. o200k_harmony shares its tables with o200k_base. The binary of tokenbudget has %s MB, "+
 		"with the rank files of four encodings in it.\n\n", processes, number(float64(size)/1e6)) + t.String(), nil
 }
 

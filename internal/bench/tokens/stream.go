@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"time"
 
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
@@ -40,12 +39,8 @@ func streaming(ctx context.Context, o options, texts []*text) (string, error) {
 			if err := ctx.Err(); err != nil {
 				return "", err
 			}
-			begin := time.Now()
-			passes := 0
-			for ; time.Since(begin) < o.turn; passes++ {
-				reference.EncodeOrdinary(short)
-			}
-			again = append(again, float64(time.Since(begin))/float64(passes))
+			perPass, _ := repeat(o.turn, func() int { return len(reference.EncodeOrdinary(short)) })
+			again = append(again, float64(perPass))
 			runtime.GC()
 			times, n := streamOnce(enc, data)
 			allocs = min(allocs, n)
@@ -87,12 +82,12 @@ func streamOnce(enc *tokens.Encoding, text []byte) (times []float64, allocs uint
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for at := 0; at+deltaBytes*batchDeltas <= len(text); {
-		begin := time.Now()
+		begin := clock()
 		for range batchDeltas {
 			c.Add(text[at : at+deltaBytes])
 			at += deltaBytes
 		}
-		times = append(times, float64(time.Since(begin))/batchDeltas)
+		times = append(times, float64(clock()-begin)/batchDeltas)
 	}
 	runtime.ReadMemStats(&after)
 	return times, after.Mallocs - before.Mallocs

@@ -67,5 +67,5 @@ func spread(xs []float64) string {
 
 // machine says what ran this.
 func machine() string {
-	return fmt.Sprintf("%s/%s, %d processors, %s, shared.\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	return fmt.Sprintf("%s/%s, %d processors, %s, shared. Times: %s.\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), clockName)
 }
