@@ -99,7 +99,10 @@ type stage struct {
 	name, what string
 	batches    int
 	texts      func(batch int, r *rand.Rand) [][]byte
-	streams    func(w *worker, e Engine, text []byte, r *rand.Rand) // what is done besides, if anything
+
+	// streams is what is done besides, if anything. It returns how many splits it tried, which are what is counted
+	// then.
+	streams func(w *worker, e Engine, text []byte, r *rand.Rand) int
 }
 
 // Run runs the campaign. Differences are no error; they are in the results.
