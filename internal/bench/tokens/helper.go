@@ -17,7 +17,7 @@ import (
 
 const (
 	buildTimeout = 20 * time.Minute // of the Rust program and its crates
-	turnTimeout  = 2 * time.Minute  // of a turn of a fraction of a second
+	turnTimeout  = 10 * time.Minute // of a turn, a fraction of a second unless the machine is overwhelmed
 )
 
 // A helper is a program that takes turns in a process of its own, over lines: a request is

@@ -23,8 +23,8 @@ var oracleScript string
 var BenchScript string
 
 const (
-	// replyTimeout bounds the wait for one batch, the first of which loads the encodings.
-	replyTimeout = 2 * time.Minute
+	// replyTimeout bounds the wait for one batch, which is a second unless the machine is overwhelmed.
+	replyTimeout = 10 * time.Minute
 	// maxReply bounds a reply, in words. A batch has some megabytes of text.
 	maxReply = 64 << 20
 )
