@@ -3,9 +3,11 @@ package dialect
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -130,17 +132,49 @@ func decisionKey(raw []byte, keys []string) (string, error) {
 			return k, nil
 		}
 	}
-	var scratch []byte
-	plain := string(unquote(raw, &scratch))
+	var scratch [64]byte // what does not fit is allocated, and is none of the keys
+	plain := scratch[:0]
+	escaped := bytes.IndexByte(name, '\\') >= 0
+	if escaped {
+		plain, _ = jsontext.AppendUnquote(plain, raw)
+	} else {
+		plain = name
+	}
 	for _, k := range keys {
-		if plain == k {
+		if escaped && string(plain) == k {
 			return "", &BadRequest{"the key " + strconv.Quote(k) + " is written with escapes; write it plainly"}
 		}
-		if strings.EqualFold(plain, k) {
+		if foldsTo(plain, k) {
 			return "", &BadRequest{"the key " + strconv.Quote(k) + " is written in another letter case; write it as the API names it"}
 		}
 	}
 	return "", nil
+}
+
+// foldsTo is strings.EqualFold(string(name), key) without the copy, for the names
+// that differ at once.
+func foldsTo(name []byte, key string) bool {
+	if len(name) < len(key) || len(name) > 3*len(key) { // no fold of a letter has more bytes
+		return false
+	}
+	if c := name[0]; c < utf8.RuneSelf && c|0x20 != key[0]|0x20 {
+		return false
+	}
+	return strings.EqualFold(string(name), key)
+}
+
+// validate checks that body is one JSON value in valid UTF-8, without duplicate
+// names. The error is a [*BadRequest].
+func validate(body []byte) error {
+	s := newStrictScanner()
+	s.reset(body)
+	if _, err := s.dec.ReadValue(); err != nil {
+		return jsonError(err, s.dec.InputOffset())
+	}
+	if _, err := s.dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return &BadRequest{"the request body has data after its JSON value"}
+	}
+	return nil
 }
 
 // jsonError turns a decoder's error into what a client may read. The decoder's

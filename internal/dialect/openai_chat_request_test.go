@@ -146,13 +146,17 @@ func TestPrompt(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	r.Prompt(func(text []byte) { got = append(got, string(text)) })
+	extra := int64(0)
+	for i := range r.Messages() {
+		extra += r.Message(i, r.Model, func(text []byte) { got = append(got, string(text)) })
+	}
+	extra += r.Rest(r.Model, func(text []byte) { got = append(got, string(text)) })
 	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", `[{"id":"1"}]`, "why", "stray", `[{"type":"function"}]`, `{"content":"p"}`}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if want := int64(3 + 4*3 + 1 + tokensPerImage); r.Overhead != want {
-		t.Errorf("overhead %d, want %d", r.Overhead, want)
+	if want := int64(3 + 4*3 + 1 + tokensPerImage); extra != want {
+		t.Errorf("overhead %d, want %d", extra, want)
 	}
 }
 
@@ -175,7 +179,13 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		r.Prompt(func([]byte) {})
+		for i := range r.Messages() {
+			if !json.Valid(r.RawMessage(i)) {
+				t.Fatalf("message %d is not JSON: %q", i, r.RawMessage(i))
+			}
+			r.Message(i, r.Model, func([]byte) {})
+		}
+		r.Rest(r.Model, func([]byte) {})
 		out, changed := r.Body(limit)
 		if changed == (string(out) == string(body)) && string(out) != string(body) {
 			t.Fatalf("changed is %v", changed)
