@@ -8,7 +8,7 @@ import (
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
-		"tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs"}
+		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -22,7 +22,8 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 	if err := validate(body); err != nil {
 		return nil, err
 	}
-	p := chatRequest{body: body, r: &Request{Choices: 1, capKey: "max_completion_tokens", body: body, prompt: chatPrompt{}}}
+	p := chatRequest{body: body, r: &Request{Choices: 1, capKey: "max_completion_tokens", body: body}}
+	p.r.prompt = &p.prompt
 	if err := p.parse(); err != nil {
 		return nil, err
 	}
@@ -33,6 +34,7 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 type chatRequest struct {
 	body     []byte
 	r        *Request
+	prompt   chatPrompt
 	uncapped bool // one of the caps is zero or negative
 }
 
@@ -153,10 +155,18 @@ func (p *chatRequest) messages(at span) error {
 	}
 	for m := range elements(p.body, at) {
 		p.r.messages = append(p.r.messages, message{uint32(m.start), uint32(m.end)})
+		var system, padded bool
 		for name, value := range members(p.body, m) {
 			key, err := decisionKey(name.of(p.body), messageKeys)
 			if err != nil {
 				return err
+			}
+			switch key {
+			case "role":
+				role := string(value.of(p.body))
+				system = role == `"system"` || role == `"developer"`
+			case "content":
+				padded = endsInWord(value.of(p.body))
 			}
 			if key != "content" {
 				continue
@@ -168,6 +178,9 @@ func (p *chatRequest) messages(at span) error {
 					}
 				}
 			}
+		}
+		if system && !p.prompt.system {
+			p.prompt.system, p.prompt.padded = true, padded
 		}
 	}
 	return nil
