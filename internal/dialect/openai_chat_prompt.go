@@ -2,11 +2,20 @@ package dialect
 
 // chatPrompt reads the prompt of a chat request.
 type chatPrompt struct {
-	system bool // there is a message of the system or the developer
-	padded bool // and its text ends in a letter or digit, which a line feed does not join
+	members []chatMember // what else than messages the prompt consists of
+	system  bool         // there is a message of the system or the developer
+	padded  bool         // and its text ends in a letter or digit, which a line feed does not join
 
 	name  string // of the model asked for last, and what is known of it
 	model *chatModel
+	texts promptTexts // kept for its scratch space
+}
+
+// chatMember is a member of the request's object, by its key, that belongs to the
+// prompt.
+type chatMember struct {
+	key   string
+	value span
 }
 
 // What earlier calls of tools add to a message, besides the texts of the function's
@@ -67,11 +76,18 @@ func (p *chatPrompt) of(name string) *chatModel {
 	return p.model
 }
 
+// begin prepares for reading the texts of a body.
+func (p *chatPrompt) begin(body []byte, model string, count func([]byte)) (*chatModel, *promptTexts) {
+	m := p.of(model)
+	p.texts = promptTexts{body: body, count: count, model: m, scratch: p.texts.scratch[:0]}
+	return m, &p.texts
+}
+
 // message implements [prompt].
 func (p *chatPrompt) message(raw []byte, model string, count func([]byte)) int64 {
-	m := p.of(model)
-	t := promptTexts{body: raw, count: count, model: m, extra: tokensPerMessage}
-	at := whole(raw)
+	m, t := p.begin(raw, model, count)
+	t.extra = tokensPerMessage
+	at := span{0, len(raw)}
 	if raw[at.start] != '{' {
 		t.value(at)
 		return t.extra
@@ -124,26 +140,27 @@ func (p *chatPrompt) message(raw []byte, model string, count func([]byte)) int64
 
 // rest implements [prompt].
 func (p *chatPrompt) rest(body []byte, model string, count func([]byte)) int64 {
-	m := p.of(model)
-	t := promptTexts{body: body, count: count, model: m, extra: m.reply()}
+	m, t := p.begin(body, model, count)
+	t.extra = m.reply()
 	tools, format := false, false
-	for name, value := range members(body, whole(body)) {
-		switch key := string(name.of(body)); key {
-		case `"tools"`, `"functions"`:
+	for _, member := range p.members {
+		value := member.value
+		switch member.key {
+		case "tools", "functions":
 			if body[value.start] != '[' {
 				t.value(value)
 				continue
 			}
-			tools = t.tools(value, key == `"tools"`) || tools
-		case `"tool_choice"`:
+			tools = t.tools(value, member.key == "tools") || tools
+		case "tool_choice":
 			t.choice(value, toolChoiceName)
-		case `"function_call"`:
+		case "function_call":
 			t.choice(value, functionCallName)
-		case `"response_format"`:
+		case "response_format":
 			format = t.format(value) || format
-		case `"prediction"`:
+		case "prediction":
 			t.prediction(value)
-		case `"documents"`, `"prompt"`, `"chat_template"`, `"chat_template_kwargs"`:
+		case "documents", "prompt", "chat_template", "chat_template_kwargs":
 			t.value(value)
 		}
 	}
@@ -152,7 +169,7 @@ func (p *chatPrompt) rest(body []byte, model string, count func([]byte)) int64 {
 	}
 	switch {
 	case m.preface:
-		p.preface(&t, tools, format)
+		p.preface(t, tools, format)
 	case m.harmony:
 	case tools && p.system:
 		t.extra -= joinedSystem

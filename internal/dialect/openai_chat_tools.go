@@ -48,7 +48,7 @@ type toolsText struct {
 // tools hands out the text of an array of tools (or functions, which are tools
 // without their wrapping). It reports whether there are any.
 func (t *promptTexts) tools(at span, wrapped bool) bool {
-	w := toolsText{t: t}
+	w := toolsText{t: t, out: make([]byte, 0, min(at.end-at.start, maxToolsText))}
 	open := false
 	for tool := range elements(t.body, at) {
 		function := tool

@@ -51,12 +51,6 @@ func elements(text []byte, at span) iter.Seq[span] {
 	}
 }
 
-// whole is the place of the one value that text consists of.
-func whole(text []byte) span {
-	i := skipFiller(text, 0)
-	return span{i, skipValue(text, i)}
-}
-
 // skipFiller returns where the next name, value or closing bracket begins.
 func skipFiller(text []byte, i int) int {
 	for {
