@@ -261,16 +261,14 @@ func (s *chatStream) message(ev *Event) error {
 			if s.json.dec.PeekKind() != jsontext.KindBeginArray {
 				return s.add(ev, channelArguments)
 			}
-			err := s.json.array(func() error { return s.toolCall(ev) })
-			return err
+			return s.json.array(func() error { return s.toolCall(ev) })
 		case `"audio"`:
 			return s.audio(ev)
 		case `"images"`:
-			err := s.json.array(func() error {
+			return s.json.array(func() error {
 				ev.Extra += tokensPerImage
 				return s.json.dec.SkipValue()
 			})
-			return err
 		case `"role"`, `"annotations"`:
 			return s.json.dec.SkipValue()
 		}
