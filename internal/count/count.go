@@ -40,7 +40,11 @@ func (c *Counter) Model(name string) Model {
 // Prompt returns the tokens of a request's prompt: of its texts, and what the
 // format adds to them.
 func (c *Counter) Prompt(m Model, r *dialect.Request) int64 {
-	n := r.Overhead
-	r.Prompt(func(text []byte) { n += int64(m.Encoding.Count(text)) })
-	return n
+	var texts, extra int64
+	add := func(text []byte) { texts += int64(m.Encoding.Count(text)) }
+	for i := range r.Messages() {
+		extra += r.Message(i, m.Name, add)
+	}
+	extra += r.Rest(m.Name, add)
+	return texts + extra
 }
