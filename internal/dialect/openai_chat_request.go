@@ -8,7 +8,8 @@ import (
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
-		"tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs"}
+		"tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
+		"web_search_options"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -63,6 +64,8 @@ func (p *chatRequest) parse() error {
 			err = p.maxTokens(key, value)
 		case "n":
 			err = p.choices(value)
+		case "web_search_options": // what is found goes into the prompt
+			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		}
 		if err != nil {
 			return err
@@ -158,13 +161,21 @@ func (p *chatRequest) messages(at span) error {
 			if err != nil {
 				return err
 			}
+			if key == "audio" && p.body[value.start] != 'n' { // of an earlier answer; the model hears it again
+				p.r.opaque = true
+			}
 			if key != "content" {
 				continue
 			}
 			for part := range elements(p.body, value) {
 				for name := range members(p.body, part) {
-					if _, err := decisionKey(name.of(p.body), partKeys); err != nil {
+					key, err := decisionKey(name.of(p.body), partKeys)
+					if err != nil {
 						return err
+					}
+					switch key {
+					case "image_url", "input_audio", "video_url", "file":
+						p.r.opaque = true
 					}
 				}
 			}
