@@ -24,6 +24,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 	"github.com/tokenbudget/tokenbudget/internal/admin"
 	"github.com/tokenbudget/tokenbudget/internal/config"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
@@ -97,10 +98,14 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		return err
 	}
 
+	factors := loadFactors(c.Store.File.Dir, log)
+	rules := policy(c)
+	rules.Count = count.New(count.Options{Factors: &factors.Factors})
+
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(storeErrors, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := extproc.New(extproc.Options{
-		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: policy(c),
+		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: rules,
 		ExchangeTimeout: c.Timeouts.Exchange, IdleTimeout: c.Timeouts.Idle, DrainTimeout: drainTimeout(c),
 	})
 
@@ -115,14 +120,14 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		}
 	}
 
-	// The ledger and the admin pages outlive the drain, so they have a context of
-	// their own that ends when the server has.
+	// The ledger, the learned factors and the admin pages outlive the drain, so they
+	// have a context of their own that ends when the server has.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	var group errgroup.Group
 	if adminLis != nil {
 		handler := admin.Handler(admin.Options{
-			Balances: ledger.Balances, Gatherer: reg, Identities: identityNames(c),
+			Balances: ledger.Balances, Gatherer: reg, Identities: identityNames(c), Models: factors.List,
 			Ready: func() error {
 				if ctx.Err() != nil {
 					return errors.New("draining")
@@ -133,6 +138,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		group.Go(func() error { return admin.Serve(background, adminLis, handler) })
 	}
 	group.Go(func() error { return ledger.Run(background) })
+	group.Go(func() error { return factors.run(background) })
 	group.Go(func() error {
 		defer stopBackground()
 		return server.Serve(ctx, lis)
