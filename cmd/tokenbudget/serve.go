@@ -100,9 +100,15 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 
 	factors := loadFactors(c.Store.File.Dir, log)
 	rules := policy(c)
-	rules.Count = count.New(count.Options{Factors: &factors.Factors})
+	memo, err := count.NewMemo(count.DefaultMemo)
+	if err != nil {
+		return err
+	}
+	defer memo.Close()
+	rules.Count = count.New(count.Options{Factors: &factors.Factors, Memo: memo})
 
 	reg := prometheus.NewRegistry()
+	reg.MustRegister(memoMetrics(memo)...)
 	reg.MustRegister(storeErrors, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := extproc.New(extproc.Options{
 		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: rules,
@@ -149,6 +155,17 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	}
 	log.Info("serving", fields...)
 	return group.Wait()
+}
+
+// memoMetrics show how much of the prompts need not be counted again.
+func memoMetrics(m *count.Memo) []prometheus.Collector {
+	counter := func(name, help string, of func(seen, counted int64) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(of(m.Bytes())) })
+	}
+	return []prometheus.Collector{
+		counter("tokenbudget_memo_seen_bytes_total", "Bytes of messages that the memo of conversations was asked for.", func(seen, _ int64) int64 { return seen }),
+		counter("tokenbudget_memo_counted_bytes_total", "Of these, bytes that it did not remember, and that were counted.", func(_, counted int64) int64 { return counted }),
+	}
 }
 
 // drainTimeout is the configured one; none at all is a negative one to the server.

@@ -3,7 +3,7 @@
 //
 //	counter := count.New(count.Options{})
 //	model := counter.Model(request.Model)      // encoding, and whether it is the model's own
-//	n := counter.Prompt(model, request)        // tokens of the whole prompt
+//	n := counter.Prompt(model, request)        // tokens of the whole prompt; a Memo knows earlier turns
 //
 // It joins two leaves which know nothing of each other: internal/dialect hands out
 // the texts of a request and what its format adds to them, internal/tokens counts
@@ -20,15 +20,18 @@ import (
 type Options struct {
 	// Factors learns from the usage that is reported. Nil knows only the priors.
 	Factors *Factors
+	// Memo remembers counted prompts. Nil counts each anew. Its owner closes it.
+	Memo *Memo
 }
 
 // Counter counts prompts. It is safe for concurrent use.
 type Counter struct {
 	factors *Factors
+	memo    *Memo
 }
 
 // New returns a Counter.
-func New(o Options) *Counter { return &Counter{factors: o.Factors} }
+func New(o Options) *Counter { return &Counter{factors: o.Factors, memo: o.Memo} }
 
 // Model is what is known of a request's model.
 type Model struct {
@@ -62,10 +65,14 @@ func (c *Counter) Learn(m Model, input, output Pair) {
 // format adds to them. They are the encoding's; see [Model.Input].
 func (c *Counter) Prompt(m Model, r *dialect.Request) int64 {
 	var texts, extra int64
-	add := func(text []byte) { texts += int64(m.Encoding.Count(text)) }
-	for i := range r.Messages() {
-		extra += r.Message(i, m.Name, add)
+	if c.memo != nil && worthwhile(r) {
+		texts = c.memo.messages(m, r)
+	} else {
+		add := func(text []byte) { texts += int64(m.Encoding.Count(text)) }
+		for i := range r.Messages() {
+			extra += r.Message(i, m.Name, add)
+		}
 	}
-	extra += r.Rest(m.Name, add)
+	extra += r.Rest(m.Name, func(text []byte) { texts += c.memo.text(m, text) })
 	return texts + extra
 }
