@@ -8,7 +8,7 @@ import (
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
-		"tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
+		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
 		"web_search_options"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
@@ -23,7 +23,8 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 	if err := validate(body); err != nil {
 		return nil, err
 	}
-	p := chatRequest{body: body, r: &Request{Choices: 1, capKey: "max_completion_tokens", body: body, prompt: chatPrompt{}}}
+	p := chatRequest{body: body, r: &Request{Choices: 1, capKey: "max_completion_tokens", body: body}}
+	p.r.prompt = &p.prompt
 	if err := p.parse(); err != nil {
 		return nil, err
 	}
@@ -34,28 +35,37 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 type chatRequest struct {
 	body     []byte
 	r        *Request
+	prompt   chatPrompt
 	uncapped bool // one of the caps is zero or negative
 }
 
 func (p *chatRequest) parse() error {
-	top := whole(p.body)
-	if p.body[top.start] != '{' {
+	i := skipFiller(p.body, 0)
+	if p.body[i] != '{' {
 		return &BadRequest{"the request body must be a JSON object"}
 	}
-	p.r.insert = top.end - 1
 	var messages bool
 	var options optionsPlace
-	for name, value := range members(p.body, top) {
+	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {
+		name := span{i, skipString(p.body, i)}
 		key, err := decisionKey(name.of(p.body), chatKeys)
 		if err != nil {
 			return err
 		}
+		i = skipFiller(p.body, name.end)
+		if key == "messages" {
+			messages = true
+			if i, err = p.messages(i); err != nil {
+				return err
+			}
+			continue
+		}
+		value := span{i, skipValue(p.body, i)}
+		i = value.end
 		switch key {
+		case "":
 		case "model":
 			err = p.model(value)
-		case "messages":
-			messages = true
-			err = p.messages(value)
 		case "stream":
 			p.r.Stream, err = p.flag(key, value)
 		case "stream_options":
@@ -66,11 +76,14 @@ func (p *chatRequest) parse() error {
 			err = p.choices(value)
 		case "web_search_options": // what is found goes into the prompt
 			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
+		default:
+			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 		}
 		if err != nil {
 			return err
 		}
 	}
+	p.r.insert = i
 	if !messages {
 		return &BadRequest{`the request body has no "messages"`}
 	}
@@ -148,36 +161,67 @@ func (p *chatRequest) choices(at span) error {
 	return err
 }
 
-// messages notes where each message stands, and checks the keys that its count
-// depends on.
-func (p *chatRequest) messages(at span) error {
-	if p.body[at.start] != '[' {
-		return &BadRequest{`"messages" must be an array`}
+// messages notes where each message of the array at i stands, and checks the keys
+// that its count depends on. It returns the array's end. Messages are most of a
+// body, so they are walked over once.
+func (p *chatRequest) messages(i int) (end int, err error) {
+	if p.body[i] != '[' {
+		return i, &BadRequest{`"messages" must be an array`}
 	}
-	for m := range elements(p.body, at) {
-		p.r.messages = append(p.r.messages, message{uint32(m.start), uint32(m.end)})
-		for name, value := range members(p.body, m) {
-			key, err := decisionKey(name.of(p.body), messageKeys)
+	for i = skipFiller(p.body, i+1); p.body[i] != ']'; i = skipFiller(p.body, i) {
+		start := i
+		if i, err = p.message(i); err != nil {
+			return i, err
+		}
+		p.r.messages = append(p.r.messages, message{uint32(start), uint32(i)})
+	}
+	return i + 1, nil
+}
+
+func (p *chatRequest) message(i int) (end int, err error) {
+	if p.body[i] != '{' {
+		return skipValue(p.body, i), nil
+	}
+	var system, padded bool
+	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {
+		name := span{i, skipString(p.body, i)}
+		key, err := decisionKey(name.of(p.body), messageKeys)
+		if err != nil {
+			return i, err
+		}
+		i = skipFiller(p.body, name.end)
+		value := span{i, skipValue(p.body, i)}
+		i = value.end
+		switch key {
+		case "role":
+			role := string(value.of(p.body))
+			system = role == `"system"` || role == `"developer"`
+		case "audio": // of an earlier answer; the model hears it again
+			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
+		case "content":
+			padded = endsInWord(value.of(p.body))
+			if err := p.parts(value); err != nil {
+				return i, err
+			}
+		}
+	}
+	if system && !p.prompt.system {
+		p.prompt.system, p.prompt.padded = true, padded
+	}
+	return i + 1, nil
+}
+
+// parts checks the keys of a message's content, if it is a list of parts.
+func (p *chatRequest) parts(content span) error {
+	for part := range elements(p.body, content) {
+		for name := range members(p.body, part) {
+			key, err := decisionKey(name.of(p.body), partKeys)
 			if err != nil {
 				return err
 			}
-			if key == "audio" && p.body[value.start] != 'n' { // of an earlier answer; the model hears it again
+			switch key {
+			case "image_url", "input_audio", "video_url", "file":
 				p.r.opaque = true
-			}
-			if key != "content" {
-				continue
-			}
-			for part := range elements(p.body, value) {
-				for name := range members(p.body, part) {
-					key, err := decisionKey(name.of(p.body), partKeys)
-					if err != nil {
-						return err
-					}
-					switch key {
-					case "image_url", "input_audio", "video_url", "file":
-						p.r.opaque = true
-					}
-				}
 			}
 		}
 	}

@@ -151,11 +151,11 @@ func TestPrompt(t *testing.T) {
 		extra += r.Message(i, r.Model, func(text []byte) { got = append(got, string(text)) })
 	}
 	extra += r.Rest(r.Model, func(text []byte) { got = append(got, string(text)) })
-	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", `[{"id":"1"}]`, "why", "stray", `[{"type":"function"}]`, `{"content":"p"}`}
+	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", "why", `{"id":"1"}`, "stray", `{"type":"function"}`, "p"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if want := int64(3 + 4*3 + 1 + tokensPerImage); extra != want {
+	if want := int64(replyCookbook + 4*tokensPerMessage + tokensPerName + 765); extra != want {
 		t.Errorf("overhead %d, want %d", extra, want)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // They read forwards only, and what they do is linear in the value they are given.
 
 // span is a place in a text: of a value with its quotes or brackets, or of a
-// member's name with its quotes.
+// member's name with its quotes. Its end is 0 if there is none.
 type span struct{ start, end int }
 
 func (s span) of(text []byte) []byte { return text[s.start:s.end] }
@@ -19,7 +19,7 @@ func (s span) of(text []byte) []byte { return text[s.start:s.end] }
 // nothing if another kind of value stands there.
 func members(text []byte, at span) iter.Seq2[span, span] {
 	return func(yield func(name, value span) bool) {
-		if text[at.start] != '{' {
+		if at.end == 0 || text[at.start] != '{' {
 			return
 		}
 		for i := skipFiller(text, at.start+1); text[i] != '}'; i = skipFiller(text, i) {
@@ -38,7 +38,7 @@ func members(text []byte, at span) iter.Seq2[span, span] {
 // value stands there.
 func elements(text []byte, at span) iter.Seq[span] {
 	return func(yield func(value span) bool) {
-		if text[at.start] != '[' {
+		if at.end == 0 || text[at.start] != '[' {
 			return
 		}
 		for i := skipFiller(text, at.start+1); text[i] != ']'; i = skipFiller(text, i) {
@@ -49,12 +49,6 @@ func elements(text []byte, at span) iter.Seq[span] {
 			i = value.end
 		}
 	}
-}
-
-// whole is the place of the one value that text consists of.
-func whole(text []byte) span {
-	i := skipFiller(text, 0)
-	return span{i, skipValue(text, i)}
 }
 
 // skipFiller returns where the next name, value or closing bracket begins.
