@@ -295,49 +295,52 @@ func TestMemoConcurrently(t *testing.T) {
 	}
 }
 
-// BenchmarkPrompt counts a conversation of 256 KB: without a memo, when all but its
-// last turn was seen before, and parses it for comparison.
-func BenchmarkPrompt(b *testing.B) {
+// BenchmarkTurn is a turn of a conversation of 256 KB, from its bytes to its tokens:
+// without a memo; with one that has seen all but the last question and answer; and
+// parsing alone.
+func BenchmarkTurn(b *testing.B) {
 	r := rand.New(rand.NewPCG(14, 15))
 	var messages []json.RawMessage
 	for total := 0; total < 256<<10; {
 		messages = append(messages, chatMessage(r, "user", 2000))
 		total += len(messages[len(messages)-1])
 	}
-	request := chatRequest(b, messages, "")
+	turn := func() []byte { // says something new
+		n := len(messages) - 2
+		body, err := json.Marshal(map[string]any{"model": "gpt-4o", "messages": append(slices.Clone(messages[:n]), chatMessage(r, "assistant", 2000), chatMessage(r, "user", 2000))})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return body
+	}
+	parse := func(body []byte) *dialect.Request {
+		request, err := dialect.OpenAIChat{}.ParseRequest(body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return request
+	}
+	run := func(b *testing.B, f func(body []byte)) {
+		b.SetBytes(int64(len(turn())))
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			body := turn()
+			b.StartTimer()
+			f(body)
+		}
+	}
 	m := New(Options{}).Model("gpt-4o")
 	b.Run("cold", func(b *testing.B) {
 		c := New(Options{})
-		b.SetBytes(256 << 10)
-		for b.Loop() {
-			c.Prompt(m, request)
-		}
+		run(b, func(body []byte) { c.Prompt(m, parse(body)) })
 	})
 	b.Run("seen", func(b *testing.B) {
 		memo := newMemo(b, DefaultMemo)
 		c := New(Options{Memo: memo})
-		c.Prompt(m, chatRequest(b, messages[:len(messages)-2], ""))
+		c.Prompt(m, parse(turn()))
 		memo.entries.Wait()
-		b.SetBytes(256 << 10)
-		b.ReportAllocs()
-		for b.Loop() {
-			b.StopTimer() // say something new
-			turn := append(slices.Clone(messages[:len(messages)-2]), chatMessage(r, "assistant", 2000), chatMessage(r, "user", 2000))
-			request := chatRequest(b, turn, "")
-			b.StartTimer()
-			c.Prompt(m, request)
-		}
+		run(b, func(body []byte) { c.Prompt(m, parse(body)) })
 	})
-	body, err := json.Marshal(map[string]any{"model": "gpt-4o", "messages": messages})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("parse", func(b *testing.B) {
-		b.SetBytes(256 << 10)
-		for b.Loop() {
-			if _, err := (dialect.OpenAIChat{}).ParseRequest(body); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	b.Run("parse", func(b *testing.B) { run(b, func(body []byte) { parse(body) }) })
 }
