@@ -154,7 +154,8 @@ func TestFactorsBounded(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	odd := []int64{math.MinInt64, -1, 0, 1, 2, 1000, 1 << 40, math.MaxInt64}
 	pair := func() Pair { return Pair{odd[r.IntN(len(odd))], odd[r.IntN(len(odd))]} }
-	for i := range 3 * maxModels {
+	for i := range maxModels + maxModels/4 {
+		f.learn(fmt.Sprint("model-", i), Pair{1, 1}, pair())
 		f.learn(fmt.Sprint("model-", i), pair(), pair())
 		f.learn("busy", Pair{1, 1}, Pair{})
 		f.learn("busy", pair(), pair())
@@ -179,8 +180,8 @@ func TestFactorsBounded(t *testing.T) {
 func TestFactorsRoundTrip(t *testing.T) {
 	var f Factors
 	r := rand.New(rand.NewPCG(5, 6))
-	for range 5000 {
-		f.learn(fmt.Sprintf("Model-<%d>", r.IntN(1500)), Pair{r.Int64N(3000), r.Int64N(3000)}, Pair{r.Int64N(3000), r.Int64N(3000)})
+	for range 2000 {
+		f.learn(fmt.Sprintf("Model-<%d>", r.IntN(1100)), Pair{r.Int64N(3000), r.Int64N(3000)}, Pair{r.Int64N(3000), r.Int64N(3000)})
 	}
 	saved := f.Save()
 	var g Factors
@@ -191,8 +192,8 @@ func TestFactorsRoundTrip(t *testing.T) {
 		t.Error("what was loaded is saved differently")
 	}
 	// Both go on alike, making room included.
-	for i := range 2000 {
-		name := fmt.Sprint("other-", i%1100)
+	for i := range 500 {
+		name := fmt.Sprint("other-", i)
 		f.learn(name, Pair{500, 700}, Pair{})
 		g.learn(name, Pair{500, 700}, Pair{})
 	}

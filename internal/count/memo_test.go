@@ -86,7 +86,7 @@ func TestMemoChangesNoCount(t *testing.T) {
 			remembering := New(Options{Memo: memo})
 			r := rand.New(rand.NewPCG(7, uint64(entries)))
 			models := []Model{plain.Model("gpt-4o"), plain.Model("gpt-4"), plain.Model("gpt-5"), plain.Model("claude-9")}
-			for range 40 {
+			for range 10 {
 				var messages []json.RawMessage
 				m := models[r.IntN(len(models))]
 				tools := ""
