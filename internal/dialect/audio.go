@@ -1,10 +1,6 @@
 package dialect
 
-import (
-	"encoding/base64"
-	"encoding/binary"
-	"io"
-)
+import "encoding/binary"
 
 // A second of sound that is sent costs ten tokens: OpenAI's guide to audio says one
 // for 100 ms.
@@ -23,13 +19,12 @@ func audioTokens(data []byte) int64 {
 	}
 	data = data[1 : len(data)-1]
 	size, rate := decodedSize(data), int64(bytesPerSecond)
-	var b [44]byte
-	r := base64.NewDecoder(base64.StdEncoding, &jsonText{data[:min(len(data), 128)]})
-	if _, err := io.ReadFull(r, b[:]); err == nil && string(b[:4]) == "RIFF" && string(b[8:16]) == "WAVEfmt " {
+	var b [45]byte // the header has 44
+	if decodePrefix(b[:], data) >= 44 && string(b[:4]) == "RIFF" && string(b[8:16]) == "WAVEfmt " {
 		// From telephone quality to eight channels of 96 kHz; what is beyond was
 		// made up.
 		rate = min(max(int64(binary.LittleEndian.Uint32(b[28:])), 1000), 8*96_000*4)
-		size -= int64(len(b))
+		size -= 44
 	}
 	return 1 + max(size, 0)*tokensPerSecond/rate
 }

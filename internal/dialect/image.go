@@ -74,16 +74,15 @@ func imageSize(url []byte) (width, height uint32) {
 	if !ok {
 		return 0, 0
 	}
-	r := base64.NewDecoder(base64.StdEncoding, &jsonText{data[:min(len(data), maxImageHeader/3*4)]})
-	var b [30]byte
-	n, _ := io.ReadFull(r, b[:]) // a short image is zeros behind its end
+	var b [30]byte // a short image is zeros behind its end
+	decodePrefix(b[:], data)
 	switch le, be := binary.LittleEndian, binary.BigEndian; {
 	case bytes.HasPrefix(b[:], []byte("\x89PNG\r\n\x1a\n")) && string(b[12:16]) == "IHDR":
 		return be.Uint32(b[16:]), be.Uint32(b[20:])
 	case bytes.HasPrefix(b[:], []byte("GIF8")):
 		return uint32(le.Uint16(b[6:])), uint32(le.Uint16(b[8:]))
 	case bytes.HasPrefix(b[:], []byte("\xff\xd8\xff")):
-		return jpegSize(io.MultiReader(bytes.NewReader(b[2:n]), r))
+		return jpegSize(base64.NewDecoder(base64.StdEncoding, &jsonText{data[:min(len(data), maxImageHeader/3*4)]}))
 	case string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP":
 		switch string(b[12:16]) {
 		case "VP8 ": // lossy, RFC 6386 section 9.1
@@ -101,6 +100,9 @@ func imageSize(url []byte) (width, height uint32) {
 // jpegSize walks over the segments of a JPEG to its frame header (ITU T.81, B.2.2).
 func jpegSize(r io.Reader) (width, height uint32) {
 	var b [5]byte
+	if _, err := io.ReadFull(r, b[:2]); err != nil { // the start of the image
+		return 0, 0
+	}
 	for {
 		if _, err := io.ReadFull(r, b[:2]); err != nil || b[0] != 0xff {
 			return 0, 0
@@ -148,6 +150,15 @@ func dataURL(url []byte) (data []byte, ok bool) {
 		return url[i+len(";base64,"):], true
 	}
 	return nil, false
+}
+
+// decodePrefix decodes the beginning of a text in base64, as much as fits into b.
+// It returns how many bytes there are.
+func decodePrefix(b, text []byte) int {
+	var chars [64]byte
+	n, _ := (&jsonText{text[:min(len(text), 2*len(chars))]}).Read(chars[:len(b)/3*4])
+	n, _ = base64.StdEncoding.Decode(b, chars[:n]) // what stands before a mistake counts
+	return n
 }
 
 // decodedSize is how many bytes a text in base64 stands for.

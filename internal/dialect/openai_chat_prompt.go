@@ -377,6 +377,8 @@ func (t *promptTexts) choice(at span, perName int64) {
 		case !t.model.harmony:
 			t.extra += perName
 			t.value(name)
+		case name.end-name.start > maxIgnored:
+			t.value(name)
 		}
 	case string(v) == `"none"` && !t.model.harmony:
 		t.extra += choiceNone
@@ -390,7 +392,7 @@ func (t *promptTexts) choice(at span, perName int64) {
 // "json_object" alone takes no tokens in the recordings.
 func (t *promptTexts) format(at span) bool {
 	described := t.member(at, `"json_schema"`)
-	if described.end == 0 {
+	if described.end == 0 || t.body[described.start] != '{' {
 		if at.end-at.start > maxIgnored {
 			t.value(at)
 		}
@@ -406,6 +408,9 @@ func (t *promptTexts) format(at span) bool {
 			}
 			text = append(append(text, v...), "\n\n"...)
 		case `"strict"`:
+			if len(v) > maxIgnored {
+				text = append(text, v...)
+			}
 		default:
 			text = appendCompact(text, v)
 		}

@@ -168,6 +168,9 @@ func FuzzRequest(f *testing.F) {
 		`{"stream_options":{"include_usage":false},"messages":[],"stream":true,"n":2,"max_tokens":5}`,
 		`{"messages":[],"stream":true,"stream_options":null,"max_completion_tokens":1e3}`,
 		`{"messages":[],"max_tokens":null} `, `{"Model":1}`, `{`, "",
+		`{"messages":[{"role":"system","content":"a"},{"role":"user","name":"n","content":[{"type":"text","text":"\u00e9\n"},{"image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAf","detail":"low"}},{"input_audio":{"data":"UklGRg=="}},{"file":{"file_data":""}}]}]}`,
+		`{"messages":[{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}},{}],"function_call":null},{"role":"tool","content":"x"}],"tool_choice":{"function":{"name":"f"}}}`,
+		`{"messages":[],"tools":[{"function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":["array","null"],"items":{"anyOf":[{"enum":[1]},{}]},"default":1,"description":"d\n"}},"required":["a"]}}}],"functions":[{"name":"g"}],"response_format":{"json_schema":{"schema":{ }}}}`,
 	} {
 		f.Add([]byte(s), int64(7))
 	}
@@ -179,13 +182,20 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		for i := range r.Messages() {
-			if !json.Valid(r.RawMessage(i)) {
-				t.Fatalf("message %d is not JSON: %q", i, r.RawMessage(i))
+		for _, model := range []string{"gpt-4o", "gpt-5-nano", "gpt-oss-20b"} {
+			texts, extra := 0, int64(0)
+			add := func(text []byte) { texts += len(text) }
+			for i := range r.Messages() {
+				if !json.Valid(r.RawMessage(i)) {
+					t.Fatalf("message %d is not JSON: %q", i, r.RawMessage(i))
+				}
+				extra += r.Message(i, model, add)
 			}
-			r.Message(i, r.Model, func([]byte) {})
+			extra += r.Rest(model, add)
+			if texts > 10*len(body)+1000 || extra < replyHarmony-4 || extra > int64(10*len(body)+1)*10_000 {
+				t.Fatalf("%s: a body of %d bytes hands out %d bytes and %d tokens", model, len(body), texts, extra)
+			}
 		}
-		r.Rest(r.Model, func([]byte) {})
 		out, changed := r.Body(limit)
 		if changed == (string(out) == string(body)) && string(out) != string(body) {
 			t.Fatalf("changed is %v", changed)

@@ -22,7 +22,7 @@ import (
 //
 // What has no such form is written as the JSON it is, in a comment: nothing of a
 // schema is free. References ($ref) are not followed. A long text is handed out in
-// pieces, each of which ends with a tool: a token more or less at most.
+// pieces, which end with a line: a token more or less for each at most.
 
 const (
 	// maxSchemaDepth bounds the nesting of schemas; what is deeper stays JSON. The
@@ -35,7 +35,7 @@ const (
 	// in bytes.
 	maxIgnored = 64
 	// maxToolsText is how long the text grows, in bytes, before it is handed out at
-	// the end of a tool.
+	// the end of a tool or property.
 	maxToolsText = 32 << 10
 )
 
@@ -68,10 +68,7 @@ func (t *promptTexts) tools(at span, wrapped bool) bool {
 			open = true
 		}
 		w.function(function, name)
-		if len(w.out) > maxToolsText {
-			t.count(w.out)
-			w.out = w.out[:0]
-		}
+		w.flush()
 	}
 	if open {
 		w.write("} // namespace functions")
@@ -91,6 +88,14 @@ func (t *promptTexts) member(object span, raw string) span {
 	return span{}
 }
 
+// flush hands out what has been written if it is long.
+func (w *toolsText) flush() {
+	if len(w.out) > maxToolsText {
+		w.t.count(w.out)
+		w.out = w.out[:0]
+	}
+}
+
 func (w *toolsText) write(s string) { w.out = append(w.out, s...) }
 
 // text writes a string unquoted, and anything else as it is.
@@ -108,14 +113,15 @@ func (w *toolsText) indent(n int) {
 	}
 }
 
-// comment writes lines of comment.
+// comment writes lines of comment. Only the first is indented: a description of
+// line feeds must not become much longer than it is.
 func (w *toolsText) comment(at span, depth int) {
 	v := at.of(w.t.body)
 	if v[0] == '"' {
 		v = unquote(v, w.t.emptyScratch())
 	}
+	w.indent(depth)
 	for line := range bytes.Lines(v) {
-		w.indent(depth)
 		w.write("// ")
 		w.out = append(w.out, bytes.TrimSuffix(line, []byte("\n"))...)
 		w.write("\n")
@@ -355,12 +361,14 @@ func (w *toolsText) properties(s *schema, depth int) {
 		if body[value.start] != '{' || depth >= maxSchemaDepth {
 			w.out = append(w.out, value.of(body)...)
 			w.write(",\n")
+			w.flush()
 			continue
 		}
 		w.types(&p, depth+1)
 		w.write(",")
 		w.leftovers(p)
 		w.write("\n")
+		w.flush()
 	}
 }
 
