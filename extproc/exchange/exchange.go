@@ -590,8 +590,8 @@ func (x *Exchange) learn() {
 	// Reasoning that is hidden was not counted. Reasoning that is shown was, but it
 	// may be a summary of what is billed; of an unary answer we cannot tell.
 	hidden := x.reported.Reasoning
-	comparable := hidden == 0 || !x.reasoned && x.stream != nil
-	if comparable && !x.guessed && x.counted == x.atReport {
+	alike := hidden == 0 || !x.reasoned && x.stream != nil
+	if alike && !x.guessed && x.counted == x.atReport {
 		output = count.Pair{Counted: x.counted, Reported: x.reported.Output - hidden}
 	}
 	x.policy.Count.Learn(x.model, input, output)

@@ -14,7 +14,7 @@ import (
 // models, with the longest names and every byte of them escaped, need less.
 const MaxFile = 2 << 20
 
-// ErrFile: the file with the factors is damaged, or of a version that this program
+// ErrFile says that the file with the factors is damaged, or of a version that this program
 // does not know.
 var ErrFile = errors.New("no file of learned factors")
 

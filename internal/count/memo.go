@@ -24,6 +24,10 @@ import (
 // a conversation are where they were in the turn before, and the messages behind the
 // last one that is shared are all that is counted, besides less than 1 KiB.
 //
+// It serves all clients alike, and a prompt that begins as a known one is admitted
+// some milliseconds earlier. So who can guess another's conversation up to an entry, to
+// the letter, may learn from the time that it took place.
+//
 // Entries live in ristretto, which may lose any of them, or show them late. That
 // costs a count and nothing else: a memo never changes one. It is safe for
 // concurrent use.
@@ -49,7 +53,7 @@ const (
 )
 
 // DefaultMemo is how many entries a memo of a server has: 64 MiB of conversations.
-// Full, it takes about 20 MB.
+// Full, it takes 16 MB.
 const DefaultMemo = 1 << 16
 
 // NewMemo returns a memo of so many entries; at least one. It runs a goroutine

@@ -18,6 +18,9 @@ func TestOpaque(t *testing.T) {
 		{`{"messages":[{"role":"assistant","audio":{"id":"a"}}]}`, true},
 		{`{"messages":[{"role":"assistant","audio":null,"content":"a"}]}`, false},
 		{`{"messages":[],"web_search_options":{}}`, true},
+		{`{"messages":[],"tools":[{"type":"custom"},{"function":{"name":"f"}},"x"]}`, false},
+		{`{"messages":[],"tools":[{"type":"function"},{"type":"web_search"}]}`, true},
+		{`{"messages":[],"tools":null}`, false},
 		{`{"messages":[],"web_search_options":null}`, false},
 	} {
 		r, err := OpenAIChat{}.ParseRequest([]byte(tt.body))

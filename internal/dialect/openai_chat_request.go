@@ -76,6 +76,9 @@ func (p *chatRequest) parse() error {
 			err = p.choices(value)
 		case "web_search_options": // what is found goes into the prompt
 			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
+		case "tools":
+			p.r.opaque = p.r.opaque || p.hostedTool(value)
+			fallthrough
 		default:
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 		}
@@ -94,6 +97,20 @@ func (p *chatRequest) parse() error {
 		p.askForUsage(options)
 	}
 	return nil
+}
+
+// hostedTool says that one of the tools is none that the client runs: its results go
+// into the prompt unseen.
+func (p *chatRequest) hostedTool(tools span) bool {
+	for tool := range elements(p.body, tools) {
+		for name, value := range members(p.body, tool) {
+			kind := string(value.of(p.body))
+			if string(name.of(p.body)) == `"type"` && kind != `"function"` && kind != `"custom"` {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p *chatRequest) model(at span) error {
