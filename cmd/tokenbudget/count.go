@@ -64,7 +64,7 @@ The text is counted as ordinary text: special tokens in it have no meaning.`,
 			}
 			n := int64(0)
 			if *request {
-				n, err = countRequest(e, text, enc, *model == "" && *encoding == "")
+				n, err = countRequest(e, text, enc, *model, *model == "" && *encoding == "")
 			} else {
 				n = int64(enc.Count(text))
 			}
@@ -93,7 +93,9 @@ func pickEncoding(e env, model, encoding string) (*tokens.Encoding, error) {
 	return enc, nil
 }
 
-func countRequest(e env, body []byte, enc *tokens.Encoding, byModel bool) (int64, error) {
+// countRequest counts a request as model does, or as its own model if that is
+// empty. With byModel its own model decides on the encoding, too.
+func countRequest(e env, body []byte, enc *tokens.Encoding, model string, byModel bool) (int64, error) {
 	req, err := dialect.OpenAIChat{}.ParseRequest(body)
 	if err != nil {
 		return 0, err
@@ -103,7 +105,10 @@ func countRequest(e env, body []byte, enc *tokens.Encoding, byModel bool) (int64
 			return 0, err
 		}
 	}
-	return count.New(count.Options{}).Prompt(count.Model{Name: req.Model, Encoding: enc}, req), nil
+	if model == "" {
+		model = req.Model
+	}
+	return count.New(count.Options{}).Prompt(count.Model{Name: model, Encoding: enc}, req), nil
 }
 
 func countLines(w io.Writer, in io.Reader, enc *tokens.Encoding) (err error) {

@@ -65,21 +65,21 @@ func (s *scanner) object(member func(name []byte) error) error {
 }
 
 // array calls element for every element of the array that comes next; element
-// must consume it. If another kind of value comes, it is skipped and ok is false.
-func (s *scanner) array(element func() error) (ok bool, err error) {
+// must consume it. If another kind of value comes, it is skipped.
+func (s *scanner) array(element func() error) error {
 	if s.dec.PeekKind() != jsontext.KindBeginArray {
-		return false, s.dec.SkipValue()
+		return s.dec.SkipValue()
 	}
 	if _, err := s.dec.ReadToken(); err != nil {
-		return false, err
+		return err
 	}
 	for s.dec.PeekKind() != jsontext.KindEndArray {
 		if err := element(); err != nil {
-			return false, err
+			return err
 		}
 	}
-	_, err = s.dec.ReadToken()
-	return true, err
+	_, err := s.dec.ReadToken()
+	return err
 }
 
 // integer reads a number as an integer in [0, MaxInt64]: fractions are cut off,
@@ -155,8 +155,9 @@ func unquote(v []byte, scratch *[]byte) []byte {
 		}
 		out = append(out, c)
 	}
-	*scratch = append(out, v...)
-	return (*scratch)[start:]
+	out = append(out, v...)
+	*scratch = out
+	return out[start:]
 }
 
 // hexRune reads the four hexadecimal digits of an escape.

@@ -31,7 +31,8 @@ func TestImageCost(t *testing.T) {
 		{"gpt-4o", 128, 64, false, 255},
 		{"openai/gpt-4.1-2025-04-14", 512, 512, false, 255},
 		{"gpt-4o", 513, 512, false, 425},
-		{"gpt-4o", 0, 0, false, 765}, // not known
+		{"gpt-4o", 1020, 760, false, 85 + 4*170}, // its shorter side is short enough
+		{"gpt-4o", 0, 0, false, 765},             // not known
 		{"claude-opus-4-1", 1024, 1024, false, 765},
 		{"gpt-4o-mini", 1024, 1024, false, 2833 + 4*5667},
 		{"gpt-5", 1024, 1024, false, 70 + 4*140},

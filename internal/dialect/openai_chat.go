@@ -149,7 +149,7 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 		switch string(name) {
 		case `"choices"`:
 			choices = 0
-			_, err = s.json.array(func() error {
+			err = s.json.array(func() error {
 				choices++
 				return s.choice(ev)
 			})
@@ -262,12 +262,12 @@ func (s *chatStream) message(ev *Event) error {
 			if s.json.dec.PeekKind() != jsontext.KindBeginArray {
 				return s.add(ev, channelArguments)
 			}
-			_, err := s.json.array(func() error { return s.toolCall(ev) })
+			err := s.json.array(func() error { return s.toolCall(ev) })
 			return err
 		case `"audio"`:
 			return s.audio(ev)
 		case `"images"`:
-			_, err := s.json.array(func() error {
+			err := s.json.array(func() error {
 				ev.Extra += tokensPerImage
 				return s.json.dec.SkipValue()
 			})

@@ -28,8 +28,9 @@ const (
 
 // What tools add. The first is known from openai-chat-tokens, and gives what the
 // API said in every example of it and of the cookbook. The second is the
-// difference to the recordings of gpt-5-nano, which agree on it within one token;
-// what is behind it is not published.
+// difference to the two recordings of gpt-5-nano with tools, which agree on it
+// within one token; what is behind it is not published. That the other models of
+// gpt-5 have it, too, and those of o1 to o4 the first, is a guess.
 const (
 	toolsCookbook = 9
 	toolsHarmony  = 91
@@ -37,7 +38,8 @@ const (
 
 // The image costs are those of OpenAI's guide "Images and vision". For gpt-5-mini,
 // gpt-5-nano, and what is later than gpt-5.1, they are those which OpenAI's price
-// calculator has and users have measured; the guide's are higher.
+// calculator has and users have measured; the guide's are higher. Users have
+// measured less than the guide's for o1, too, without a rule behind it.
 //
 // The first prefix that fits counts.
 var chatModels = []chatModel{
