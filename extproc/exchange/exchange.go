@@ -123,7 +123,8 @@ type Exchange struct {
 	api         dialect.API
 	request     *dialect.Request
 	model       count.Model
-	input       int64 // tokens counted in the prompt
+	prompt      int64 // tokens counted in the prompt, by the model's stand-in if it has one
+	input       int64 // what the prompt costs: prompt times the model's factor
 	wanted      int64 // tokens of output asked for in the reservation
 	least       int64 // tokens of output without which there is none
 	reservation *budget.Reservation
@@ -136,11 +137,13 @@ type Exchange struct {
 	event     dialect.Event
 	counters  []*tokens.Counter // by slot
 	counts    []int64           // by slot: what the counter said last
-	counted   int64             // tokens of output: the sum of counts, and estimates
+	counted   int64             // tokens of output: the sum of counts, and estimates; see output for what they cost
+	estimates int64             // of counted: what was not read, or is no text
 	reported  dialect.Usage     // what the provider said last
 	atReport  int64             // counted, when the provider said that
 	unread    int64             // bytes of the answer which are not read, and estimated
 	guessed   bool              // counted has estimates in it
+	reasoned  bool              // the answer shows reasoning
 	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
 	refusedBy budget.Decision   // of the limit that cut the stream
@@ -273,7 +276,8 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.request = req
 	x.record.Model, x.record.Stream = req.Model, req.Stream
 	x.model = x.policy.Count.Model(req.Model)
-	x.input = x.policy.Count.Prompt(x.model, req)
+	x.prompt = x.policy.Count.Prompt(x.model, req)
+	x.input = x.model.Input.Of(x.prompt)
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()
 
 	x.wanted = x.policy.Growth
@@ -563,11 +567,38 @@ func (x *Exchange) finish(o Outcome) Ready {
 	if x.reported.Known {
 		rec.Cached, rec.Reasoning = x.reported.CacheRead, x.reported.Reasoning
 	}
+	x.learn()
 	return r
 }
 
+// output is what the answer has cost so far by our own count. Estimates are not of
+// the stand-in's making, so its factor is not theirs.
+func (x *Exchange) output() int64 {
+	return x.model.Output.Of(x.counted-x.estimates) + x.estimates
+}
+
+// learn compares what was counted with what the provider reported, if both are of
+// one whole exchange and of the same texts.
+func (x *Exchange) learn() {
+	if !x.model.Estimated || !x.reported.Known || x.record.Outcome != Completed {
+		return
+	}
+	var input, output count.Pair
+	if !x.request.Opaque() {
+		input = count.Pair{Counted: x.prompt, Reported: x.reported.Input()}
+	}
+	// Reasoning that is hidden was not counted. Reasoning that is shown was, but it
+	// may be a summary of what is billed; of an unary answer we cannot tell.
+	hidden := x.reported.Reasoning
+	alike := hidden == 0 || !x.reasoned && x.stream != nil
+	if alike && !x.guessed && x.counted == x.atReport {
+		output = count.Pair{Counted: x.counted, Reported: x.reported.Output - hidden}
+	}
+	x.policy.Count.Learn(x.model, input, output)
+}
+
 // used is what the exchange cost: the provider's own figures if they came, else
-// the greater of what was counted and what was reported on the way. hold says
+// the greater of what we take it for and what was reported on the way. hold says
 // that it is unknown, and used is then what was held.
 func (x *Exchange) used() (used budget.Amount, hold bool) {
 	rec := &x.record
@@ -583,13 +614,13 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		// produced, and nothing is billed.
 		return budget.Amount{}, false
 	}
-	used = budget.Amount{Input: x.input, Output: x.counted}
+	used = budget.Amount{Input: x.input, Output: x.output()}
 	if x.guessed {
 		rec.OutputSource = Estimated
 	}
 	if x.state == statePassing {
 		// Not read at all: the estimate is rough, and the hold stands at least.
-		used.Output = max(x.counted, x.reservation.Held().Output)
+		used.Output = max(used.Output, x.reservation.Held().Output)
 	}
 	if x.reported.Known {
 		if n := x.reported.Input(); n > 0 {
@@ -598,7 +629,7 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		// The provider knows best, but only at the end: a figure from before the
 		// last text, or of nothing where there was text, is none.
 		final := rec.Outcome == Completed && x.counted == x.atReport && x.reported.Output > 0
-		if final || x.reported.Output >= x.counted {
+		if final || x.reported.Output >= used.Output {
 			rec.OutputSource, used.Output = Reported, x.reported.Output
 		}
 	}

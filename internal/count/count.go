@@ -3,11 +3,12 @@
 //
 //	counter := count.New(count.Options{})
 //	model := counter.Model(request.Model)      // encoding, and whether it is the model's own
-//	n := counter.Prompt(model, request)        // tokens of the whole prompt
+//	n := counter.Prompt(model, request)        // tokens of the whole prompt; a Memo knows earlier turns
 //
 // It joins two leaves which know nothing of each other: internal/dialect hands out
 // the texts of a request and what its format adds to them, internal/tokens counts
-// a text.
+// a text. Models without a public tokenizer are counted with another's; [Factors]
+// learns what their own would have said.
 package count
 
 import (
@@ -16,35 +17,62 @@ import (
 )
 
 // Options are what a Counter is made of. The zero value is useful.
-type Options struct{}
+type Options struct {
+	// Factors learns from the usage that is reported. Nil knows only the priors.
+	Factors *Factors
+	// Memo remembers counted prompts. Nil counts each anew. Its owner closes it.
+	Memo *Memo
+}
 
 // Counter counts prompts. It is safe for concurrent use.
-type Counter struct{}
+type Counter struct {
+	factors *Factors
+	memo    *Memo
+}
 
 // New returns a Counter.
-func New(Options) *Counter { return &Counter{} }
+func New(o Options) *Counter { return &Counter{factors: o.Factors, memo: o.Memo} }
 
 // Model is what is known of a request's model.
 type Model struct {
 	Name      string           // as the request has it
 	Encoding  *tokens.Encoding // counts its texts
 	Estimated bool             // the encoding is a stand-in for the model's own
+	Input     Factor           // of the prompt's count; one unless Estimated
+	Output    Factor           // of the answer's
 }
 
-// Model looks up a model by the name that a request gives it.
+// Model looks up a model by the name that a request gives it. Its factors are those
+// of this moment: whoever keeps the Model counts by the same ones throughout.
 func (c *Counter) Model(name string) Model {
 	encoding, known := tokens.ForModel(name)
-	return Model{Name: name, Encoding: encoding, Estimated: !known}
+	m := Model{Name: name, Encoding: encoding, Estimated: !known, Input: one, Output: one}
+	if m.Estimated {
+		m.Input, m.Output = c.factors.of(name)
+	}
+	return m
+}
+
+// Learn takes in what a provider reported of an exchange beside what was counted,
+// without factors. Models that are counted by their own encoding teach nothing.
+func (c *Counter) Learn(m Model, input, output Pair) {
+	if m.Estimated {
+		c.factors.learn(m.Name, input, output)
+	}
 }
 
 // Prompt returns the tokens of a request's prompt: of its texts, and what the
-// format adds to them.
+// format adds to them. They are the encoding's; see [Model.Input].
 func (c *Counter) Prompt(m Model, r *dialect.Request) int64 {
 	var texts, extra int64
-	add := func(text []byte) { texts += int64(m.Encoding.Count(text)) }
-	for i := range r.Messages() {
-		extra += r.Message(i, m.Name, add)
+	if c.memo != nil && worthwhile(r) {
+		texts = c.memo.messages(m, r)
+	} else {
+		add := func(text []byte) { texts += int64(m.Encoding.Count(text)) }
+		for i := range r.Messages() {
+			extra += r.Message(i, m.Name, add)
+		}
 	}
-	extra += r.Rest(m.Name, add)
+	extra += r.Rest(m.Name, func(text []byte) { texts += c.memo.text(m, text) })
 	return texts + extra
 }

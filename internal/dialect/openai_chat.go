@@ -252,6 +252,7 @@ func (s *chatStream) message(ev *Event) error {
 			before := len(ev.Texts)
 			err = s.add(ev, channelReasoning)
 			reasoning = len(ev.Texts) > before
+			ev.Reasoning = ev.Reasoning || reasoning
 			return err
 		case `"refusal"`:
 			return s.add(ev, channelRefusal)

@@ -8,7 +8,8 @@ import (
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
-		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs"}
+		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
+		"web_search_options"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -73,6 +74,11 @@ func (p *chatRequest) parse() error {
 			err = p.maxTokens(key, value)
 		case "n":
 			err = p.choices(value)
+		case "web_search_options": // what is found goes into the prompt
+			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
+		case "tools":
+			p.r.opaque = p.r.opaque || p.hostedTool(value)
+			fallthrough
 		default:
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 		}
@@ -91,6 +97,20 @@ func (p *chatRequest) parse() error {
 		p.askForUsage(options)
 	}
 	return nil
+}
+
+// hostedTool says that one of the tools is none that the client runs: its results go
+// into the prompt unseen.
+func (p *chatRequest) hostedTool(tools span) bool {
+	for tool := range elements(p.body, tools) {
+		for name, value := range members(p.body, tool) {
+			kind := string(value.of(p.body))
+			if string(name.of(p.body)) == `"type"` && kind != `"function"` && kind != `"custom"` {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p *chatRequest) model(at span) error {
@@ -193,6 +213,8 @@ func (p *chatRequest) message(i int) (end int, err error) {
 		case "role":
 			role := string(value.of(p.body))
 			system = role == `"system"` || role == `"developer"`
+		case "audio": // of an earlier answer; the model hears it again
+			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		case "content":
 			padded = endsInWord(value.of(p.body))
 			if err := p.parts(value); err != nil {
@@ -210,8 +232,13 @@ func (p *chatRequest) message(i int) (end int, err error) {
 func (p *chatRequest) parts(content span) error {
 	for part := range elements(p.body, content) {
 		for name := range members(p.body, part) {
-			if _, err := decisionKey(name.of(p.body), partKeys); err != nil {
+			key, err := decisionKey(name.of(p.body), partKeys)
+			if err != nil {
 				return err
+			}
+			switch key {
+			case "image_url", "input_audio", "video_url", "file":
+				p.r.opaque = true
 			}
 		}
 	}

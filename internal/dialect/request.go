@@ -27,6 +27,7 @@ type Request struct {
 	caps     []capAt // the caps that are there
 	edits    []edit  // changes that are made in any case
 	insert   int     // where the top-level object ends and a member can be added
+	opaque   bool    // see Opaque
 }
 
 // message is the place of one message in the body. A body may consist of millions
@@ -72,6 +73,11 @@ func (r *Request) Rest(model string, count func(text []byte)) (extra int64) {
 	}
 	return r.prompt.rest(r.body, model, count)
 }
+
+// Opaque says that the prompt has parts whose tokens are a mere guess, or that the
+// provider may add to it: images, sound, files, and tools that run at the provider.
+// Whoever compares a count with what the provider reports learns nothing from it.
+func (r *Request) Opaque() bool { return r.opaque }
 
 // Output is the most output the request allows over all its choices, or 0 if it
 // has no cap.

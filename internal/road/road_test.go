@@ -97,8 +97,8 @@ var rules = []rule{
 		why:  "internal/tokens hides which tokenizer is used",
 	},
 	{
-		who: []string{"./..."}, except: []string{"./budget/..."}, bans: []string{"github.com/dgraph-io/ristretto/..."},
-		why: "it may drop what it is given, and only the ledger knows which rows can be lost",
+		who: []string{"./..."}, except: []string{"./budget/...", "./internal/count/..."}, bans: []string{"github.com/dgraph-io/ristretto/..."},
+		why: "it may drop what it is given; only the ledger knows which rows can be lost, and counting can count again",
 	},
 }
 
@@ -282,7 +282,7 @@ func TestRulesBite(t *testing.T) {
 		"./budget":                {"github.com/dgraph-io/ristretto/v2", "./budget/store", "./internal/clock"},
 		"./budget/store":          {"os", "./budget"},
 		"./internal/config":       {"./budget", "./internal/tokens"},
-		"./internal/count":        {"./internal/dialect", "./internal/tokens"},
+		"./internal/count":        {"github.com/dgraph-io/ristretto/v2", "./internal/dialect", "./internal/tokens"},
 		"./internal/tokens":       {"github.com/pkoukk/tiktoken-go", "./internal/tokens/vocab"},
 		"./internal/demo":         {"./internal/standin", "./internal/envoyrun"},
 		"./internal/bench/tokens": {"github.com/pkoukk/tiktoken-go", "./internal/bench/tokens/python", "./internal/envoyrun"},
