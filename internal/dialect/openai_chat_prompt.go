@@ -130,7 +130,7 @@ func (p *chatPrompt) message(raw []byte, model string, count func([]byte)) int64
 			t.extra += resultHarmony
 		}
 	case r != `"assistant"` || !m.harmony:
-	case n > 0 && (content.end == 0 || content.end-content.start <= len(`null`)):
+	case n > 0 && (content.end-content.start <= len(`""`) || raw[content.start] == 'n'):
 		t.extra -= tokensPerMessage + 1 // the calls are messages of their own
 	default:
 		t.extra += channelHarmony

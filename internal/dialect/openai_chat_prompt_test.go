@@ -17,7 +17,7 @@ func TestMessageExtra(t *testing.T) {
 		{"user", `{"role":"user","content":"hi"}`, "user hi", 3, 3},
 		{"answer", `{"role":"assistant","content":"hi"}`, "assistant hi", 3, 5},
 		{"call", `{"role":"assistant","content":null,"tool_calls":[` + call + `]}`, "assistant f {}", 3 + 3, 12 - 1},
-		{"call and answer", `{"role":"assistant","content":"hello","tool_calls":[` + call + `]}`, "assistant hello f {}", 3 + 3, 5 + 12},
+		{"call and answer", `{"role":"assistant","content":"hi","tool_calls":[` + call + `]}`, "assistant hi f {}", 3 + 3, 5 + 12},
 		{"calls", `{"role":"assistant","tool_calls":[` + call + `,` + call + `]}`, "assistant f {} f {}", 3 + 2*3 + 19 + 2*5, 2*12 - 1},
 		{"result", `{"role":"tool","tool_call_id":"1","content":"r"}`, "tool r", 3 + 2, 3 + 2 + 6},
 		{"result of a function", `{"role":"function","name":"f","content":"r"}`, "function f r", 3 + 1 - 2, 3 + 1 + 2 + 6},
