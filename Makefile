@@ -50,6 +50,10 @@ fuzz: ## every fuzz target, FUZZTIME (20000x) each
 bench: ## benchmarks of the hot path
 	$(GO) test -run '^$$' -bench . -benchmem ./budget ./extproc/... ./internal/sse ./internal/dialect ./internal/tokens
 
+.PHONY: bench-tokens
+bench-tokens: ## token counting beside other tokenizers, and on the road; writes docs/benchmarks.md
+	$(GO) run ./internal/bench/prompts
+
 .PHONY: generate
 generate: ## generated files anew: Unicode tables, examples
 	$(GO) generate ./...
