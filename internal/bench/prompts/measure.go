@@ -37,6 +37,7 @@ type turn struct {
 	rate      float64 // requests/s
 	serverCPU float64 // seconds of CPU per request; NaN if that is not known
 	envoyCPU  float64 // the same
+	allCPU    float64 // the same, with clients and upstream
 }
 
 // result is a row measured: the turns of both servers, in pairs.
@@ -89,7 +90,7 @@ func (d *side) turn(ctx context.Context, l *load, length time.Duration) (t turn,
 	if err != nil {
 		return t, err
 	}
-	server, proxy := cpuTime(d.cmd.Process.Pid), cpuTime(d.envoy.PID())
+	server, proxy, self := cpuTime(d.cmd.Process.Pid), cpuTime(d.envoy.PID()), cpuTime(os.Getpid())
 	n, took, err := l.run(ctx, length)
 	if err != nil {
 		return t, err
@@ -97,6 +98,7 @@ func (d *side) turn(ctx context.Context, l *load, length time.Duration) (t turn,
 	t.rate = float64(n) / took.Seconds()
 	t.serverCPU = (cpuTime(d.cmd.Process.Pid) - server) / float64(n)
 	t.envoyCPU = (cpuTime(d.envoy.PID()) - proxy) / float64(n)
+	t.allCPU = t.serverCPU + t.envoyCPU + (cpuTime(os.Getpid())-self)/float64(n)
 	after, failed, err := d.exchanges(ctx)
 	if err == nil && (after-before != uint64(n) || failed != failedBefore) {
 		err = fmt.Errorf("of %d requests the server was asked about %d, and %d failed", n, after-before, failed-failedBefore)
@@ -125,11 +127,11 @@ func cpuTime(pid int) float64 {
 	return (user + system) / 100
 }
 
-// ratios are tokenbudget's requests/s in terms of the other's, by round, sorted.
-func (r result) ratios() []float64 {
+// ratios are tokenbudget's figures in terms of the other's, by round, sorted.
+func (r result) ratios(of func(turn) float64) []float64 {
 	all := make([]float64, len(r.ours))
 	for i := range all {
-		all[i] = r.ours[i].rate / r.noop[i].rate
+		all[i] = of(r.ours[i]) / of(r.noop[i])
 	}
 	slices.Sort(all)
 	return all
