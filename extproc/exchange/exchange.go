@@ -240,15 +240,13 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
 	}
 	x.state = stateRequestBody
-	// The answer must come uncompressed to be read, so the offer to compress it is
-	// taken out.
-	return x.send(continueRequestHeaders("accept-encoding"))
+	return x.send(continueUncompressed)
 }
 
 // pass lets everything that follows through.
 func (x *Exchange) pass(o Outcome) Ready {
 	x.state, x.record.Outcome = statePassing, o
-	return x.send(continueRequestHeaders())
+	return x.send(continueRequestHeaders)
 }
 
 func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
@@ -376,7 +374,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state, x.record.Outcome = statePassing, UpstreamError
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
 			x.unknown = status == 504 && !x.request.Stream
-			withoutUpstreamLimits(r)
+			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
 		case encoding != "" && encoding != "identity":
@@ -388,13 +386,13 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state = stateStreaming
 			x.stream = x.api.NewStream(x.request)
 			x.parser.Reset(x.policy.MaxEvent)
-			x.limitHeaders(r, true)
+			x.limitHeaders(r, h, true)
 		case kind == "application/json":
 			x.state = stateUnary
-			x.limitHeaders(r, false)
+			x.limitHeaders(r, h, false)
 		default:
 			x.state, x.record.Outcome = statePassing, Completed
-			x.limitHeaders(r, true)
+			x.limitHeaders(r, h, true)
 		}
 	}
 	if m.GetEndOfStream() {
