@@ -52,7 +52,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options, short bool) error {
+func run(ctx context.Context, o options, short bool) (err error) {
 	if o.child != "" {
 		return beServer(ctx, o)
 	}
