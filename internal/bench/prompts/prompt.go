@@ -113,12 +113,14 @@ type cold struct {
 
 func (c *cold) next() []byte {
 	const longest = 24 << 10 // of one message
-	b := append(c.body[:0], bodyHead...)
+	b := c.body[:0]
+	b = append(b, bodyHead...)
 	for role := "user"; c.size-len(b) > 64; role = map[string]string{"user": "assistant", "assistant": "user"}[role] {
 		b = appendMessage(b, role, c.source, min(longest, c.size-len(b)-64))
 	}
-	c.body = append(b, bodyTail...)
-	return c.body
+	b = append(b, bodyTail...)
+	c.body = b
+	return b
 }
 
 // conversations yields the turns of some conversations, one turn of each after the
@@ -271,12 +273,11 @@ func upper(word string) string {
 }
 
 func (w *writer) ident() string {
-	s := w.pick(identParts)
+	parts := []string{w.pick(identParts)}
 	for range w.rng.IntN(3) {
-		part := w.pick(identParts)
-		s += upper(part)
+		parts = append(parts, upper(w.pick(identParts)))
 	}
-	return s
+	return strings.Join(parts, "")
 }
 
 func (w *writer) code() {
