@@ -464,7 +464,19 @@ func (x *Exchange) readAnswer() {
 		x.unknown = true
 		return
 	}
-	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.model.Encoding.Count(text)) })
+	count := func(text []byte) { x.counted += int64(x.model.Encoding.Count(text)) }
+	// What the provider says of a whole answer stands, so its texts need not be
+	// counted, unless it says nothing of them. Those of a model whose tokenizer is not
+	// known are: only both figures tell how far its stand-in is off.
+	compare := x.model.Estimated
+	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) {
+		if compare {
+			count(text)
+		}
+	})
+	if !compare && (!usage.Known || usage.Output == 0) {
+		usage, err = x.api.ParseAnswer(x.answer, count)
+	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
 	x.unknown = !usage.Known && (err != nil || x.counted == 0)

@@ -27,5 +27,5 @@ func WriteSection(file, name, content string) error {
 	if bytes.Equal(text, old) {
 		return nil
 	}
-	return os.WriteFile(file, text, 0o644)
+	return os.WriteFile(file, text, 0o644) //nolint:gosec // documentation is for everybody to read
 }
