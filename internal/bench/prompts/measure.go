@@ -67,6 +67,12 @@ func (s *stage) measure(ctx context.Context, r row) (result, error) {
 			return res, err
 		}
 		defer sides[i].load.close()
+		// Every conversation is seen before the first turn, however slow that is.
+		for range parallelism {
+			if _, _, err := sides[i].load.run(ctx, 0); err != nil {
+				return res, fmt.Errorf("%s: %w", sides[i].name, err)
+			}
+		}
 	}
 	for round := range s.opts.rounds + 1 {
 		fmt.Fprintf(os.Stderr, "\r%-28s %d/%d", r.name, round, s.opts.rounds)
