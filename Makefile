@@ -51,8 +51,9 @@ bench: ## benchmarks of the hot path
 	$(GO) test -run '^$$' -bench . -benchmem ./budget ./extproc/... ./internal/sse ./internal/dialect ./internal/tokens
 
 .PHONY: bench-tokens
-bench-tokens: ## token counting beside other tokenizers; writes docs/benchmarks.md
+bench-tokens: ## token counting beside other tokenizers, and on the road; writes docs/benchmarks.md
 	$(GO) run ./internal/bench/tokens
+	$(GO) run ./internal/bench/prompts
 
 .PHONY: campaign-tokens
 campaign-tokens: ## millions of texts against Python tiktoken; writes docs/testing.md

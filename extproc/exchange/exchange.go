@@ -243,15 +243,13 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
 	}
 	x.state = stateRequestBody
-	// The answer must come uncompressed to be read, so the offer to compress it is
-	// taken out.
-	return x.send(continueRequestHeaders("accept-encoding"))
+	return x.send(continueUncompressed)
 }
 
 // pass lets everything that follows through.
 func (x *Exchange) pass(o Outcome) Ready {
 	x.state, x.record.Outcome = statePassing, o
-	return x.send(continueRequestHeaders())
+	return x.send(continueRequestHeaders)
 }
 
 func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
@@ -380,7 +378,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state, x.record.Outcome = statePassing, UpstreamError
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
 			x.unknown = status == 504 && !x.request.Stream
-			withoutUpstreamLimits(r)
+			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
 		case encoding != "" && encoding != "identity":
@@ -392,13 +390,13 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state = stateStreaming
 			x.stream = x.api.NewStream(x.request)
 			x.parser.Reset(x.policy.MaxEvent)
-			x.limitHeaders(r, true)
+			x.limitHeaders(r, h, true)
 		case kind == "application/json":
 			x.state = stateUnary
-			x.limitHeaders(r, false)
+			x.limitHeaders(r, h, false)
 		default:
 			x.state, x.record.Outcome = statePassing, Completed
-			x.limitHeaders(r, true)
+			x.limitHeaders(r, h, true)
 		}
 	}
 	if m.GetEndOfStream() {
@@ -470,7 +468,19 @@ func (x *Exchange) readAnswer() {
 		x.unknown = true
 		return
 	}
-	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.model.Encoding.Count(text)) })
+	count := func(text []byte) { x.counted += int64(x.model.Encoding.Count(text)) }
+	// What the provider says of a whole answer stands, so its texts need not be
+	// counted, unless it says nothing of them. Those of a model whose tokenizer is not
+	// known are: only both figures tell how far its stand-in is off.
+	compare := x.model.Estimated
+	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) {
+		if compare {
+			count(text)
+		}
+	})
+	if !compare && (!usage.Known || usage.Output == 0) {
+		usage, err = x.api.ParseAnswer(x.answer, count)
+	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
 	x.unknown = !usage.Known && (err != nil || x.counted == 0)
