@@ -98,7 +98,7 @@ func (r *run) feed(e *Encoding, text []byte) (used, done int) {
 	for used < len(text) {
 		k, w := s.classAt(text, used)
 		char := text[used : used+w]
-		if s.isolated && k == number || s.splitter == deepSeek && isCJK(char) != r.cjk {
+		if s.isolated && k == number && r.phase != inNumbers || s.splitter == deepSeek && isCJK(char) != r.cjk {
 			// To the pattern the text ends here.
 			r.holds = 0
 			return used, r.end()

@@ -106,7 +106,7 @@ func punctDeepSeek(s *style, b []byte, p int, cjk bool) (end int, final bool) {
 		}
 		p += w
 	}
-	for p < len(b) && (b[p] == '\n' || b[p] == '\r') {
+	for !cjk && p < len(b) && (b[p] == '\n' || b[p] == '\r') {
 		p++
 	}
 	return p, p < len(b)

@@ -34,6 +34,10 @@ var (
 	styleTekken = style{splitter: cased, classes: classesCased, digits: 1, slash: true}
 
 	styleCL100k = style{splitter: words, classes: classesWords, digits: 3, wholeEnd: true}
+	// The same pattern as Hugging Face's library reads it: to Oniguruma, {1,3}+ is no possessive {1,3} but any number
+	// of them.
+	styleCL100kOniguruma = style{splitter: words, classes: classesWords, wholeEnd: true}
+
 	styleLlama3 = style{splitter: words, classes: classesWords, digits: 3}
 	styleQwen2  = style{splitter: words, classes: classesWords, digits: 1}
 	styleQwen35 = style{splitter: words, classes: classesMarks, digits: 1}

@@ -31,7 +31,7 @@ var patterns = map[string]*style{
 
 	// cl100k, in the words of tiktoken, old and new, and Llama 3.
 	`'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+`:         &styleLlama3,
-	`'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s`: &styleCL100k,
+	`'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s`: &styleCL100kOniguruma,
 	contractions + `|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}` + otherWords:                                                      &styleLlama3,
 
 	// Qwen 2 and 3; Qwen 3.5.
