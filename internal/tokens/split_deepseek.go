@@ -1,8 +1,9 @@
 package tokens
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -132,22 +133,22 @@ func isGap(char []byte) bool {
 	return signs[r/64]>>(r%64)&1 == 0
 }
 
-// signs are the code points of \p{P} and \p{S}, by Go's tables: a bit each.
-var signs []uint64
+// signs are the code points of \p{P} and \p{S}: a bit each.
+var signs [(utf8.MaxRune + 1) / 64]uint64
 
+// loadGaps fills signs from signRuns.
 var loadGaps = sync.OnceFunc(func() {
-	set := make([]uint64, (unicode.MaxRune+64)/64)
-	for _, table := range []*unicode.RangeTable{unicode.P, unicode.S} {
-		for _, r := range table.R16 {
-			for c := uint32(r.Lo); c <= uint32(r.Hi); c += uint32(r.Stride) {
-				set[c/64] |= 1 << (c % 64)
-			}
-		}
-		for _, r := range table.R32 {
-			for c := r.Lo; c <= r.Hi; c += r.Stride {
-				set[c/64] |= 1 << (c % 64)
-			}
-		}
+	runs, err := base64.StdEncoding.DecodeString(signRuns)
+	if err != nil {
+		panic("tokens: unicode_tables.go is damaged: " + err.Error())
 	}
-	signs = set
+	at, sign := uint64(0), false
+	for ; len(runs) > 0; sign = !sign {
+		length, n := binary.Uvarint(runs)
+		runs = runs[n:]
+		for c := at; sign && c < at+length; c++ {
+			signs[c/64] |= 1 << (c % 64)
+		}
+		at += length
+	}
 })

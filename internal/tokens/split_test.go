@@ -167,6 +167,16 @@ func TestClasses(t *testing.T) {
 			t.Errorf("%U is class %d, want %d", r, classOf(r), want)
 		}
 	}
+	loadGaps()
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		known := unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.Cc, unicode.Cf, unicode.Co)
+		if sign := unicode.In(r, unicode.P, unicode.S); utf8.ValidRune(r) && known && classOf(r) == punct && isGap([]byte(string(r))) == sign {
+			t.Errorf("%U is a gap: %t", r, sign)
+		}
+	}
+	if isGap([]byte("\U0001cc00")) {
+		t.Error("a symbol of 16.0 is a gap")
+	}
 	for r, want := range map[rune]class{
 		0x2ebf0: other,  // CJK extension I, of 15.1
 		0xa7cb:  upper,  // LATIN CAPITAL LETTER RAMS HORN, of 16.0

@@ -16,8 +16,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
 )
 
-// tokenizersVersion is the reference's. Its tables of Unicode are not of our version, so the texts have only
-// characters on which they agree.
+// tokenizersVersion is the reference's. Its regular expressions know Unicode 16.0, as our tables do.
 const tokenizersVersion = "tokenizers==0.23.3"
 
 // tokenizerTexts returns texts for all patterns: random ones of few and of many kinds of characters, words, and long
