@@ -24,6 +24,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 	"github.com/tokenbudget/tokenbudget/internal/admin"
 	"github.com/tokenbudget/tokenbudget/internal/config"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
@@ -165,6 +166,9 @@ func policy(c *config.Config) exchange.Policy {
 	case config.CapNever:
 		p.OutputCap = exchange.CapNever
 	}
+	if len(c.Models) > 0 {
+		p.Count = count.New(count.Options{Models: mappings(c)})
+	}
 	counted := make(map[string]bool)
 	for _, b := range c.Budgets {
 		for _, name := range b.Per {
@@ -181,6 +185,15 @@ func policy(c *config.Config) exchange.Policy {
 		})
 	}
 	return p
+}
+
+// mappings is what a configuration says about models.
+func mappings(c *config.Config) []count.Mapping {
+	all := make([]count.Mapping, len(c.Models))
+	for i, m := range c.Models {
+		all[i] = count.Mapping{Match: m.Match, As: m.As, Encoding: m.Loaded}
+	}
+	return all
 }
 
 func identityNames(c *config.Config) []string {

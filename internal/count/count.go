@@ -11,28 +11,63 @@
 package count
 
 import (
+	"cmp"
+	"slices"
+	"strings"
+
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
+	"github.com/tokenbudget/tokenbudget/internal/glob"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
 // Options are what a Counter is made of. The zero value is useful.
-type Options struct{}
+type Options struct {
+	Models []Mapping // the first that fits a model's name says how it is counted
+}
+
+// Mapping says how the models with some names are counted.
+type Mapping struct {
+	Match    []string         // globs over the name, in lower case: * stands for any characters
+	As       string           // they are this model, one that tokens.ForModel knows; "": they are themselves
+	Encoding *tokens.Encoding // counts them; nil: that of As does
+}
+
+func (m Mapping) fits(name string) bool {
+	return slices.ContainsFunc(m.Match, func(pattern string) bool { return glob.Match(pattern, name) })
+}
 
 // Counter counts prompts. It is safe for concurrent use.
-type Counter struct{}
+type Counter struct{ models []Mapping }
 
 // New returns a Counter.
-func New(Options) *Counter { return &Counter{} }
+func New(opts Options) *Counter {
+	models := slices.Clone(opts.Models)
+	for i, m := range models {
+		if m.Encoding == nil {
+			models[i].Encoding, _ = tokens.ForModel(m.As)
+		}
+	}
+	return &Counter{models: models}
+}
 
 // Model is what is known of a request's model.
 type Model struct {
-	Name      string           // as the request has it
+	Name      string           // as the request has it, or what it is mapped to
 	Encoding  *tokens.Encoding // counts its texts
 	Estimated bool             // the encoding is a stand-in for the model's own
 }
 
-// Model looks up a model by the name that a request gives it.
+// Model looks up a model by the name that a request gives it. The case of letters does
+// not matter.
 func (c *Counter) Model(name string) Model {
+	if len(c.models) > 0 {
+		lower := strings.ToLower(name)
+		for _, m := range c.models {
+			if m.fits(lower) {
+				return Model{Name: cmp.Or(m.As, name), Encoding: m.Encoding}
+			}
+		}
+	}
 	encoding, known := tokens.ForModel(name)
 	return Model{Name: name, Encoding: encoding, Estimated: !known}
 }

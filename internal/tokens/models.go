@@ -91,6 +91,22 @@ func ForModel(model string) (enc *Encoding, known bool) {
 	return enc, known
 }
 
+// Known reports whether ForModel knows the model, without loading anything.
+func Known(model string) bool {
+	_, known := encodingFor(model)
+	return known
+}
+
+// Models returns names of models that ForModel knows, sorted. There are more, since a name may be continued.
+func Models() []string {
+	var names []string
+	for _, f := range models() {
+		names = append(names, f.name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // encodingFor is ForModel without loading anything.
 func encodingFor(model string) (name string, known bool) {
 	model = strings.ToLower(model)
