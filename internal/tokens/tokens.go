@@ -1,7 +1,8 @@
-// Package tokens counts tokens as the byte-pair encoders of OpenAI's models do: o200k_base, o200k_harmony and
-// cl100k_base.
+// Package tokens counts tokens as byte-level byte-pair encoders do: those of OpenAI's models (o200k_base,
+// o200k_harmony, cl100k_base, p50k_base, p50k_edit, r50k_base), and those of a tokenizer.json of Hugging Face's library.
 //
 //	enc, known := tokens.ForModel("gpt-4o-mini")    // or tokens.Get("o200k_base")
+//	enc, err := tokens.LoadFile("tokenizer.json")   // a model of one's own
 //	n := enc.Count(prompt)                          // a text that is there as a whole
 //
 //	var c tokens.Counter                            // a text that arrives in parts
@@ -10,7 +11,8 @@
 //
 // The counts are those of Python tiktoken 0.14: len(enc.encode_ordinary(text.decode(errors="replace"))).
 // Special tokens are ordinary text, "<|endoftext|>" is seven tokens. The ranks come from
-// github.com/pkoukk/tiktoken-go-loader, which embeds OpenAI's files.
+// github.com/pkoukk/tiktoken-go-loader, which embeds OpenAI's files. Those of a file are Hugging Face's tokenizers
+// 0.23, for texts in which no added token is looked for.
 //
 // # How it works
 //
@@ -29,6 +31,8 @@
 //
 //   - These are the tokens of a text, not of a request: what roles, tools and images cost is for the caller to add.
 //   - Other vendors' models have other encodings. ForModel returns o200k_base for them and says that it is an estimate.
+//   - With a normalizer (NFC, in files of Qwen) Count and AppendTokens normalize the text, and allocate if it is not in
+//     that form yet. A Counter does not normalize.
 //   - A running total may fall by a few: what comes next can make one token of two. Limits must bear that.
 //   - The first use of an encoding loads it, which takes about 0.1 s, and then 19 MB (o200k) or 9 MB (cl100k)
 //     of heap for as long as the process lives.
