@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
@@ -183,19 +182,6 @@ func TestVocabFind(t *testing.T) {
 		}
 		if _, ok := v.find([]byte(strings.Repeat("x", maxTokenLen+1))); ok {
 			t.Error("found a token longer than the longest")
-		}
-	}
-}
-
-// TestSpaceTokens checks what a run of white space takes for granted.
-func TestSpaceTokens(t *testing.T) {
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
-		v := get(t, name).vocab
-		for id := range uint32(v.size()) {
-			b := v.bytes(id)
-			if i := bytes.LastIndexAny(b, "\r\n"); i >= 0 && i+1 < len(b) && len(bytes.TrimSpace(b[i:])) == 0 {
-				t.Errorf("%s: token %d is %q", name, id, b)
-			}
 		}
 	}
 }

@@ -8,8 +8,7 @@ import "unicode/utf8"
 //	letters of o200k    if a lower-case letter follows, all is one piece; otherwise the first piece ends after the last
 //	                    caseless letter and the upper-case letters behind that are a second one
 //	white space         the first piece ends after the last line end; of the rest, a second piece, the last character
-//	                    belongs to what follows. In cl100k, all is one piece if nothing follows, but that has the same
-//	                    tokens, as none contains a line end and ends in other white space (TestSpaceTokens)
+//	                    belongs to what follows. With wholeEnd, all is one piece if nothing follows
 //	gaps of DeepSeek    the last character belongs to a letter that follows
 //
 // So all holds the tokens of the whole, cut how many of them lead up to the place it may be cut at, and rest
