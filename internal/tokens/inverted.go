@@ -5,30 +5,19 @@ package tokens
 // the part is there, and not when its rank says, so that ranks do not tell what was merged first in its token or in
 // a token which is made of that.
 
-// findInverted fills inverted. Parts and their ranks are in order but for the inverted ones, which may be in any
-// order, so that a token can be known before its parts are.
+// findInverted fills inverted. A token that is no inverted merge itself is made of tokens before it, so one pass in
+// the order of ranks is enough.
 func (p *pairs) findInverted(v *vocab) {
 	p.inverted = nil
-	mark := func(id uint32) {
+	for id := uint32(256); id < uint32(v.size()); id++ {
+		l, r := p.parts[id].left, p.parts[id].right
+		if l < id && r < id && (p.inverted == nil || !p.inverted[l] && !p.inverted[r]) {
+			continue
+		}
 		if p.inverted == nil {
 			p.inverted = make([]bool, v.size())
 		}
 		p.inverted[id] = true
-	}
-	for id, parts := range p.parts {
-		if uint32(id) >= 256 && max(parts.left, parts.right) >= uint32(id) {
-			mark(uint32(id))
-		}
-	}
-	// A part is shorter than the whole, so this ends after as many rounds as a token has bytes.
-	for again := p.inverted != nil; again; {
-		again = false
-		for id, parts := range p.parts {
-			if !p.inverted[id] && (p.inverted[parts.left] || p.inverted[parts.right]) {
-				mark(uint32(id))
-				again = true
-			}
-		}
 	}
 }
 
@@ -71,9 +60,8 @@ func (p *pairs) stableByMerging(l, r uint32) bool {
 		copy(parts[best+1:], parts[best+2:n])
 		copy(merges[best+1:], merges[best+2:n])
 		n--
-		merges[best] = at(best)
-		if best > 0 {
-			merges[best-1] = at(best - 1)
+		for i := max(best-1, 0); i <= best; i++ {
+			merges[i] = at(i)
 		}
 	}
 }

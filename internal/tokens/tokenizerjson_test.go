@@ -49,11 +49,18 @@ type fileTwin struct {
 	ids    map[string]uint32
 	merges [][2]string
 	ignore bool // a piece which is a token is that token
+	ranks  map[[2]string]int
 }
 
 func (f *fileTwin) encode(piece string) (out []uint32) {
 	if id, ok := f.ids[piece]; ok && f.ignore {
 		return []uint32{id}
+	}
+	if f.ranks == nil {
+		f.ranks = make(map[[2]string]int)
+		for rank, m := range f.merges {
+			f.ranks[m] = rank
+		}
 	}
 	var parts []string
 	for i := range len(piece) {
@@ -62,7 +69,7 @@ func (f *fileTwin) encode(piece string) (out []uint32) {
 	for {
 		best, at := len(f.merges), -1
 		for i := range len(parts) - 1 {
-			if rank := slices.Index(f.merges, [2]string{parts[i], parts[i+1]}); rank >= 0 && rank < best {
+			if rank, ok := f.ranks[[2]string{parts[i], parts[i+1]}]; ok && rank < best {
 				best, at = rank, i
 			}
 		}
@@ -107,7 +114,7 @@ func newFileTwin(r *rand.Rand) *fileTwin {
 	texts := slices.Clone(letters)
 	for len(f.ids) < 256+5+r.IntN(40) {
 		text := texts[r.IntN(len(texts))] + texts[r.IntN(len(texts))]
-		if _, ok := f.ids[text]; !ok && len(text) < 20 {
+		if _, ok := f.ids[text]; !ok && len(text) < 60 {
 			texts = append(texts, text)
 			f.ids[text] = uint32(len(f.ids))
 		}
@@ -146,10 +153,20 @@ func TestAnyMerges(t *testing.T) {
 		if e.vocab.orphans != nil {
 			withOrphans++
 		}
+		var long []string // tokens that a Counter gives to a run
+		for text := range twin.ids {
+			if len(text) > openMax {
+				long = append(long, text)
+			}
+		}
+		slices.Sort(long)
 		for range 40 {
 			text := make([]byte, 1+r.IntN(50))
 			for i := range text {
 				text[i] = "abc"[r.IntN(3)]
+			}
+			if len(long) > 0 && r.IntN(4) == 0 {
+				text = []byte(long[r.IntN(len(long))])
 			}
 			want := twin.encode(string(text))
 			if got := e.AppendTokens(nil, text); !slices.Equal(got, want) {
@@ -164,17 +181,17 @@ func TestAnyMerges(t *testing.T) {
 }
 
 // edited returns a small tokenizer.json with one text in it replaced.
-func edited(t testing.TB, old, new string) []byte {
+func edited(t testing.TB, from, to string) []byte {
 	t.Helper()
 	twin := &fileTwin{ids: map[string]uint32{"ab": 300, "abc": 301, "zz": 302}, merges: [][2]string{{"a", "b"}, {"ab", "c"}}}
 	for c := range 256 {
 		twin.ids[string([]byte{byte(c)})] = uint32(c)
 	}
 	file := string(twin.file())
-	if !strings.Contains(file, old) {
-		t.Fatalf("%q is not in the file", old)
+	if !strings.Contains(file, from) {
+		t.Fatalf("%q is not in the file", from)
 	}
-	return []byte(strings.Replace(file, old, new, 1))
+	return []byte(strings.Replace(file, from, to, 1))
 }
 
 func TestTokenizerErrors(t *testing.T) {
