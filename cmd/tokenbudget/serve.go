@@ -105,7 +105,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		return err
 	}
 	defer memo.Close()
-	rules.Count = count.New(count.Options{Factors: &factors.Factors, Memo: memo})
+	rules.Count = count.New(count.Options{Models: mappings(c), Factors: &factors.Factors, Memo: memo})
 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(memoMetrics(memo)...)
@@ -204,6 +204,15 @@ func policy(c *config.Config) exchange.Policy {
 		})
 	}
 	return p
+}
+
+// mappings is what a configuration says about models.
+func mappings(c *config.Config) []count.Mapping {
+	all := make([]count.Mapping, len(c.Models))
+	for i, m := range c.Models {
+		all[i] = count.Mapping{Match: m.Match, As: m.As, Encoding: m.Loaded}
+	}
+	return all
 }
 
 func identityNames(c *config.Config) []string {

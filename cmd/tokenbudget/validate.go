@@ -67,6 +67,12 @@ func summary(w io.Writer, c *config.Config) error {
 	for _, b := range c.Budgets {
 		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s\n", b.Name, b.Amount, b.Unit, b.Period, perWhom(b))
 	}
+	if len(c.Models) > 0 {
+		fmt.Fprintln(t, "\nMODEL\tCOUNTED")
+		for _, m := range c.Models {
+			fmt.Fprintf(t, "%s\t%s\n", strings.Join(m.Match, " or "), m.How())
+		}
+	}
 	return t.Flush()
 }
 

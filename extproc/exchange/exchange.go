@@ -122,6 +122,7 @@ type Exchange struct {
 
 	api         dialect.API
 	request     *dialect.Request
+	deployment  string // of the path, "" if it names none; it is the model then
 	model       count.Model
 	prompt      int64 // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64 // what the prompt costs: prompt times the model's factor
@@ -225,6 +226,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
 	}
 
+	x.deployment = dialect.Deployment(x.record.Path)
 	x.api, x.record.API, x.record.Path = api, api.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
@@ -272,8 +274,8 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		return x.refuse(400, bad.Message)
 	}
 	x.request = req
-	x.record.Model, x.record.Stream = req.Model, req.Stream
-	x.model = x.policy.Count.Model(req.Model)
+	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
+	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
 	x.prompt = x.policy.Count.Prompt(x.model, req)
 	x.input = x.model.Input.Of(x.prompt)
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()

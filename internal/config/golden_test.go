@@ -85,6 +85,9 @@ func describe(c *Config) string {
 	for _, l := range c.Budgets {
 		line("budget %s: %d %s per %q each %s in %s", l.Name, l.Amount, l.Unit, l.Per, l.Period, l.Location)
 	}
+	for _, m := range c.Models {
+		line("model %q %s", m.Match, m.How())
+	}
 	line("max request body %d", c.MaxRequestBody)
 	line("paths pass=%q deny=%q", c.Paths.Pass, c.Paths.Deny)
 	line("unknown api %s, output cap %s, closing comment %v", c.UnknownAPI, c.OutputCap, c.ClosingComment)

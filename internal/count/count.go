@@ -12,39 +12,74 @@
 package count
 
 import (
+	"cmp"
+	"slices"
+	"strings"
+
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
+	"github.com/tokenbudget/tokenbudget/internal/glob"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
 // Options are what a Counter is made of. The zero value is useful.
 type Options struct {
+	Models []Mapping // the first that fits a model's name says how it is counted
 	// Factors learns from the usage that is reported. Nil knows only the priors.
 	Factors *Factors
 	// Memo remembers counted prompts. Nil counts each anew. Its owner closes it.
 	Memo *Memo
 }
 
+// Mapping says how the models with some names are counted.
+type Mapping struct {
+	Match    []string         // globs over the name, in lower case: * stands for any characters
+	As       string           // they are this model, one that tokens.ForModel knows; "": they are themselves
+	Encoding *tokens.Encoding // counts them; nil: that of As does
+}
+
+func (m Mapping) fits(name string) bool {
+	return slices.ContainsFunc(m.Match, func(pattern string) bool { return glob.Match(pattern, name) })
+}
+
 // Counter counts prompts. It is safe for concurrent use.
 type Counter struct {
+	models  []Mapping
 	factors *Factors
 	memo    *Memo
 }
 
 // New returns a Counter.
-func New(o Options) *Counter { return &Counter{factors: o.Factors, memo: o.Memo} }
+func New(o Options) *Counter {
+	models := slices.Clone(o.Models)
+	for i, m := range models {
+		if m.Encoding == nil {
+			models[i].Encoding, _ = tokens.ForModel(m.As)
+		}
+	}
+	return &Counter{models: models, factors: o.Factors, memo: o.Memo}
+}
 
 // Model is what is known of a request's model.
 type Model struct {
-	Name      string           // as the request has it
+	Name      string           // as the request has it, or what it is mapped to
 	Encoding  *tokens.Encoding // counts its texts
 	Estimated bool             // the encoding is a stand-in for the model's own
 	Input     Factor           // of the prompt's count; one unless Estimated
 	Output    Factor           // of the answer's
 }
 
-// Model looks up a model by the name that a request gives it. Its factors are those
-// of this moment: whoever keeps the Model counts by the same ones throughout.
+// Model looks up a model by the name that a request gives it. The case of letters does
+// not matter. Its factors are those of this moment: whoever keeps the Model counts by
+// the same ones throughout.
 func (c *Counter) Model(name string) Model {
+	if len(c.models) > 0 {
+		lower := strings.ToLower(name)
+		for _, m := range c.models {
+			if m.fits(lower) {
+				return Model{Name: cmp.Or(m.As, name), Encoding: m.Encoding}
+			}
+		}
+	}
 	encoding, known := tokens.ForModel(name)
 	m := Model{Name: name, Encoding: encoding, Estimated: !known, Input: one, Output: one}
 	if m.Estimated {

@@ -60,7 +60,7 @@ func TestCounterRandom(t *testing.T) {
 				text[r.IntN(len(text))] = byte(r.Uint32())
 			}
 		}
-		for _, name := range []string{"o200k_base", "cl100k_base"} {
+		for _, name := range builtin {
 			stream(t, get(t, name), text, r, 1+r.IntN(8))
 		}
 	}
@@ -77,7 +77,7 @@ func TestCounterRuns(t *testing.T) {
 		"\xe4\xb8", "\xff", "'\xe4", "'r\xe4", " \xe4", "\n\xf0\x9f", "A\xe4", "\xe4x",
 	}
 	r := rand.New(rand.NewPCG(17, 18))
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		e := get(t, name)
 		for _, start := range starts {
 			for _, body := range bodies {
@@ -103,7 +103,7 @@ func TestCounterRuns(t *testing.T) {
 func TestCounterReset(t *testing.T) {
 	var c Counter
 	for _, left := range []string{"", "word", "word'", "\xe4\xb8", strings.Repeat("a", 100), strings.Repeat("A", 100) + "'r", strings.Repeat("中A", 100), strings.Repeat(" ", 100)} {
-		for _, name := range []string{"o200k_base", "cl100k_base"} {
+		for _, name := range builtin {
 			e := get(t, name)
 			c.Reset(e)
 			c.Add([]byte(left))

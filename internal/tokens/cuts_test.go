@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "write the files this test checks")
 // the step before the token itself, is also what the encoder relies on: every token is the encoding of its own
 // bytes.
 func TestCuts(t *testing.T) {
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		t.Run(name, func(t *testing.T) {
 			ranks := oracleRanks(t, name)
 			tokens := make([]string, len(ranks))

@@ -31,6 +31,12 @@ func (v *vocab) encode(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 		}
 		return dst, 1
 	}
+	if id, ok := v.orphans.find(b); ok {
+		if keep {
+			dst = append(dst, uint32(v.size())+id)
+		}
+		return dst, 1
+	}
 	if len(b) <= shortPiece {
 		var (
 			stack [shortPiece]uint32

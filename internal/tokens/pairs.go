@@ -13,6 +13,9 @@ type pairs struct {
 	parts []pair // of a token; a single byte has itself twice
 	slots []uint64
 	shift uint8
+
+	// inverted marks the tokens in whose making a merge comes after one of higher rank; nil if there are none.
+	inverted []bool
 }
 
 type pair struct{ left, right uint32 }
@@ -40,8 +43,8 @@ func (p *pairs) build(v *vocab, cuts []byte) error {
 		}
 		l, okl := v.find(b[:cut])
 		r, okr := v.find(b[cut:])
-		if !okl || !okr || l >= id || r >= id {
-			return fmt.Errorf("token %d is cut after byte %d, which does not make two tokens of lower rank", id, cut)
+		if !okl || !okr {
+			return fmt.Errorf("token %d is cut after byte %d, which does not make two tokens", id, cut)
 		}
 		p.parts[id] = pair{l, r}
 		key := pairKey(l, r)
@@ -51,6 +54,7 @@ func (p *pairs) build(v *vocab, cuts []byte) error {
 		}
 		p.slots[i] = key<<idBits | uint64(id)
 	}
+	p.findInverted(v)
 	return nil
 }
 
@@ -75,6 +79,9 @@ func (p *pairs) merge(l, r uint32) (id uint32, ok bool) {
 // rank, and of two equal ones the right one. What touches the border then would have been merged across it if
 // its rank is lower than that of the merge just undone, or the same and further left.
 func (p *pairs) stable(l, r uint32) bool {
+	if p.inverted != nil && (p.inverted[l] || p.inverted[r]) {
+		return p.stableByMerging(l, r)
+	}
 	limit := uint32(math.MaxUint32)
 	for {
 		if id, ok := p.merge(l, r); ok && id < limit {

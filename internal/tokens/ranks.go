@@ -24,6 +24,10 @@ const (
 // relies on it.
 const maxTokenLen = 128
 
+// maxRankHole is how many ranks a rank file may leave out at a time. p50k_base leaves out one, that of
+// <|endoftext|>.
+const maxRankHole = 1
+
 // golden is 2^64 divided by the golden ratio, the multiplier of Fibonacci hashing.
 const golden = 0x9e3779b97f4a7c15
 
@@ -42,6 +46,11 @@ var cutFiles embed.FS
 type vocab struct {
 	text  []byte   // the bytes of all tokens, one after another by id
 	start []uint32 // start[id] is where the token begins in text; one entry more than there are tokens
+
+	// ids are the ids that others know the tokens by; nil if they are the same. Behind those of the tokens come
+	// those of orphans.
+	ids     []uint32
+	orphans *orphans // nil if there are none
 
 	// whole finds a token by its bytes: open addressing, an entry is 14 bits of the hash and the id + 1.
 	whole      []uint32
@@ -77,6 +86,8 @@ func (v *vocab) parse(data []byte) error {
 	lines := bytes.Count(data, []byte("\n")) + 1
 	v.text = make([]byte, 0, len(data)/2)
 	v.start = append(make([]uint32, 0, lines+1), 0)
+	ids := make([]uint32, 0, lines)
+	next := 0
 	for line := 1; len(data) > 0; line++ {
 		row := data
 		if i := bytes.IndexByte(data, '\n'); i >= 0 {
@@ -95,9 +106,12 @@ func (v *vocab) parse(data []byte) error {
 		if err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
-		if n, err := strconv.Atoi(string(rank)); err != nil || n != v.size() {
-			return fmt.Errorf("line %d: rank %q, want %d", line, rank, v.size())
+		id, err := strconv.Atoi(string(rank))
+		if err != nil || id < next || id > next+maxRankHole {
+			return fmt.Errorf("line %d: rank %q, want %d", line, rank, next)
 		}
+		next = id + 1
+		ids = append(ids, uint32(id))
 		n := len(text) - len(v.text)
 		if n == 0 || n > maxTokenLen {
 			return fmt.Errorf("line %d: a token of %d bytes, want 1 to %d", line, n, maxTokenLen)
@@ -110,6 +124,9 @@ func (v *vocab) parse(data []byte) error {
 	}
 	if n := v.size(); n < 256 || n >= noToken {
 		return fmt.Errorf("%d tokens, want 256 to %d", n, noToken-1)
+	}
+	if next > v.size() {
+		v.ids = ids
 	}
 	return nil
 }

@@ -35,10 +35,10 @@ func (t *trie) build(v *vocab) error {
 		b := v.bytes(id)
 		at := uint32(b[0])
 		b = b[1:]
+		left := v.pairs.parts[id].left
 		if id < 256 {
 			t.edges[at] = edge(at)<<(nodeBits+idBits) | noToken
-		} else {
-			left := v.pairs.parts[id].left
+		} else if left < id { // an inverted token begins at the root
 			at = ends[left]
 			b = b[v.len(left)-1:]
 		}
