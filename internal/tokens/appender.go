@@ -23,9 +23,10 @@ type appender struct {
 	prefixes [maxTokenLen]uint32
 
 	// open holds, oldest first, where a longer token may have begun: its trie node and, in the low startBits,
-	// its position.
-	open  [maxTokenLen]uint32
-	opens int
+	// its position. It does not hold what began with the newest byte, which is newest.
+	open   [maxTokenLen]uint32
+	opens  int
+	newest byte
 }
 
 func (a *appender) reset() {
@@ -52,7 +53,7 @@ func (a *appender) append(v *vocab, c byte) {
 		// one first.
 		found, before = a.grown(v, c)
 	}
-	opens := 0
+	open := a.open[:0]
 	for _, o := range a.open[:a.opens] {
 		e := v.trie.step(o>>startBits, c)
 		if e == 0 {
@@ -62,19 +63,24 @@ func (a *appender) append(v *vocab, c byte) {
 			found, before = a.try(v, e.token(), o)
 		}
 		if node := e.node(); node != 0 {
-			a.open[opens] = node<<startBits | o%maxTokenLen
-			opens++
+			open = append(open, node<<startBits|o%maxTokenLen)
 		}
 	}
-	e := v.trie.edges[c]
+	if a.n > 0 {
+		e := v.trie.roots[a.newest][c]
+		start := uint32(a.n-1) % maxTokenLen
+		if found == noToken && e.token() != noToken {
+			found, before = a.try(v, e.token(), start)
+		}
+		if node := e.node(); node != 0 {
+			open = append(open, node<<startBits|start)
+		}
+	}
 	if found == noToken {
-		found, before = e.token(), current
+		found, before = v.trie.bytes[c], current
 	}
-	if node := e.node(); node != 0 {
-		a.open[opens] = node<<startBits | uint32(a.n%maxTokenLen)
-		opens++
-	}
-	a.opens = opens
+	a.newest = c
+	a.opens = len(open)
 	a.n++
 	a.total += int(int32(before&^noToken-current&^noToken+1<<idBits) >> idBits) // the high 14 bits are a signed number
 	a.prefixes[a.n%maxTokenLen] = (before+1<<idBits)&^noToken | found

@@ -1,5 +1,7 @@
 package tokens
 
+import "math/bits"
+
 // The encoder of one piece. The reference merges pairs by rank, which costs the square of the length. What it
 // arrives at has a property that allows a linear method, which GitHub published with its Rust crate bpe ("So
 // many tokens, so little time", 2024): a sequence of tokens is the encoding of its text if and only if each two
@@ -7,8 +9,6 @@ package tokens
 // has found the encoding.
 
 const (
-	// shortPiece is the length of the pieces that do with a small stack: most of them.
-	shortPiece = 64
 	// reach is how many bytes of a longer piece the search holds in view. Tokens further back are settled; that
 	// one of them must be taken back is not known to happen, but if so, encodeForward does the work.
 	reach = 512
@@ -32,13 +32,14 @@ func (v *vocab) encode(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 		return dst, 1
 	}
 	if len(b) <= shortPiece {
-		var (
-			stack [shortPiece]uint32
-			dead  [shortPiece/64 + 1]uint64
-		)
-		s := search{vocab: v, text: b, stack: stack[:], dead: dead[:]}
-		out, n, _ := s.run(dst, keep)
-		return out, n
+		var m merger
+		m.run(v, b)
+		if keep {
+			for left := m.starts; left != 0; left &= left - 1 {
+				dst = append(dst, m.tokens[bits.TrailingZeros64(left)])
+			}
+		}
+		return dst, bits.OnesCount64(m.starts)
 	}
 	var (
 		stack [reach]uint32

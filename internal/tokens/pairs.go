@@ -13,7 +13,13 @@ type pairs struct {
 	parts []pair // of a token; a single byte has itself twice
 	slots []uint64
 	shift uint8
+
+	// maybe has a bit for each value of the hash's high bits, set if there is a pair with these. Most pairs
+	// that are asked for do not exist, and this says so from the processor's near cache, where slots do not fit.
+	maybe *[1 << maybeBits / 64]uint64
 }
+
+const maybeBits = 21
 
 type pair struct{ left, right uint32 }
 
@@ -28,6 +34,7 @@ func (p *pairs) build(v *vocab, cuts []byte) error {
 	logSize := bits.Len(uint(v.size()*2 - 1))
 	p.slots = make([]uint64, 1<<logSize)
 	p.shift = uint8(64 - logSize)
+	p.maybe = new([1 << maybeBits / 64]uint64)
 	p.parts = make([]pair, v.size())
 	for id := range uint32(256) {
 		p.parts[id] = pair{id, id}
@@ -45,7 +52,9 @@ func (p *pairs) build(v *vocab, cuts []byte) error {
 		}
 		p.parts[id] = pair{l, r}
 		key := pairKey(l, r)
-		i := key * golden >> p.shift
+		h := key * golden
+		p.maybe[h>>(64-maybeBits)/64] |= 1 << (h >> (64 - maybeBits) % 64)
+		i := h >> p.shift
 		for p.slots[i] != 0 {
 			i = (i + 1) & uint64(len(p.slots)-1)
 		}
@@ -57,10 +66,19 @@ func (p *pairs) build(v *vocab, cuts []byte) error {
 // merge returns the token that l and r make, if they make one.
 func (p *pairs) merge(l, r uint32) (id uint32, ok bool) {
 	key := pairKey(l, r)
+	h := key * golden
+	if p.maybe[h>>(64-maybeBits)/64]>>(h>>(64-maybeBits)%64)&1 == 0 {
+		return noToken, false
+	}
+	return p.lookUp(key)
+}
+
+// lookUp is merge without the filter.
+func (p *pairs) lookUp(key uint64) (id uint32, ok bool) {
 	for i := key * golden >> p.shift; ; i = (i + 1) & uint64(len(p.slots)-1) {
 		e := p.slots[i]
 		if e == 0 {
-			return 0, false
+			return noToken, false
 		}
 		if e>>idBits == key {
 			return uint32(e) & noToken, true

@@ -133,6 +133,26 @@ func (v *vocab) index(cuts []byte) error {
 	return v.trie.build(v)
 }
 
+// byLength returns the ids in the order of their lengths.
+func (v *vocab) byLength() []uint32 {
+	var at [maxTokenLen + 1]uint32
+	for id := range uint32(v.size()) {
+		at[v.len(id)]++
+	}
+	sum := uint32(0)
+	for i, n := range at {
+		at[i] = sum
+		sum += n
+	}
+	ids := make([]uint32, v.size())
+	for id := range uint32(v.size()) {
+		i := &at[v.len(id)]
+		ids[*i] = id
+		*i++
+	}
+	return ids
+}
+
 // size is the number of tokens.
 func (v *vocab) size() int { return len(v.start) - 1 }
 
