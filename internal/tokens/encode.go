@@ -9,6 +9,9 @@ import "math/bits"
 // has found the encoding.
 
 const (
+	// shortWide takes the place of shortPiece for characters of three bytes or more, which take many merges and,
+	// with a wide trie, few steps of the search.
+	shortWide = 12
 	// reach is how many bytes of a longer piece the search holds in view. Tokens further back are settled; that
 	// one of them must be taken back is not known to happen, but if so, encodeForward does the work.
 	reach = 512
@@ -31,7 +34,7 @@ func (v *vocab) encode(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 		}
 		return dst, 1
 	}
-	if len(b) <= shortPiece {
+	if len(b) <= shortPiece && (b[0] < 0xe0 || len(b) <= shortWide) {
 		var m merger
 		m.run(v, b)
 		if keep {

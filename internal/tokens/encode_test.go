@@ -252,3 +252,45 @@ func TestParseErrors(t *testing.T) {
 }
 
 func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// TestLongest compares the tries with looking up every prefix. Most of the text is of characters of three bytes,
+// some of it cut within one.
+func TestLongest(t *testing.T) {
+	for _, name := range []string{"o200k_base", "cl100k_base"} {
+		v := get(t, name).vocab
+		var wides []uint32
+		for id := range uint32(v.size()) {
+			if _, ok := wideChar(v.bytes(id)); ok {
+				wides = append(wides, id)
+			}
+		}
+		r := rand.New(rand.NewPCG(21, 22))
+		answers := 0
+		for range 20_000 {
+			var text []byte
+			for range 1 + r.IntN(6) {
+				b := v.bytes(wides[r.IntN(len(wides))])
+				text = append(text, b[:1+r.IntN(len(b))]...)
+			}
+			if r.IntN(4) == 0 {
+				text[r.IntN(len(text))] = byte(r.Uint32())
+			}
+			var want uint32
+			size := 0
+			for n := 1; n <= len(text); n++ {
+				if id, ok := v.find(text[:n]); ok {
+					want, size = id, n
+				}
+			}
+			if got, n := v.trie.longest(text); got != want || n != size {
+				t.Fatalf("%s: the longest token %q begins with is %d of %d bytes, want %d of %d", name, text, got, n, want, size)
+			}
+			if _, n := v.trie.wide.longest(text); n > 0 {
+				answers++
+			}
+		}
+		if answers < 1000 {
+			t.Errorf("%s: the wide trie knew %d answers", name, answers)
+		}
+	}
+}

@@ -17,6 +17,8 @@ type trie struct {
 
 	// shorter has for each token the longest other token it begins with; noToken for single bytes.
 	shorter []uint32
+
+	wide wide
 }
 
 // An edge is, from the high bits down: the node it leaves (19 bits), its byte (8), the node it leads to (19; 0
@@ -42,7 +44,8 @@ func (t *trie) build(v *vocab) error {
 	}
 	t.shorter = make([]uint32, v.size())
 	// The short tokens come first, so that each finds all that it begins with.
-	for _, id := range v.byLength() {
+	byLength := v.byLength()
+	for _, id := range byLength {
 		b := v.bytes(id)
 		if len(b) == 1 {
 			t.bytes[b[0]] = id
@@ -72,6 +75,7 @@ func (t *trie) build(v *vocab) error {
 			return errors.New("more tokens than the trie can hold")
 		}
 	}
+	t.wide.build(v, byLength)
 	return nil
 }
 
@@ -91,6 +95,11 @@ func (t *trie) step(node uint32, c byte) edge {
 
 // longest returns the longest token that b begins with, and its length. b must not be empty.
 func (t *trie) longest(b []byte) (token uint32, n int) {
+	if b[0] >= 0xe0 {
+		if token, n := t.wide.longest(b); n > 0 {
+			return token, n
+		}
+	}
 	token, n = t.bytes[b[0]], 1
 	if len(b) == 1 {
 		return token, n
