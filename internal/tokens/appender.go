@@ -37,6 +37,17 @@ func (a *appender) reset() {
 // last returns the last token of the prefix; noToken if it is empty.
 func (a *appender) last() uint32 { return a.prefixes[a.n%maxTokenLen] & noToken }
 
+// floor returns a number that total does not fall below, whatever is appended: the encoding of what comes begins
+// with that of one of the last maxTokenLen prefixes, as there is a border among them.
+func (a *appender) floor() int {
+	now := a.prefixes[a.n%maxTokenLen] &^ noToken
+	least := int32(0)
+	for p := max(0, a.n-maxTokenLen+1); p < a.n; p++ {
+		least = min(least, int32(a.prefixes[p%maxTokenLen]&^noToken-now)>>idBits)
+	}
+	return a.total + int(least)
+}
+
 // appendAll adds the bytes of b.
 func (a *appender) appendAll(v *vocab, b []byte) {
 	for _, c := range b {

@@ -144,6 +144,9 @@ func FuzzCounter(f *testing.F) {
 		e := get(t, name)
 		r := rand.New(rand.NewPCG(splits, 0))
 		stream(t, e, text, r, 1+r.IntN(50))
+		if cut := r.IntN(len(text) + 1); len(text) < 300 {
+			checkFits(t, e, text[:cut:cut], text[cut:], r)
+		}
 		if got, want := e.Count(text), len(e.AppendTokens(nil, text)); got != want {
 			t.Fatalf("%s: Count(%q) is %d, want %d", name, text, got, want)
 		}
