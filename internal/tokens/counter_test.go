@@ -13,10 +13,15 @@ func stream(t *testing.T, e *Encoding, text []byte, r *rand.Rand, most int) {
 	t.Helper()
 	var c Counter
 	c.Reset(e)
+	floor := 0
 	for at := 0; at < len(text); {
 		n := min(1+r.IntN(most), len(text)-at)
 		got := c.Add(text[at : at+n])
 		at += n
+		if got < floor || got > c.ceiling() {
+			t.Fatalf("%s: after %q the count is %d, beyond the bounds %d and %d", e.Name(), text[:at], got, floor, c.ceiling())
+		}
+		floor = max(floor, c.floor())
 		want := len(e.AppendTokens(nil, text[:at]))
 		if got != want || c.Count() != want {
 			t.Fatalf("%s: after %q in parts, the last one %q, Add says %d tokens and Count %d, want %d", e.Name(), text[:at], text[at-n:at], got, c.Count(), want)

@@ -72,8 +72,13 @@ func TestEncode(t *testing.T) {
 				}
 				var a appender
 				a.reset()
+				floor := 0
 				for i := range len(text) {
 					a.append(v, text[i])
+					if a.total < floor {
+						t.Fatalf("%q: %d tokens in an appender, below %d, its floor before", text[:i+1], a.total, floor)
+					}
+					floor = max(floor, a.floor())
 					if want := v.count([]byte(text[:i+1])); a.total != want {
 						t.Fatalf("%q: %d tokens in an appender, want %d", text[:i+1], a.total, want)
 					}

@@ -78,6 +78,9 @@ func TestFits(t *testing.T) {
 			body := []string{"a", "A", "中", "Aa", "=", " ", " \n", "\t", "a\u0301", "中A"}[r.IntN(10)]
 			text = append(text, strings.Repeat(body, 20+r.IntN(50))...)
 			delta = append([]byte(strings.Repeat(body, r.IntN(100))), delta...)
+			if i%24 == 1 {
+				delta = append(repeated(body, 300+r.IntN(300)), delta...)
+			}
 		case 2: // cut within a character
 			all := append(text, delta...)
 			cut := r.IntN(len(all))
