@@ -120,7 +120,7 @@ func BenchmarkAdd(b *testing.B) {
 
 func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
-		if _, err := newVocab("o200k_base.tiktoken"); err != nil {
+		if _, err := newVocab("o200k_base"); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 )
@@ -25,33 +24,14 @@ type pair struct{ left, right uint32 }
 
 func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
 
-// build finds the pair each token is made of. Cuts tells the length of the left part for each token from 256
-// on.
-func (p *pairs) build(v *vocab, cuts []byte) error {
-	if len(cuts) != v.size()-256 {
-		return fmt.Errorf("cuts of %d tokens, want %d", len(cuts), v.size()-256)
-	}
-	logSize := bits.Len(uint(v.size()*2 - 1))
+// build fills slots and maybe from parts.
+func (p *pairs) build() {
+	logSize := bits.Len(uint(len(p.parts)*2 - 1))
 	p.slots = make([]uint64, 1<<logSize)
 	p.shift = uint8(64 - logSize)
 	p.maybe = new([1 << maybeBits / 64]uint64)
-	p.parts = make([]pair, v.size())
-	for id := range uint32(256) {
-		p.parts[id] = pair{id, id}
-	}
-	for i, cut := range cuts {
-		id := uint32(i) + 256
-		b := v.bytes(id)
-		if cut == 0 || int(cut) >= len(b) {
-			return fmt.Errorf("token %d has %d bytes and is cut after %d", id, len(b), cut)
-		}
-		l, okl := v.find(b[:cut])
-		r, okr := v.find(b[cut:])
-		if !okl || !okr || l >= id || r >= id {
-			return fmt.Errorf("token %d is cut after byte %d, which does not make two tokens of lower rank", id, cut)
-		}
-		p.parts[id] = pair{l, r}
-		key := pairKey(l, r)
+	for id := uint32(256); id < uint32(len(p.parts)); id++ {
+		key := pairKey(p.parts[id].left, p.parts[id].right)
 		h := key * golden
 		p.maybe[h>>(64-maybeBits)/64] |= 1 << (h >> (64 - maybeBits) % 64)
 		i := h >> p.shift
@@ -60,7 +40,6 @@ func (p *pairs) build(v *vocab, cuts []byte) error {
 		}
 		p.slots[i] = key<<idBits | uint64(id)
 	}
-	return nil
 }
 
 // merge returns the token that l and r make, if they make one.

@@ -9,8 +9,8 @@
 //	n = c.Add(delta)                                // the tokens of all so far
 //
 // The counts are those of Python tiktoken 0.14: len(enc.encode_ordinary(text.decode(errors="replace"))).
-// Special tokens are ordinary text, "<|endoftext|>" is seven tokens. The ranks come from
-// github.com/pkoukk/tiktoken-go-loader, which embeds OpenAI's files.
+// Special tokens are ordinary text, "<|endoftext|>" is seven tokens. The merges come from
+// OpenAI's rank files, as github.com/pkoukk/tiktoken-go-loader has them.
 //
 // # How it works
 //
@@ -60,8 +60,8 @@ var encodings = map[string]func() (*Encoding, error){
 }
 
 var (
-	o200k  = sync.OnceValues(func() (*vocab, error) { return newVocab("o200k_base.tiktoken") })
-	cl100k = sync.OnceValues(func() (*vocab, error) { return newVocab("cl100k_base.tiktoken") })
+	o200k  = sync.OnceValues(func() (*vocab, error) { return newVocab("o200k_base") })
+	cl100k = sync.OnceValues(func() (*vocab, error) { return newVocab("cl100k_base") })
 )
 
 func load(name string, vocab func() (*vocab, error), style *style) func() (*Encoding, error) {

@@ -31,7 +31,7 @@ func (e edge) key() uint64   { return uint64(e) >> (nodeBits + idBits) }
 func (e edge) node() uint32  { return uint32(e>>idBits) & (1<<nodeBits - 1) }
 func (e edge) token() uint32 { return uint32(e) & noToken }
 
-// build inserts the tokens of v.
+// build inserts the tokens of v, of which it must be known what they are made of.
 func (t *trie) build(v *vocab) error {
 	logSize := bits.Len(uint(v.size()*4 - 1))
 	t.edges = make([]edge, 1<<logSize)
@@ -43,8 +43,10 @@ func (t *trie) build(v *vocab) error {
 		}
 	}
 	t.shorter = make([]uint32, v.size())
-	// The short tokens come first, so that each finds all that it begins with.
+	// The short tokens come first, so that each finds all that it begins with. Its left part is there, too, and need
+	// not be walked through again.
 	byLength := v.byLength()
+	ends := make([]*edge, v.size())
 	for _, id := range byLength {
 		b := v.bytes(id)
 		if len(b) == 1 {
@@ -52,9 +54,14 @@ func (t *trie) build(v *vocab) error {
 			t.shorter[id] = noToken
 			continue
 		}
-		shorter := t.bytes[b[0]]
-		e := &t.roots[b[0]][b[1]]
-		for _, c := range b[2:] {
+		shorter := v.pairs.parts[id].left
+		e := ends[shorter]
+		b = b[v.len(shorter):]
+		if e == nil {
+			e = &t.roots[v.bytes(id)[0]][b[0]]
+			b = b[1:]
+		}
+		for _, c := range b {
 			if e.token() != noToken {
 				shorter = e.token()
 			}
@@ -70,6 +77,7 @@ func (t *trie) build(v *vocab) error {
 			}
 		}
 		*e = *e&^noToken | edge(id)
+		ends[id] = e
 		t.shorter[id] = shorter
 		if t.nodes > 1<<nodeBits-maxTokenLen || int(t.nodes) > len(t.edges)/2 {
 			return errors.New("more tokens than the trie can hold")
