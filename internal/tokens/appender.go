@@ -27,10 +27,11 @@ type appender struct {
 	open   [maxTokenLen]uint32
 	opens  int
 	newest byte
+	same   int // how many of the newest bytes are equal
 }
 
 func (a *appender) reset() {
-	a.total, a.n, a.opens = 0, 0, 0
+	a.total, a.n, a.opens, a.same = 0, 0, 0, 0
 	a.prefixes[0] = noToken
 }
 
@@ -64,6 +65,30 @@ func (a *appender) append(v *vocab, c byte) {
 		// one first.
 		found, before = a.grown(v, c)
 	}
+	if c != a.newest {
+		a.same = 0
+	}
+	if found != noToken && a.same > maxTokenLen {
+		// In a long run of one byte, the same nodes are reached again, a byte later. There may be as many as
+		// maxTokenLen of them.
+		for i, o := range a.open[:a.opens] {
+			a.open[i] = o&^(maxTokenLen-1) | (o+1)%maxTokenLen
+		}
+	} else {
+		found, before = a.advance(v, c, found, before)
+	}
+	a.same++
+	if found == noToken {
+		found, before = v.trie.bytes[c], current
+	}
+	a.newest = c
+	a.n++
+	a.total += int(int32(before&^noToken-current&^noToken+1<<idBits) >> idBits) // the high 14 bits are a signed number
+	a.prefixes[a.n%maxTokenLen] = (before+1<<idBits)&^noToken | found
+}
+
+// advance follows what is open through the trie, and looks for the last token if it is not found.
+func (a *appender) advance(v *vocab, c byte, found, before uint32) (uint32, uint32) {
 	open := a.open[:0]
 	for _, o := range a.open[:a.opens] {
 		e := v.trie.step(o>>startBits, c)
@@ -87,14 +112,8 @@ func (a *appender) append(v *vocab, c byte) {
 			open = append(open, node<<startBits|start)
 		}
 	}
-	if found == noToken {
-		found, before = v.trie.bytes[c], current
-	}
-	a.newest = c
 	a.opens = len(open)
-	a.n++
-	a.total += int(int32(before&^noToken-current&^noToken+1<<idBits) >> idBits) // the high 14 bits are a signed number
-	a.prefixes[a.n%maxTokenLen] = (before+1<<idBits)&^noToken | found
+	return found, before
 }
 
 // try returns token and the prefix in front of it if it may be the last token when it begins where o does.

@@ -299,3 +299,26 @@ func TestLongest(t *testing.T) {
 		}
 	}
 }
+
+// TestAppenderRuns appends long runs of one byte, in which an appender does not walk the trie, with others between.
+func TestAppenderRuns(t *testing.T) {
+	for _, name := range []string{"o200k_base", "cl100k_base"} {
+		v := get(t, name).vocab
+		r := rand.New(rand.NewPCG(25, 26))
+		for range 10 {
+			var a appender
+			a.reset()
+			var text []byte
+			for len(text) < 1200 {
+				c := " =-\n\ta*_"[r.IntN(8)]
+				for range 1 + r.IntN(400)*r.IntN(2) {
+					text = append(text, c)
+					a.append(v, c)
+					if want := v.count(text); a.total != want {
+						t.Fatalf("%s: %q: %d tokens in an appender, want %d", name, text, a.total, want)
+					}
+				}
+			}
+		}
+	}
+}

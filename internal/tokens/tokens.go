@@ -6,31 +6,34 @@
 //
 //	var c tokens.Counter                            // a text that arrives in parts
 //	c.Reset(enc)
+//	size := c.Fits(delta, 1000)                     // how much of delta may be added
 //	n = c.Add(delta)                                // the tokens of all so far
 //
 // The counts are those of Python tiktoken 0.14: len(enc.encode_ordinary(text.decode(errors="replace"))).
-// Special tokens are ordinary text, "<|endoftext|>" is seven tokens. The merges come from
-// OpenAI's rank files, as github.com/pkoukk/tiktoken-go-loader has them.
+// Special tokens are ordinary text, "<|endoftext|>" is seven tokens. The merges come from OpenAI's rank files,
+// as github.com/pkoukk/tiktoken-go-loader has them.
 //
 // # How it works
 //
 // A text is split into pieces by the encoding's pattern (split.go, with generated tables of Unicode 16.0), and
-// each piece is encoded by itself. Most pieces are one token, found by a look-up (ranks.go). The others are
-// searched for the one sequence of tokens in which no two neighbours would have been merged differently
-// (encode.go, search.go, pairs.go, trie.go). A Counter counts a piece once it is final, which means that no
-// continuation of the text can change it, and keeps what is not: a few bytes, or for very long pieces the state
-// of an encoder that takes one byte after another (counter.go, run.go, appender.go).
+// each piece is encoded by itself. Most pieces are one token, found by a look-up (ranks.go). Of the others, the
+// short ones are merged pair by pair (merge.go), and the long ones are searched for the one sequence of tokens in
+// which no two neighbours would have been merged differently (encode.go, search.go, pairs.go, trie.go, wide.go). A
+// Counter counts a piece once it is final, which means that no continuation of the text can change it, and keeps
+// what is not: a few bytes, or for very long pieces the state of an encoder that takes one byte after another
+// (counter.go, run.go, appender.go). Fits asks a Counter in advance how much of a delta a limit allows (fits.go).
 //
-// Count, CountString, Add and Reset do not allocate. Their work is linear in the length of the text, whatever
-// is in it: measured on one core of a server, 30 to 60 MB/s for prose, code and Chinese, 10 for base64, and a
-// little under 1 for the worst case known, very long mixed white space.
+// Count, CountString, Add, Fits and Reset do not allocate. Their work is linear in the length of the text,
+// whatever is in it: measured on one core of a busy server, 60 to 80 MB/s for prose, code and JSON, 25 to 35 for
+// Chinese, base64 and a mix of languages, and a little under 1 for the worst case known, very long mixed white
+// space.
 //
 // # Caveats
 //
 //   - These are the tokens of a text, not of a request: what roles, tools and images cost is for the caller to add.
 //   - Other vendors' models have other encodings. ForModel returns o200k_base for them and says that it is an estimate.
 //   - A running total may fall by a few: what comes next can make one token of two. Limits must bear that.
-//   - The first use of an encoding loads it, which takes about 0.1 s, and then 19 MB (o200k) or 9 MB (cl100k)
+//   - The first use of an encoding loads it, which takes up to 0.1 s, and then 21 MB (o200k) or 11 MB (cl100k)
 //     of heap for as long as the process lives.
 package tokens
 
