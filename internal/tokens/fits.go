@@ -47,8 +47,8 @@ func (c *Counter) Fits(delta []byte, limit int) (n int) {
 // bytesPerByte is how many bytes a byte that is not UTF-8 may become: those of U+FFFD.
 const bytesPerByte = len(replacement)
 
-// ceiling returns a number that the count does not exceed, now or after a Reset of what is partial: no token has
-// less than a byte.
+// ceiling returns a number that the count does not exceed: no token has less than a byte. With each byte added, it
+// grows by bytesPerByte at most.
 func (c *Counter) ceiling() int {
 	open := c.opens
 	if c.run.phase != idle {
