@@ -125,3 +125,21 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkFits asks before each part of four bytes, with the limit far away, and near enough for a look at each
+// character.
+func BenchmarkFits(b *testing.B) {
+	text := benchTexts(b)["prose"]
+	for name, room := range map[string]int{"far": 1000, "near": 4} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var c Counter
+			c.Reset(get(b, "o200k_base"))
+			c.Add(text[:1000])
+			limit := c.Count() + room
+			for b.Loop() {
+				c.Fits(text[1000:1004], limit)
+			}
+		})
+	}
+}
