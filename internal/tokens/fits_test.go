@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,7 +83,7 @@ func TestFits(t *testing.T) {
 				delta = append(repeated(body, 300+r.IntN(300)), delta...)
 			}
 		case 2: // cut within a character
-			all := append(text, delta...)
+			all := slices.Concat(text, delta)
 			cut := r.IntN(len(all))
 			text, delta = all[:cut:cut], all[cut:]
 		}
