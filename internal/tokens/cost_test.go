@@ -110,7 +110,7 @@ func TestHeap(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	v, err := newVocab("o200k_base.tiktoken")
+	v, err := newVocab("o200k_base")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,15 +7,15 @@ package tokens
 
 // findInverted fills inverted. A token that is no inverted merge itself is made of tokens before it, so one pass in
 // the order of ranks is enough.
-func (p *pairs) findInverted(v *vocab) {
+func (p *pairs) findInverted() {
 	p.inverted = nil
-	for id := uint32(256); id < uint32(v.size()); id++ {
+	for id := uint32(256); id < uint32(len(p.parts)); id++ {
 		l, r := p.parts[id].left, p.parts[id].right
 		if l < id && r < id && (p.inverted == nil || !p.inverted[l] && !p.inverted[r]) {
 			continue
 		}
 		if p.inverted == nil {
-			p.inverted = make([]bool, v.size())
+			p.inverted = make([]bool, len(p.parts))
 		}
 		p.inverted[id] = true
 	}
