@@ -41,6 +41,7 @@ func (v *vocab) encode(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 
 // encodeLong is encode for pieces of any length and any bytes, without orphans.
 func (v *vocab) encodeLong(dst []uint32, b []byte, keep bool) ([]uint32, int) {
+	v.needTrie()
 	var (
 		stack [reach]uint32
 		dead  [reach/64 + 1]uint64

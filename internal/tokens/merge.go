@@ -49,18 +49,18 @@ func (m *merger) seed(v *vocab, b []byte) int {
 		if n == mergeMost {
 			return 0
 		}
-		m.tokens[n] = v.trie.bytes[b[n]]
+		m.tokens[n] = v.seeds.bytes[b[n]]
 		n++
 	}
 	for i := 1; i < n; i++ {
-		m.merges[i-1] = v.trie.roots[b[i-1]][b[i]].token()<<positionBits | uint32(i-1)
+		m.merges[i-1] = v.seeds.pairs[b[i-1]][b[i]]<<positionBits | uint32(i-1)
 	}
 	ascii := n
 	for i := n; i < len(b); n++ {
 		if n == mergeMost {
 			return 0
 		}
-		token, size := v.trie.bytes[b[i]], 1
+		token, size := v.seeds.bytes[b[i]], 1
 		if b[i] >= 0xc0 { // where a character begins; behind one that is not taken for granted, its other bytes follow
 			if char, width := v.seeds.char(b, i); char != noToken {
 				token, size = char, width

@@ -50,9 +50,12 @@ type vocab struct {
 	whole      []uint32
 	wholeShift uint8
 
-	trie  trie
 	pairs pairs
 	seeds seeds
+
+	// trie is for long pieces only, and takes longer to build than all the rest. Whoever needs it calls needTrie before.
+	trie     trie
+	needTrie func()
 }
 
 // newVocab builds the tables of the encoding with that name, of which there is a file in mergeFiles.
@@ -65,6 +68,12 @@ func newVocab(name string) (*vocab, error) {
 	if err := v.read(data); err != nil {
 		return nil, fmt.Errorf("tokens: merges of %s: %w", name, err)
 	}
+	v.needTrie = sync.OnceFunc(func() {
+		if err := v.trie.build(v); err != nil {
+			panic("tokens: merges of " + name + ": " + err.Error()) // none of the embedded ones has as many
+		}
+	})
+	go v.needTrie() // behind the caller's back; it ends by itself, and whoever needs it sooner waits
 	return v, nil
 }
 
@@ -116,7 +125,8 @@ func (v *vocab) read(data []byte) error {
 		v.text = append(v.text, v.bytes(r)...)
 		v.start[id+1] = uint32(len(v.text))
 	}
-	return v.build(parts)
+	v.build(parts)
+	return nil
 }
 
 // index fills the tables of a vocab that has text and start. Cuts tells for each token from 256 on how long the left
@@ -143,24 +153,22 @@ func (v *vocab) index(cuts []byte) error {
 		}
 		parts[id] = pair{l, r}
 	}
-	return v.build(parts)
+	v.build(parts)
+	v.needTrie = func() {}
+	return v.trie.build(v)
 }
 
-// build fills the tables, from text, start and what each token is made of. Two processors take about the half of
-// the time of one.
-func (v *vocab) build(parts []pair) error {
+// build fills the tables but the trie, from text, start and what each token is made of. Two processors take about
+// the half of the time of one.
+func (v *vocab) build(parts []pair) {
 	v.pairs.parts = parts
 	var rest sync.WaitGroup
-	rest.Go(func() {
-		if v.whole == nil {
-			v.buildWhole()
-		}
-		v.pairs.build()
-	})
-	err := v.trie.build(v)
+	rest.Go(v.pairs.build)
+	if v.whole == nil {
+		v.buildWhole()
+	}
 	rest.Wait()
 	v.seeds.build(v)
-	return err
 }
 
 // buildWhole fills the table of whole tokens.

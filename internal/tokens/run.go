@@ -49,6 +49,7 @@ const (
 // begin prepares a run for the piece at the start of text and feeds it the characters that say nothing about
 // what comes. It returns how many bytes it took.
 func (r *run) begin(e *Encoding, text []byte) (used int) {
+	e.vocab.needTrie()
 	r.all.reset()
 	r.rest.reset()
 	r.cut, r.isCut, r.holds = 0, false, 0

@@ -15,6 +15,8 @@ import "unicode/utf8"
 // same with it and with its bytes. The first and the last are so in all but inverted merges. For the second, the
 // merges that do such a thing are known beforehand, and between which bytes they do it.
 type seeds struct {
+	bytes [256]uint32       // the token of each byte
+	pairs *[256][256]uint32 // the token that two bytes make; noToken if none
 	// chars has, by code point below U+10000, the token of a character of two or three bytes; noToken if there is none.
 	chars *[1 << 16]uint32
 	// borders has, for the last byte of one character and the first byte of the next, the lowest rank of a merge
@@ -23,18 +25,22 @@ type seeds struct {
 }
 
 func (s *seeds) build(v *vocab) {
+	s.pairs = new([256][256]uint32)
 	s.chars = new([1 << 16]uint32)
 	s.borders = new([256][256]uint32)
-	for i := range s.chars {
-		s.chars[i] = noToken
-	}
 	for i := range s.borders {
 		for j := range s.borders[i] {
-			s.borders[i][j] = noToken
+			s.chars[i<<8|j], s.pairs[i][j], s.borders[i][j] = noToken, noToken, noToken
 		}
+	}
+	for id := range uint32(256) {
+		s.bytes[v.bytes(id)[0]] = id
 	}
 	for id := uint32(256); id < uint32(v.size()); id++ {
 		b := v.bytes(id)
+		if len(b) == 2 {
+			s.pairs[b[0]][b[1]] = id
+		}
 		if r, ok := onlyChar(b); ok && (v.pairs.inverted == nil || !v.pairs.inverted[id]) {
 			s.chars[r] = id
 		}

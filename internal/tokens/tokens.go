@@ -19,16 +19,16 @@
 //
 // A text is split into pieces by the encoding's pattern (split.go, with generated tables of Unicode 16.0), and
 // each piece is encoded by itself. Most pieces are one token, found by a look-up (ranks.go). Of the others, the
-// short ones are merged pair by pair (merge.go, seeds.go), and the long ones are searched for the one sequence of tokens in
-// which no two neighbours would have been merged differently (encode.go, search.go, pairs.go, trie.go). A
+// short ones are merged pair by pair (merge.go, seeds.go), and the long ones are searched for the one sequence of
+// tokens in which no two neighbours would have been merged differently (encode.go, search.go, pairs.go, trie.go). A
 // Counter counts a piece once it is final, which means that no continuation of the text can change it, and keeps
 // what is not: a few bytes, or for very long pieces the state of an encoder that takes one byte after another
 // (counter.go, run.go, appender.go). Fits asks a Counter in advance how much of a delta a limit allows (fits.go).
 //
 // Count, CountString, Add, Fits and Reset do not allocate. Their work is linear in the length of the text,
-// whatever is in it: measured on one core of a busy server, 60 to 80 MB/s for prose, code and JSON, 25 to 35 for
-// Chinese, base64 and a mix of languages, and a little under 1 for the worst case known, very long mixed white
-// space.
+// whatever is in it: measured on one core of a shared server, 90 MB/s for prose, code and JSON, 50 for Chinese,
+// 25 to 35 for base64 and a mix of languages, and 1.4 for the worst case known, very long white space of tabs and
+// spaces (docs/benchmarks.md).
 //
 // # Caveats
 //
@@ -37,8 +37,9 @@
 //   - With a normalizer (NFC, in files of Qwen) Count and AppendTokens normalize the text, and allocate if it is not in
 //     that form yet. A Counter does not normalize.
 //   - A running total may fall by a few: what comes next can make one token of two. Limits must bear that.
-//   - The first use of an encoding loads it, which takes up to 0.1 s, and then 21 MB (o200k) or 11 MB (cl100k)
-//     of heap for as long as the process lives.
+//   - The first use of an encoding loads it, which takes about 30 ms, and then 21 MB (o200k) or 11 MB (cl100k)
+//     of heap for as long as the process lives. What only long pieces need is built after that by a goroutine
+//     which ends by itself, in about 50 ms more.
 package tokens
 
 import (

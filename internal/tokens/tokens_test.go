@@ -25,6 +25,7 @@ func get(t testing.TB, name string) *Encoding {
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.vocab.needTrie() // for tests of what is below encodeLong and runs
 	return e
 }
 
