@@ -17,6 +17,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/extproc"
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/noop"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
@@ -80,6 +81,11 @@ func serveOurs(ctx context.Context, lis net.Listener) (err error) {
 	if _, err := tokens.Get("o200k_base"); err != nil {
 		return err
 	}
+	memo, err := count.NewMemo(count.DefaultMemo)
+	if err != nil {
+		return err
+	}
+	defer memo.Close()
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	server := extproc.New(extproc.Options{
@@ -89,7 +95,7 @@ func serveOurs(ctx context.Context, lis net.Listener) (err error) {
 		Policy: exchange.Policy{Identities: []exchange.Identity{
 			{Name: "team", Sources: []exchange.Source{{Header: "x-team"}}},
 			{Name: "user", Sources: []exchange.Source{{Header: "x-user"}}},
-		}},
+		}, Count: count.New(count.Options{Factors: new(count.Factors), Memo: memo})},
 		DrainTimeout: time.Second,
 	})
 	ran := make(chan error, 1)
