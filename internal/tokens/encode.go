@@ -12,10 +12,14 @@ const reach = 512
 
 // count returns the number of tokens of a piece, which is valid UTF-8.
 func (v *vocab) count(b []byte) int {
-	if len(b) == 1 {
+	if len(b) <= shortToken {
+		if _, ok := v.shorts.slot(shortKey(b)); ok {
+			return 1
+		}
+	} else if _, ok := v.findLong(b); ok {
 		return 1
 	}
-	_, n := v.encode(nil, b, false)
+	_, n := v.encodeParts(nil, b, false)
 	return n
 }
 
@@ -27,6 +31,11 @@ func (v *vocab) encode(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 		}
 		return dst, 1
 	}
+	return v.encodeParts(dst, b, keep)
+}
+
+// encodeParts is encode for a piece that is no token which merging makes.
+func (v *vocab) encodeParts(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 	if id, ok := v.orphans.find(b); ok {
 		if keep {
 			dst = append(dst, uint32(v.size())+id)

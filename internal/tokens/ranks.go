@@ -46,7 +46,9 @@ type vocab struct {
 	ids     []uint32
 	orphans *orphans // nil if there are none
 
-	// whole finds a token by its bytes: open addressing, an entry is 14 bits of the hash and the id + 1.
+	// shorts and whole find a token by its bytes. Whole has the tokens that are too long for shorts: open addressing, an
+	// entry is 14 bits of the hash and the id + 1.
+	shorts     shorts
 	whole      []uint32
 	wholeShift uint8
 
@@ -171,12 +173,22 @@ func (v *vocab) build(parts []pair) {
 	v.seeds.build(v)
 }
 
-// buildWhole fills the table of whole tokens.
+// buildWhole fills the tables of whole tokens.
 func (v *vocab) buildWhole() {
-	logSize := bits.Len(uint(v.size()*2 - 1))
+	v.shorts.build(v)
+	n := 1
+	for id := range uint32(v.size()) {
+		if v.len(id) > shortToken {
+			n++
+		}
+	}
+	logSize := bits.Len(uint(n*2 - 1))
 	v.wholeShift = uint8(64 - logSize)
 	v.whole = make([]uint32, 1<<logSize)
 	for id := range uint32(v.size()) {
+		if v.len(id) <= shortToken {
+			continue
+		}
 		h := hash(v.bytes(id))
 		i := h >> v.wholeShift
 		for v.whole[i] != 0 {
@@ -217,6 +229,15 @@ func (v *vocab) len(id uint32) int { return int(v.start[id+1] - v.start[id]) }
 
 // find returns the token which has exactly these bytes, of which there must be at least one.
 func (v *vocab) find(b []byte) (id uint32, ok bool) {
+	if len(b) <= shortToken {
+		i, ok := v.shorts.slot(shortKey(b))
+		return v.shorts.ids[i], ok
+	}
+	return v.findLong(b)
+}
+
+// findLong is find for more than shortToken bytes.
+func (v *vocab) findLong(b []byte) (id uint32, ok bool) {
 	if len(b) > maxTokenLen {
 		return noToken, false
 	}
