@@ -17,5 +17,12 @@ func TestMatch(t *testing.T) {
 		if got := Match(tt.pattern, tt.s); got != tt.want {
 			t.Errorf("Match(%q, %q) is %v", tt.pattern, tt.s, got)
 		}
+		p := Compile(tt.pattern)
+		if got := p.Match(tt.s); got != tt.want {
+			t.Errorf("Compile(%q).Match(%q) is %v", tt.pattern, tt.s, got)
+		}
+		if n := testing.AllocsPerRun(10, func() { p.Match(tt.s) }); n != 0 {
+			t.Errorf("Compile(%q).Match(%q) makes %v allocations", tt.pattern, tt.s, n)
+		}
 	}
 }
