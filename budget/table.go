@@ -69,8 +69,9 @@ func (t *table) look(hash uint64, key string) (present bool, generation uint64) 
 	return present, s.generations[slot(hash)]
 }
 
-// insert adds w unless its key is there already. It returns [ErrFull] if the table
-// has no room.
+// insert adds w unless its key is there already. It returns errCrowded if w is new
+// and has to share a bucket, and [ErrFull] if the table has no room. A last bucket
+// always gets in: there are no more of them than limits.
 func (t *table) insert(w *row) error {
 	s := t.shard(w.hash)
 	s.mu.Lock()
@@ -78,9 +79,17 @@ func (t *table) insert(w *row) error {
 	if _, ok := s.rows[w.key]; ok {
 		return nil
 	}
-	if t.count.Add(1) > t.max {
+	fresh := !w.granted.Load()
+	if fresh && !w.span.crowd.join(w.bucket, w.rule.MaxSubjects) {
+		return errCrowded
+	}
+	if t.count.Add(1) > t.max && w.bucket != lastBucket {
 		t.count.Add(-1)
-		return ErrFull
+		if !fresh {
+			return ErrFull
+		}
+		w.span.crowd.leave(w.bucket)
+		return errCrowded
 	}
 	s.generations[slot(w.hash)]++
 	s.rows[w.key] = w
@@ -122,7 +131,10 @@ func (t *table) evict(now time.Time, keep func(w *row, generation uint64)) {
 			}
 			delete(s.rows, key)
 			t.count.Add(-1)
-			if !ended {
+			if w.gone() {
+				w.span.crowd.leave(w.bucket)
+			}
+			if !ended && !w.inMemory {
 				gone = append(gone, left{w, s.generations[slot(w.hash)]})
 			}
 		}
