@@ -123,9 +123,11 @@ type Exchange struct {
 	api         dialect.API
 	request     *dialect.Request
 	model       count.Model
-	input       int64 // tokens counted in the prompt
-	wanted      int64 // tokens of output asked for in the reservation
-	least       int64 // tokens of output without which there is none
+	path        string            // without the query
+	matched     []budget.Identity // headers that limits match
+	input       int64             // tokens counted in the prompt
+	wanted      int64             // tokens of output asked for in the reservation
+	least       int64             // tokens of output without which there is none
 	reservation *budget.Reservation
 	record      Record
 	unforwarded bool // the request has not reached the upstream
@@ -222,13 +224,21 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
 	}
 
-	x.api, x.record.API, x.record.Path = api, api.Name(), ""
+	if x.policy.PlainPath && !plainPath(x.record.Path) {
+		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
+	}
+	x.api, x.path = api, x.record.Path
+	x.record.API, x.record.Path = api.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
 	}
 	ids, missing, tooLong := x.policy.identify(h, m.GetMetadataContext())
 	x.record.Identities = ids
+	matched, longHeader := x.policy.matchHeaders(h)
+	x.matched = matched
 	switch {
+	case longHeader != "":
+		return x.refuse(400, fmt.Sprintf("the header %q, which budgets here depend on, is longer than %d bytes", longHeader, maxIdentity))
 	case tooLong != "":
 		return x.refuse(400, fmt.Sprintf("the identity %q is longer than %d bytes", tooLong, maxIdentity))
 	case missing != "":
@@ -292,6 +302,9 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.state = stateReserving
 	return Ready{Reserve: &budget.Request{
 		Identities: x.record.Identities,
+		Model:      req.Model,
+		Path:       x.path,
+		Headers:    x.matched,
 		Input:      x.input,
 		Output:     x.wanted,
 		MinOutput:  x.least,
@@ -329,19 +342,26 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 
 // outputCap is what each choice's output is to be capped at, in tokens; 0: not at all.
 func (x *Exchange) outputCap(strictest budget.Decision) int64 {
-	held := x.reservation.Held().Output
-	switch {
-	case x.policy.OutputCap == CapNever:
+	if x.policy.OutputCap == CapNever {
 		return 0
-	case !x.request.Stream:
-		if held >= x.wanted {
-			return 0
-		}
-		return max(1, held/x.request.Choices)
-	case x.policy.OutputCap == CapAlways && strictest.Limit != "" && strictest.Unit != budget.Requests:
-		return max(1, (held+strictest.Remaining)/x.request.Choices)
 	}
-	return 0
+	held := x.reservation.Held().Output
+	most := x.reservation.OutputCap() // of all choices; 0: as many as they like
+	lower := func(n int64) {
+		if most == 0 || n < most {
+			most = n
+		}
+	}
+	switch {
+	case !x.request.Stream && held < x.wanted:
+		lower(held)
+	case x.request.Stream && x.policy.OutputCap == CapAlways && strictest.Limit != "" && strictest.Unit < budget.Requests:
+		lower(held + strictest.Remaining)
+	}
+	if most == 0 {
+		return 0
+	}
+	return max(1, most/x.request.Choices)
 }
 
 func (x *Exchange) requestTrailers() Ready {
