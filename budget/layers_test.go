@@ -19,7 +19,7 @@ func TestHoldAfterOthersTook(t *testing.T) {
 				Period: Total,
 			}
 			w := &row{rule: &rule{Limit: l}, span: newSpan(Total.Window(noon, nil))}
-			w.amount.Store(l.Amount)
+			w.setAmount(l.Amount)
 			w.used.Store(rapid.Int64Range(0, l.Amount+10).Draw(t, "used"))
 			ls = append(ls, w)
 			before = append(before, w.used.Load())
@@ -51,8 +51,8 @@ func TestHoldAfterOthersTook(t *testing.T) {
 				t.Fatalf("layer %d in %s: %d held and %d used, want %d and %d",
 					i, w.rule.Unit, w.held.Load(), w.used.Load(), held, before[i]+held)
 			}
-			if held > 0 && w.used.Load() > w.ceiling() {
-				t.Fatalf("layer %d: %d used, ceiling %d", i, w.used.Load(), w.ceiling())
+			if held > 0 && w.used.Load() > w.ceiling.Load() {
+				t.Fatalf("layer %d: %d used, ceiling %d", i, w.used.Load(), w.ceiling.Load())
 			}
 		}
 	})

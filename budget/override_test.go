@@ -68,7 +68,7 @@ func TestAmountChanges(t *testing.T) {
 	if _, ok := r.Spend(41); ok {
 		t.Fatal("above the limit")
 	}
-	set := func(n int64) { l.table.each(func(w *row) { w.amount.Store(n) }) }
+	set := func(n int64) { l.table.each(func(w *row) { w.setAmount(n) }) }
 	set(60)
 	if _, ok := r.Spend(45); !ok {
 		t.Error("a raised amount does not count")

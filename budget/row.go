@@ -19,14 +19,16 @@ type row struct {
 	span     *span
 	key      string     // in the table
 	hash     uint64     // of key
+	next     *row       // in the table, of the same hash
 	subject  []Identity // decoded; immutable, handed out in decisions
 	bucket   bucket     // for whom it is
 	inMemory bool       // no store: the row is the only copy of its balance
 
-	amount atomic.Int64 // the limit, or the subject's own; may change at any time
-	used   atomic.Int64 // spent + held; never negative
-	held   atomic.Int64 // of it, what open reservations hold
-	pins   atomic.Int64 // open reservations and calls under way
+	amount  atomic.Int64 // the limit, or the subject's own; changed by setAmount, at any time
+	ceiling atomic.Int64 // up to where reservations and growth may take used: amount less the guard
+	used    atomic.Int64 // spent + held; never negative
+	held    atomic.Int64 // of it, what open reservations hold
+	pins    atomic.Int64 // open reservations and calls under way
 
 	granted atomic.Bool // a reservation was granted: the counter exists for reports and the store
 	written int64       // used in the store, absent if it has none; changed by Sync only
@@ -43,8 +45,15 @@ func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, err
 	}
 	w := &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory, written: absent}
 	w.bucket = r.bucketOf(key[keyPrefix:], subject)
-	w.amount.Store(r.amountOf(key[keyPrefix:]))
+	w.setAmount(r.amountOf(key[keyPrefix:]))
 	return w, nil
+}
+
+// setAmount changes the amount. A raised one counts at once. If it is lowered, what is
+// held stays, and the next reservation or growth sees it.
+func (w *row) setAmount(n int64) {
+	w.amount.Store(n)
+	w.ceiling.Store(n - guardOf(w.rule.Unit, n))
 }
 
 // restore sets the balance to the one in the store, or absent, before the row is in
@@ -62,16 +71,9 @@ func (w *row) storeKey() Key {
 	return Key{Limit: w.rule.Name, Unit: w.rule.Unit, Subject: w.key[keyPrefix:], Start: w.span.start}
 }
 
-// ceiling is up to where reservations and growth may take used. If the amount is
-// lowered, what is held stays; the next growth sees it.
-func (w *row) ceiling() int64 {
-	amount := w.amount.Load()
-	return amount - guardOf(w.rule.Unit, amount)
-}
-
 // room is what reservations and growth may still take when used is used up. Beyond
 // the ceiling it is -1, however far, so that no difference from it overflows.
-func (w *row) room(used int64) int64 { return max(-1, w.ceiling()-used) }
+func (w *row) room(used int64) int64 { return max(-1, w.ceiling.Load()-used) }
 
 // outlasts reports whether a client refused by w waits longer than one refused by o.
 // A stream may end at any moment.
