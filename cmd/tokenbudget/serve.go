@@ -208,10 +208,17 @@ func policy(c *config.Config) exchange.Policy {
 	return p
 }
 
+// identityNames are the names by which usage can be summed up: the identities, and
+// model and path if a budget is counted per them.
 func identityNames(c *config.Config) []string {
 	names := make([]string, len(c.Identities))
 	for i, id := range c.Identities {
 		names[i] = id.Name
+	}
+	for _, name := range []string{budget.ByModel, budget.ByPath} {
+		if slices.ContainsFunc(c.Budgets, func(b budget.Limit) bool { return slices.Contains(b.Per, name) }) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
