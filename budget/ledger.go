@@ -41,7 +41,7 @@ type Options struct {
 	MaxCounters int64
 	// OnOverflow, if set, is called for each request that counts in a bucket of
 	// [Overflow]; first says that it is the first one of this limit for a minute. It
-	// must be quick and must not call the ledger.
+	// may be called at the same time, must be quick and must not call the ledger.
 	OnOverflow func(limit string, first bool)
 	// OnSyncError is called by Run when balances could not be written. They stay in
 	// memory and are written with the next success. It must not call the ledger.

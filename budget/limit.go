@@ -15,7 +15,7 @@ import (
 // maxValue it bounds the length of a key.
 const maxName = 256
 
-// rule is a [Limit] made ready for use. It does not change, except for the window
+// rule is a [Limit] made ready for use. It does not change, except for the windows
 // it remembers.
 type rule struct {
 	Limit

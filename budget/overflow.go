@@ -18,8 +18,8 @@ const DefaultMaxSubjects = 100_000
 // the store, and so does everybody whom an override names. New subjects beyond share
 // one bucket, with the limit's amount. If the limit is counted per several names, the
 // bucket is first that of the subject's parent, such as team=search&user=(overflow),
-// so that one team's flood leaves other teams alone; when there are MaxSubjects of
-// such buckets, too, the rest shares a single one.
+// so that newcomers share with those of their own team only; when there are
+// MaxSubjects of such buckets, too, the rest shares a single one.
 const Overflow = "(overflow)"
 
 // errCrowded means that a new row has to share a bucket.
