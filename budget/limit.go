@@ -139,9 +139,6 @@ func (r *rule) appendPrefix(b []byte, s *span) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(s.start))
 }
 
-// countsTokens reports whether the limit is in one of the token units.
-func (r *rule) countsTokens() bool { return r.Unit < Requests }
-
 // guardOf is what reservations and growth leave unspent, for what still arrives
 // after a cut: min(32, 2 % of the amount) tokens, and no requests or streams.
 func guardOf(u Unit, amount int64) int64 {

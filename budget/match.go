@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -141,7 +142,7 @@ func (c Condition) check() error {
 	case !named && c.Name != "":
 		return fmt.Errorf("the name %q belongs to an identity or a header", c.Name)
 	case len(c.Any) == 0:
-		return fmt.Errorf("there is no glob that could match; use * for everything")
+		return errors.New("there is no glob that could match; use * for everything")
 	}
 	return nil
 }

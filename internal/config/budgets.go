@@ -67,8 +67,8 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name 
 		d.fail(on, "remove it, or write per: request", "on_input concerns limits per request only")
 	}
 	d.checkPeriod(n, &base, amounts, seen)
-	if max := d.at[&base.MaxSubjects]; max != nil && len(base.Per) == 0 {
-		d.warn(max, "remove it", "max_subjects has no effect, because the budget has a single counter")
+	if n := d.at[&base.MaxSubjects]; n != nil && len(base.Per) == 0 {
+		d.warn(n, "remove it", "max_subjects has no effect, because the budget has a single counter")
 	}
 
 	if len(amounts) == 0 {

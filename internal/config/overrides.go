@@ -55,12 +55,12 @@ func (d *decoder) overrides(key, n *node, limits []budget.Limit) {
 		if !complete || seen["limit"] == nil {
 			continue
 		}
-		if id := strings.Join(values, "\x00"); seenSubjects[id] {
+		id := strings.Join(values, "\x00")
+		if seenSubjects[id] {
 			d.fail(item, "remove one", "this subject has an override already")
 			continue
-		} else {
-			seenSubjects[id] = true
 		}
+		seenSubjects[id] = true
 		at := slices.Index(item.Content, seen["limit"])
 		d.override(limits, subject, seen["limit"], item.Content[at+1])
 	}
