@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // TestFlood: a million subjects within one window. Memory stays bounded, nobody gets
@@ -216,4 +218,92 @@ func TestOverflowTold(t *testing.T) {
 	if want := []bool{true, false, true, false}; !slices.Equal(told, want) {
 		t.Errorf("told %v, want %v", told, want)
 	}
+}
+
+// TestOverflowCounts: in any order of requests, refusals, syncs and restarts, a subject
+// that has a counter keeps it, there are never more than may be, and none is refused a
+// counter while there is room.
+func TestOverflowCounts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		most := rapid.IntRange(1, 5).Draw(t, "most")
+		var store *memStore
+		o := Options{Now: newClock().now, CacheEntries: 1, Limits: []Limit{
+			{Name: "x", Amount: 1000, Period: Day, Per: []string{"user"}, MaxSubjects: int64(most),
+				Overrides: []Override{{[]Identity{{"user", "named"}}, 500}}},
+		}}
+		if rapid.Bool().Draw(t, "stored") {
+			store = newMemStore()
+			o.Store = store
+		}
+		l, err := New(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := make(map[string]bool)     // those with a counter
+		refused := make(map[string]bool) // those whose row is in memory, though nothing was granted
+		user := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "named"})
+		t.Repeat(map[string]func(*rapid.T){
+			"request": func(t *rapid.T) {
+				u := user.Draw(t, "user")
+				r, _, err := l.Reserve(t.Context(), ask(1, 1, "user", u))
+				if err != nil || r == nil {
+					t.Fatal(r, err)
+				}
+				r.Settle(Amount{})
+				got := r.layers[0].subject[0].Value
+				switch {
+				case u == "named":
+					if got != u {
+						t.Fatalf("a named subject counts in %s", got)
+					}
+				case own[u] || refused[u]:
+					if got != u {
+						t.Fatalf("%s has a counter and counts in %s", u, got)
+					}
+					own[u] = true
+					delete(refused, u)
+				case got == u:
+					own[u] = true
+					if n := len(own) + len(refused); n > most {
+						t.Fatalf("%s has counter %d of %d", u, n, most)
+					}
+				case got != Overflow || len(own)+len(refused) < most:
+					t.Fatalf("%s counts in %s; %v and %v have counters, of %d", u, got, own, refused, most)
+				}
+			},
+			"refusal": func(t *rapid.T) {
+				u := user.Draw(t, "user")
+				r, d, err := l.Reserve(t.Context(), ask(5000, 1, "user", u))
+				if err != nil || r != nil {
+					t.Fatal(r, err)
+				}
+				if d.Subject[0].Value == u && u != "named" && !own[u] {
+					refused[u] = true
+				}
+			},
+			"sync": func(t *rapid.T) {
+				if err := l.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				clear(refused)
+			},
+			"restart": func(t *rapid.T) {
+				if store == nil {
+					t.Skip("no store")
+				}
+				if err := l.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				o.Store = store.copied()
+				store = o.Store.(*memStore)
+				if l, err = New(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+				clear(refused)
+			},
+		})
+		if err := l.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -28,7 +28,9 @@ func (d *decoder) overrides(key, n *node, limits []budget.Limit) {
 			return
 		}
 		d.mapping(quote(key.Value), n, func(value, n *node) {
-			if v, err := parseSubjectValue(value.Value); err != nil {
+			if value.ShortTag() != "!!str" { // as for other text, or YAML tools would write 8 for 010
+				d.fail(value, "put it in quotes", "overrides %s: the %s must be text, not %s", quote(value.Value), per[0], kind(value))
+			} else if v, err := parseSubjectValue(value.Value); err != nil {
 				d.reject(value, "overrides "+quote(value.Value)+": ", err)
 			} else {
 				d.override(limits, []budget.Identity{{Name: per[0], Value: v}}, value, n)
