@@ -242,7 +242,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case tooLong != "":
 		return x.refuse(400, fmt.Sprintf("the identity %q is longer than %d bytes", tooLong, maxIdentity))
 	case missing != "":
-		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here are counted by", missing))
+		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here depend on", missing))
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
