@@ -20,7 +20,6 @@ func TestFlood(t *testing.T) {
 	const most, flood = 1000, 1_000_000
 	for _, stored := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stored=%v", stored), func(t *testing.T) {
-			t.Parallel()
 			var shared, told int
 			o := Options{Now: newClock().now, MaxCounters: 5000, OnOverflow: func(limit string, first bool) {
 				if limit != "user" {
