@@ -153,7 +153,7 @@ const None = "(none)"
 // Request asks for a reservation.
 type Request struct {
 	Identities []Identity // who asks; a name that a limit needs and that is absent counts as None
-	Model      string     // which model is asked for, as the client wrote it
+	Model      string     // which model is asked for; in one letter case, if upstreams do not tell them apart
 	Path       string     // where, without the query
 	Headers    []Identity // the headers that limits match, by their names in lower case
 	Input      int64      // tokens of the prompt

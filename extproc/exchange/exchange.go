@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
@@ -302,7 +303,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.state = stateReserving
 	return Ready{Reserve: &budget.Request{
 		Identities: x.record.Identities,
-		Model:      req.Model,
+		Model:      strings.ToLower(req.Model), // a lenient upstream must not make another model of it
 		Path:       x.path,
 		Headers:    x.matched,
 		Input:      x.input,

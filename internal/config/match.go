@@ -26,7 +26,7 @@ func (d *decoder) match(dst *[]budget.Condition, ids *identities) setter {
 		d.mapping(quote(key.Value), n, func(key, n *node) {
 			switch key.Value {
 			case budget.ByModel:
-				add(budget.OfModel, "", key, n, parsePattern)
+				add(budget.OfModel, "", key, n, parseModelPattern)
 			case budget.ByPath:
 				add(budget.OfPath, "", key, n, parsePathPattern)
 			case "header":
@@ -69,6 +69,13 @@ func parsePattern(s string) (string, error) {
 		return "", mistake("", "it is longer than %d bytes", maxClaim)
 	}
 	return s, nil
+}
+
+// parseModelPattern accepts globs of models, whose letter case does not matter: limits
+// see their names in lower case.
+func parseModelPattern(s string) (string, error) {
+	s, err := parsePattern(s)
+	return strings.ToLower(s), err
 }
 
 func parsePathPattern(s string) (string, error) {

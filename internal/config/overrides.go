@@ -27,12 +27,16 @@ func (d *decoder) overrides(key, n *node, limits []budget.Limit) {
 			d.fail(n, "remove some", "there are more than %d overrides", maxOverrides)
 			return
 		}
+		first := make(map[string]bool) // models are the same in any letter case
 		d.mapping(quote(key.Value), n, func(value, n *node) {
 			if value.ShortTag() != "!!str" { // as for other text, or YAML tools would write 8 for 010
 				d.fail(value, "put it in quotes", "overrides %s: the %s must be text, not %s", quote(value.Value), per[0], kind(value))
-			} else if v, err := parseSubjectValue(value.Value); err != nil {
+			} else if v, err := parseSubject(per[0])(value.Value); err != nil {
 				d.reject(value, "overrides "+quote(value.Value)+": ", err)
+			} else if first[v] {
+				d.fail(value, "remove one", "this subject has an override already")
 			} else {
+				first[v] = true
 				d.override(limits, []budget.Identity{{Name: per[0], Value: v}}, value, n)
 			}
 		})
@@ -43,7 +47,7 @@ func (d *decoder) overrides(key, n *node, limits []budget.Limit) {
 		values := make([]string, len(per))
 		f := fields{"limit": func(_, _ *node) {}} // below
 		for i, name := range per {
-			f[name] = value(d, &values[i], parseSubjectValue)
+			f[name] = value(d, &values[i], parseSubject(name))
 		}
 		seen := d.object("an override", item, f, nil)
 		subject := make([]budget.Identity, len(per))
@@ -108,6 +112,17 @@ func subjectText(subject []budget.Identity) string {
 // maxSubjectValue is the longest value of an identity or a model, in bytes; requests
 // with longer ones are refused.
 const maxSubjectValue = 256
+
+// parseSubject accepts values of one name in per. Limits see models in lower case.
+func parseSubject(name string) func(string) (string, error) {
+	if name != budget.ByModel {
+		return parseSubjectValue
+	}
+	return func(s string) (string, error) {
+		s, err := parseSubjectValue(s)
+		return strings.ToLower(s), err
+	}
+}
 
 func parseSubjectValue(s string) (string, error) {
 	switch {
