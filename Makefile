@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .PHONY: help
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## writes bin/tokenbudget
@@ -49,6 +49,15 @@ fuzz: ## every fuzz target, FUZZTIME (20000x) each
 .PHONY: bench
 bench: ## benchmarks of the hot path
 	$(GO) test -run '^$$' -bench . -benchmem ./budget ./extproc/... ./internal/sse ./internal/dialect ./internal/tokens
+
+.PHONY: bench-tokens
+bench-tokens: ## token counting beside other tokenizers, and on the road; writes docs/benchmarks.md
+	$(GO) run ./internal/bench/tokens
+	$(GO) run ./internal/bench/prompts
+
+.PHONY: campaign-tokens
+campaign-tokens: ## millions of texts against Python tiktoken; writes docs/testing.md
+	$(GO) run ./internal/bench/tokens -campaign
 
 .PHONY: generate
 generate: ## generated files anew: Unicode tables, examples

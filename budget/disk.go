@@ -41,6 +41,14 @@ func (osDisk) syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// ReplaceFile gives the file name in dir, which exists, the content data, in one step
+// and for good: after a crash at any moment it has the old content or the new one;
+// once it returns nil, the new one. It is how the file store writes its balances,
+// for what is kept beside them. Nobody else may be writing to the file.
+func ReplaceFile(dir, name string, data []byte) error {
+	return replaceFile(osDisk{}, dir, name, data)
+}
+
 // replaceFile gives the file name in dir the content data, so that after a crash at
 // any moment it has either the old content or the new one; once it returns nil, the
 // new one. After an error it may have either.

@@ -84,3 +84,25 @@ func TestAllocationsPerChunk(t *testing.T) {
 		t.Errorf("%.3f allocations for each chunk, more than %v", perChunk, maxAllocsPerChunk)
 	}
 }
+
+// maxAllocsPerExchange is the ceiling for a whole unary exchange with a short prompt,
+// what gRPC itself allocates apart.
+const maxAllocsPerExchange = 130
+
+func TestAllocationsPerExchange(t *testing.T) {
+	s := newPlainServer(t)
+	messages := unaryExchange()
+	n := testing.AllocsPerRun(200, func() {
+		stream := &canned{messages: messages}
+		if err := s.Process(stream); err != nil {
+			t.Fatal(err)
+		}
+		if stream.sent != len(messages) {
+			t.Fatalf("%d messages were answered by %d", len(messages), stream.sent)
+		}
+	})
+	t.Logf("%.0f allocations", n)
+	if n > maxAllocsPerExchange {
+		t.Errorf("%.0f allocations, more than %d", n, maxAllocsPerExchange)
+	}
+}

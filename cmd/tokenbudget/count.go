@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/tokenbudget/tokenbudget/internal/count"
@@ -22,27 +24,45 @@ const maxLine = 64 << 20
 
 var countCommand = command{
 	name:  "count",
-	args:  "[-model M | -encoding E] [-request | -jsonl] [FILE]",
+	args:  "[-model M [-config C] | -encoding E | -tokenizer T] [-request | -jsonl] [FILE]",
 	short: "counts tokens as the server does",
 	long: `FILE is a text; standard input if it is missing. With -request it is the JSON body
 of an OpenAI chat request, counted with what the format adds. With -jsonl each line
 is {"text": "…"} or {"text_b64": "…"}, and one count a line is printed.
-The text is counted as ordinary text: special tokens in it have no meaning.`,
+The text is counted as ordinary text: special tokens in it have no meaning.
+Without -model, -encoding and -tokenizer the model is that of the request, or o200k_base
+counts. With -config the models of that configuration are known, too.`,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
 		model := fs.String("model", "", "count as this `MODEL` does")
-		encoding := fs.String("encoding", "", "count with this `ENCODING`: o200k_base (default), cl100k_base, o200k_harmony")
+		encoding := fs.String("encoding", "", "count with this `ENCODING`: "+strings.Join(tokens.Names(), ", "))
+		tokenizer := fs.String("tokenizer", "", "count with this `FILE`, a tokenizer.json of Hugging Face")
+		config := fs.String("config", "", "look up the model in the models of this configuration `FILE`")
 		request := fs.Bool("request", false, "count a JSON API request")
 		lines := fs.Bool("jsonl", false, "count each line of a JSON lines file")
 		return func(_ context.Context, e env, args []string) error {
 			switch {
 			case *model != "" && *encoding != "":
 				return usagef("-model and -encoding exclude each other")
+			case *tokenizer != "" && (*model != "" || *encoding != ""):
+				return usagef("-tokenizer excludes -model and -encoding")
+			case *config != "" && (*encoding != "" || *tokenizer != ""):
+				return usagef("-config is for -model, or the model of a request; it excludes -encoding and -tokenizer")
+			case *config != "" && *model == "" && !*request:
+				return usagef("-config needs -model or -request")
 			case *request && *lines:
 				return usagef("-request and -jsonl exclude each other")
 			case len(args) > 1:
 				return usagef("one FILE at most")
 			}
-			enc, err := pickEncoding(e, *model, *encoding)
+			counter := count.New(count.Options{})
+			if *config != "" {
+				c, err := loadConfig(e, *config)
+				if err != nil {
+					return err
+				}
+				counter = count.New(count.Options{Models: mappings(c)})
+			}
+			m, err := pickModel(e, counter, *model, *encoding, *tokenizer)
 			if err != nil {
 				return err
 			}
@@ -56,7 +76,7 @@ The text is counted as ordinary text: special tokens in it have no meaning.`,
 				in = f
 			}
 			if *lines {
-				return countLines(e.stdout, in, enc)
+				return countLines(e.stdout, in, m.Encoding)
 			}
 			text, err := io.ReadAll(in)
 			if err != nil {
@@ -64,9 +84,9 @@ The text is counted as ordinary text: special tokens in it have no meaning.`,
 			}
 			n := int64(0)
 			if *request {
-				n, err = countRequest(e, text, enc, *model == "" && *encoding == "")
+				n, err = countRequest(e, text, counter, m, *model == "" && *encoding == "" && *tokenizer == "")
 			} else {
-				n = int64(enc.Count(text))
+				n = int64(m.Encoding.Count(text))
 			}
 			if err != nil {
 				return err
@@ -77,33 +97,36 @@ The text is counted as ordinary text: special tokens in it have no meaning.`,
 	},
 }
 
-// pickEncoding returns the encoding to count with, and says so where the model is
-// counted with a stand-in.
-func pickEncoding(e env, model, encoding string) (*tokens.Encoding, error) {
-	if model == "" {
-		if encoding == "" {
-			encoding = "o200k_base"
+// pickModel returns what to count with, and says so where a model is counted with a
+// stand-in.
+func pickModel(e env, counter *count.Counter, model, encoding, tokenizer string) (m count.Model, err error) {
+	switch {
+	case tokenizer != "":
+		m.Encoding, err = tokens.LoadFile(tokenizer)
+	case model == "":
+		m.Encoding, err = tokens.Get(cmp.Or(encoding, "o200k_base"))
+	default:
+		m = counter.Model(model)
+		if m.Estimated {
+			fmt.Fprintf(e.stderr, "tokenbudget count: the encoding of %q is not known; counting with %s is an estimate\n", model, m.Encoding.Name())
 		}
-		return tokens.Get(encoding)
 	}
-	enc, known := tokens.ForModel(model)
-	if !known {
-		fmt.Fprintf(e.stderr, "tokenbudget count: the encoding of %q is not known; counting with %s is an estimate\n", model, enc.Name())
-	}
-	return enc, nil
+	return m, err
 }
 
-func countRequest(e env, body []byte, enc *tokens.Encoding, byModel bool) (int64, error) {
+// countRequest counts a request as m does. With byModel its own model decides.
+func countRequest(e env, body []byte, counter *count.Counter, m count.Model, byModel bool) (int64, error) {
 	req, err := dialect.OpenAIChat{}.ParseRequest(body)
 	if err != nil {
 		return 0, err
 	}
 	if byModel && req.Model != "" {
-		if enc, err = pickEncoding(e, req.Model, ""); err != nil {
+		if m, err = pickModel(e, counter, req.Model, "", ""); err != nil {
 			return 0, err
 		}
 	}
-	return count.New(count.Options{}).Prompt(count.Model{Name: req.Model, Encoding: enc}, req), nil
+	m.Name = cmp.Or(m.Name, req.Model)
+	return counter.Prompt(m, req), nil
 }
 
 func countLines(w io.Writer, in io.Reader, enc *tokens.Encoding) (err error) {

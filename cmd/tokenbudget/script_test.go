@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,8 +43,9 @@ func TestMain(m *testing.M) {
 //	crash NAME                 SIGKILL, and waits for its end
 //	stored DIR AMOUNT          waits until the store in DIR says that so much is used
 //	get STATUS ADDRESS PATH    asks an admin listener; the body is the standard output
-//	chat USER                  plays Envoy at $EXTPROC for one unary exchange of 30 + 12 tokens,
-//	                           and prints the status; USER is a Go string without its quotes
+//	chat USER                  plays Envoy at $EXTPROC for one unary exchange of 30 + 12 tokens
+//	                           with $MODEL, or else gpt-4o, and prints the status; USER is a Go
+//	                           string without its quotes
 //	begin USER, finish         the same in two pieces; in between, the upstream is at work
 //	occupy                     takes a TCP port and sets $OCCUPIED
 //	refer FILE                 expands $VARIABLES in a file
@@ -319,7 +321,7 @@ func newChat(ts *testscript.TestScript, user string) *chat {
 	}})
 	r := c.exchange(ts, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
 		RequestBody: &extprocv3.HttpBody{
-			Body:        []byte(`{"model":"gpt-4o","messages":[{"role":"user","content":"Good morning"}],"max_tokens":50}`),
+			Body:        []byte(`{"model":"` + cmp.Or(ts.Getenv("MODEL"), "gpt-4o") + `","messages":[{"role":"user","content":"Good morning"}],"max_tokens":50}`),
 			EndOfStream: true,
 		},
 	}})

@@ -25,6 +25,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 	"github.com/tokenbudget/tokenbudget/internal/admin"
 	"github.com/tokenbudget/tokenbudget/internal/config"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
@@ -109,10 +110,20 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		return err
 	}
 
+	factors := loadFactors(c.Store.File.Dir, log)
+	rules := policy(c)
+	memo, err := count.NewMemo(count.DefaultMemo)
+	if err != nil {
+		return err
+	}
+	defer memo.Close()
+	rules.Count = count.New(count.Options{Models: mappings(c), Factors: &factors.Factors, Memo: memo})
+
 	reg := prometheus.NewRegistry()
+	reg.MustRegister(memoMetrics(memo)...)
 	reg.MustRegister(storeErrors, overflow, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := extproc.New(extproc.Options{
-		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: policy(c),
+		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: rules,
 		ExchangeTimeout: c.Timeouts.Exchange, IdleTimeout: c.Timeouts.Idle, DrainTimeout: drainTimeout(c),
 	})
 
@@ -127,14 +138,14 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		}
 	}
 
-	// The ledger and the admin pages outlive the drain, so they have a context of
-	// their own that ends when the server has.
+	// The ledger, the learned factors and the admin pages outlive the drain, so they
+	// have a context of their own that ends when the server has.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	var group errgroup.Group
 	if adminLis != nil {
 		handler := admin.Handler(admin.Options{
-			Balances: ledger.Balances, Gatherer: reg, Identities: identityNames(c),
+			Balances: ledger.Balances, Gatherer: reg, Identities: identityNames(c), Models: factors.List,
 			Ready: func() error {
 				if ctx.Err() != nil {
 					return errors.New("draining")
@@ -145,6 +156,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		group.Go(func() error { return admin.Serve(background, adminLis, handler) })
 	}
 	group.Go(func() error { return ledger.Run(background) })
+	group.Go(func() error { return factors.run(background) })
 	group.Go(func() error {
 		defer stopBackground()
 		return server.Serve(ctx, lis)
@@ -155,6 +167,17 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	}
 	log.Info("serving", fields...)
 	return group.Wait()
+}
+
+// memoMetrics show how much of the prompts need not be counted again.
+func memoMetrics(m *count.Memo) []prometheus.Collector {
+	counter := func(name, help string, of func(seen, counted int64) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(of(m.Bytes())) })
+	}
+	return []prometheus.Collector{
+		counter("tokenbudget_memo_seen_bytes_total", "Bytes of messages that the memo of conversations was asked for.", func(seen, _ int64) int64 { return seen }),
+		counter("tokenbudget_memo_counted_bytes_total", "Of these, bytes that it did not remember, and that were counted.", func(_, counted int64) int64 { return counted }),
+	}
 }
 
 // drainTimeout is the configured one; none at all is a negative one to the server.
@@ -206,6 +229,15 @@ func policy(c *config.Config) exchange.Policy {
 		})
 	}
 	return p
+}
+
+// mappings is what a configuration says about models.
+func mappings(c *config.Config) []count.Mapping {
+	all := make([]count.Mapping, len(c.Models))
+	for i, m := range c.Models {
+		all[i] = count.Mapping{Match: m.Match, As: m.As, Encoding: m.Loaded}
+	}
+	return all
 }
 
 // identityNames are the names by which usage can be summed up: the identities, and

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 	"github.com/tokenbudget/tokenbudget/internal/config"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 )
 
 // What the file says about exchanges must reach those who decide on them.
@@ -59,6 +61,16 @@ max_request_body: 1MiB`, exchange.Policy{
 			}
 		})
 	}
+	t.Run("models", func(t *testing.T) {
+		counter := count.New(count.Options{Models: mappings(parse(t, identities+`}
+models: [{match: [eu-*, fast], as: gpt-4}, {match: house, encoding: p50k_base}]`))})
+		for name, want := range map[string]string{"EU-Chat": "gpt-4 cl100k_base false", "house": "house p50k_base false", "strange": "strange o200k_base true"} {
+			m := counter.Model(name)
+			if got := fmt.Sprint(m.Name, " ", m.Encoding.Name(), " ", m.Estimated); got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		}
+	})
 }
 
 // What limits look at must be read, and must be there.

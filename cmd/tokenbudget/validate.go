@@ -85,6 +85,12 @@ func summary(w io.Writer, c *config.Config) error {
 			fmt.Fprintf(t, "\t%d %s\t\t%s\n", o.Amount, b.Unit, subjectText(o.Subject))
 		}
 	}
+	if len(c.Models) > 0 {
+		fmt.Fprintln(t, "\nMODEL\tCOUNTED")
+		for _, m := range c.Models {
+			fmt.Fprintf(t, "%s\t%s\n", strings.Join(m.Match, " or "), m.How())
+		}
+	}
 	return t.Flush()
 }
 

@@ -123,10 +123,12 @@ type Exchange struct {
 
 	api         dialect.API
 	request     *dialect.Request
+	deployment  string // of the path, "" if it names none; it is the model then
 	model       count.Model
 	path        string            // without the query
 	matched     []budget.Identity // headers that limits match
-	input       int64             // tokens counted in the prompt
+	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
+	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
 	least       int64             // tokens of output without which there is none
 	reservation *budget.Reservation
@@ -139,11 +141,13 @@ type Exchange struct {
 	event     dialect.Event
 	counters  []*tokens.Counter // by slot
 	counts    []int64           // by slot: what the counter said last
-	counted   int64             // tokens of output: the sum of counts, and estimates
+	counted   int64             // tokens of output: the sum of counts, and estimates; see output for what they cost
+	estimates int64             // of counted: what was not read, or is no text
 	reported  dialect.Usage     // what the provider said last
 	atReport  int64             // counted, when the provider said that
 	unread    int64             // bytes of the answer which are not read, and estimated
 	guessed   bool              // counted has estimates in it
+	reasoned  bool              // the answer shows reasoning
 	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
 	refusedBy budget.Decision   // of the limit that cut the stream
@@ -228,8 +232,8 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	if x.policy.PlainPath && !plainPath(x.record.Path) {
 		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
 	}
-	x.api, x.path = api, x.record.Path
-	x.record.API, x.record.Path = api.Name(), ""
+	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
+	x.api, x.record.API, x.record.Path = api, api.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
 	}
@@ -251,15 +255,13 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
 	}
 	x.state = stateRequestBody
-	// The answer must come uncompressed to be read, so the offer to compress it is
-	// taken out.
-	return x.send(continueRequestHeaders("accept-encoding"))
+	return x.send(continueUncompressed)
 }
 
 // pass lets everything that follows through.
 func (x *Exchange) pass(o Outcome) Ready {
 	x.state, x.record.Outcome = statePassing, o
-	return x.send(continueRequestHeaders())
+	return x.send(continueRequestHeaders)
 }
 
 func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
@@ -282,9 +284,10 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		return x.refuse(400, bad.Message)
 	}
 	x.request = req
-	x.record.Model, x.record.Stream = req.Model, req.Stream
-	x.model = x.policy.Count.Model(req.Model)
-	x.input = x.policy.Count.Prompt(x.model, req)
+	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
+	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
+	x.prompt = x.policy.Count.Prompt(x.model, req)
+	x.input = x.model.Input.Of(x.prompt)
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()
 
 	x.wanted = x.policy.Growth
@@ -303,7 +306,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.state = stateReserving
 	return Ready{Reserve: &budget.Request{
 		Identities: x.record.Identities,
-		Model:      strings.ToLower(req.Model), // a lenient upstream must not make another model of it
+		Model:      strings.ToLower(cmp.Or(x.deployment, req.Model)), // a lenient upstream must not make another model of it
 		Path:       x.path,
 		Headers:    x.matched,
 		Input:      x.input,
@@ -397,7 +400,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state, x.record.Outcome = statePassing, UpstreamError
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
 			x.unknown = status == 504 && !x.request.Stream
-			withoutUpstreamLimits(r)
+			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
 		case encoding != "" && encoding != "identity":
@@ -409,13 +412,13 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state = stateStreaming
 			x.stream = x.api.NewStream(x.request)
 			x.parser.Reset(x.policy.MaxEvent)
-			x.limitHeaders(r, true)
+			x.limitHeaders(r, h, true)
 		case kind == "application/json":
 			x.state = stateUnary
-			x.limitHeaders(r, false)
+			x.limitHeaders(r, h, false)
 		default:
 			x.state, x.record.Outcome = statePassing, Completed
-			x.limitHeaders(r, true)
+			x.limitHeaders(r, h, true)
 		}
 	}
 	if m.GetEndOfStream() {
@@ -487,7 +490,19 @@ func (x *Exchange) readAnswer() {
 		x.unknown = true
 		return
 	}
-	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) { x.counted += int64(x.model.Encoding.Count(text)) })
+	count := func(text []byte) { x.counted += int64(x.model.Encoding.Count(text)) }
+	// What the provider says of a whole answer stands, so its texts need not be
+	// counted, unless it says nothing of them. Those of a model whose tokenizer is not
+	// known are: only both figures tell how far its stand-in is off.
+	compare := x.model.Estimated
+	usage, err := x.api.ParseAnswer(x.answer, func(text []byte) {
+		if compare {
+			count(text)
+		}
+	})
+	if !compare && (!usage.Known || usage.Output == 0) {
+		usage, err = x.api.ParseAnswer(x.answer, count)
+	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
 	x.unknown = !usage.Known && (err != nil || x.counted == 0)
@@ -584,11 +599,38 @@ func (x *Exchange) finish(o Outcome) Ready {
 	if x.reported.Known {
 		rec.Cached, rec.Reasoning = x.reported.CacheRead, x.reported.Reasoning
 	}
+	x.learn()
 	return r
 }
 
+// output is what the answer has cost so far by our own count. Estimates are not of
+// the stand-in's making, so its factor is not theirs.
+func (x *Exchange) output() int64 {
+	return x.model.Output.Of(x.counted-x.estimates) + x.estimates
+}
+
+// learn compares what was counted with what the provider reported, if both are of
+// one whole exchange and of the same texts.
+func (x *Exchange) learn() {
+	if !x.model.Estimated || !x.reported.Known || x.record.Outcome != Completed {
+		return
+	}
+	var input, output count.Pair
+	if !x.request.Opaque() {
+		input = count.Pair{Counted: x.prompt, Reported: x.reported.Input()}
+	}
+	// Reasoning that is hidden was not counted. Reasoning that is shown was, but it
+	// may be a summary of what is billed; of an unary answer we cannot tell.
+	hidden := x.reported.Reasoning
+	alike := hidden == 0 || !x.reasoned && x.stream != nil
+	if alike && !x.guessed && x.counted == x.atReport {
+		output = count.Pair{Counted: x.counted, Reported: x.reported.Output - hidden}
+	}
+	x.policy.Count.Learn(x.model, input, output)
+}
+
 // used is what the exchange cost: the provider's own figures if they came, else
-// the greater of what was counted and what was reported on the way. hold says
+// the greater of what we take it for and what was reported on the way. hold says
 // that it is unknown, and used is then what was held.
 func (x *Exchange) used() (used budget.Amount, hold bool) {
 	rec := &x.record
@@ -604,13 +646,13 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		// produced, and nothing is billed.
 		return budget.Amount{}, false
 	}
-	used = budget.Amount{Input: x.input, Output: x.counted}
+	used = budget.Amount{Input: x.input, Output: x.output()}
 	if x.guessed {
 		rec.OutputSource = Estimated
 	}
 	if x.state == statePassing {
 		// Not read at all: the estimate is rough, and the hold stands at least.
-		used.Output = max(x.counted, x.reservation.Held().Output)
+		used.Output = max(used.Output, x.reservation.Held().Output)
 	}
 	if x.reported.Known {
 		if n := x.reported.Input(); n > 0 {
@@ -619,7 +661,7 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		// The provider knows best, but only at the end: a figure from before the
 		// last text, or of nothing where there was text, is none.
 		final := rec.Outcome == Completed && x.counted == x.atReport && x.reported.Output > 0
-		if final || x.reported.Output >= x.counted {
+		if final || x.reported.Output >= used.Output {
 			rec.OutputSource, used.Output = Reported, x.reported.Output
 		}
 	}

@@ -83,58 +83,69 @@ var upstreamLimits = []string{
 	"ratelimit", "ratelimit-policy",
 }
 
-// withoutUpstreamLimits takes them out of an answer.
-func withoutUpstreamLimits(r *extprocv3.ProcessingResponse) {
-	r.GetResponseHeaders().GetResponse().HeaderMutation = &extprocv3.HeaderMutation{RemoveHeaders: upstreamLimits}
+// remove is the mutation that takes out of an answer what its upstream says about
+// limits, but for what is set instead, and the length if length is true. It names
+// only what is there: most answers have none of it, and Envoy looks up each name.
+func remove(h headers, set []*corev3.HeaderValueOption, length bool) *extprocv3.HeaderMutation {
+	m := &extprocv3.HeaderMutation{SetHeaders: set}
+	sets := func(name string) bool {
+		return slices.ContainsFunc(set, func(o *corev3.HeaderValueOption) bool { return o.GetHeader().GetKey() == name })
+	}
+	for _, name := range upstreamLimits {
+		if h.has(name) && !sets(name) {
+			m.RemoveHeaders = append(m.RemoveHeaders, name)
+		}
+	}
+	if length && h.has("content-length") {
+		m.RemoveHeaders = append(m.RemoveHeaders, "content-length")
+	}
+	return m
 }
 
-// limitHeaders tells a client of a metered answer how much is left. An answer
-// that may be cut or lose its usage chunk has no length that is known beforehand.
-func (x *Exchange) limitHeaders(r *extprocv3.ProcessingResponse, stream bool) {
-	m := &extprocv3.HeaderMutation{RemoveHeaders: upstreamLimits}
+// limitHeaders tells a client of a metered answer with the headers h how much is
+// left. An answer that may be cut or lose its usage chunk has no length that is
+// known beforehand.
+func (x *Exchange) limitHeaders(r *extprocv3.ProcessingResponse, h headers, stream bool) {
+	var set []*corev3.HeaderValueOption
 	if d := x.reservation.Strictest(); d.Limit != "" {
-		m.SetHeaders = limitHeaders(d, x.policy.Now())
-		set := make(map[string]bool, len(m.SetHeaders))
-		for _, h := range m.SetHeaders {
-			set[h.GetHeader().GetKey()] = true
-		}
-		m.RemoveHeaders = nil
-		for _, name := range upstreamLimits {
-			if !set[name] {
-				m.RemoveHeaders = append(m.RemoveHeaders, name)
-			}
-		}
+		set = limitHeaders(d, x.policy.Now())
 	}
-	if stream {
-		m.RemoveHeaders = append(slices.Clip(m.RemoveHeaders), "content-length")
-	}
-	r.GetResponseHeaders().GetResponse().HeaderMutation = m
+	r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, set, stream)
 }
 
 // limitHeaders are OpenAI's x-ratelimit headers and the IETF's RateLimit fields
 // (draft-ietf-httpapi-ratelimit-headers). The draft's registered units have no
 // tokens, so the unit is a parameter of our own.
 func limitHeaders(d budget.Decision, now time.Time) []*corev3.HeaderValueOption {
-	kind := "tokens"
+	names := &limitNames[0]
 	if d.Unit == budget.Requests {
-		kind = "requests"
+		names = &limitNames[1]
 	}
-	var set []*corev3.HeaderValueOption
-	if d.Unit != budget.Streams { // of which OpenAI has no headers
+	set := make([]*corev3.HeaderValueOption, 0, 8) // with room for those of a refusal
+	if d.Unit != budget.Streams {                  // of which OpenAI has no headers
 		set = append(set,
-			header("x-ratelimit-limit-"+kind, strconv.FormatInt(d.Amount, 10)),
-			header("x-ratelimit-remaining-"+kind, strconv.FormatInt(d.Remaining, 10)))
+			header(names.limit, strconv.FormatInt(d.Amount, 10)),
+			header(names.remaining, strconv.FormatInt(d.Remaining, 10)),
+		)
 	}
-	policy := fmt.Sprintf("%q;q=%d", d.Limit, d.Amount)
-	left := fmt.Sprintf("%q;r=%d", d.Limit, d.Remaining)
+	var buf [128]byte
+	policy := strconv.AppendInt(append(strconv.AppendQuote(buf[:0], d.Limit), ";q="...), d.Amount, 10)
+	var more [128]byte
+	left := strconv.AppendInt(append(strconv.AppendQuote(more[:0], d.Limit), ";r="...), d.Remaining, 10)
 	if !d.ResetAt.IsZero() {
 		wait := max(d.ResetAt.Sub(now), 0).Truncate(time.Millisecond)
-		set = append(set, header("x-ratelimit-reset-"+kind, wait.String()))
-		policy += ";w=" + strconv.FormatInt(ceilSeconds(d.Window), 10)
-		left += ";t=" + strconv.FormatInt(ceilSeconds(wait), 10)
+		set = append(set, header(names.reset, wait.String()))
+		policy = strconv.AppendInt(append(policy, ";w="...), ceilSeconds(d.Window), 10)
+		left = strconv.AppendInt(append(left, ";t="...), ceilSeconds(wait), 10)
 	}
-	policy += fmt.Sprintf(";tokenbudget-unit=%q", d.Unit)
-	return append(set, header("ratelimit-policy", policy), header("ratelimit", left))
+	policy = strconv.AppendQuote(append(policy, ";tokenbudget-unit="...), d.Unit.String())
+	return append(set, header("ratelimit-policy", string(policy)), header("ratelimit", string(left)))
+}
+
+// limitNames are the names of OpenAI's headers, for tokens and for requests.
+var limitNames = [2]struct{ limit, remaining, reset string }{
+	{"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"},
+	{"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"},
 }
 
 func ceilSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -18,22 +18,30 @@ import (
 // a body. It is built once and used again for each piece, so that passing a
 // piece on allocates nothing. It is valid until the next one is made.
 type passMessage struct {
-	streamed extprocv3.StreamedBodyResponse
-	common   extprocv3.CommonResponse // for body modes other than full duplex
 	message  extprocv3.ProcessingResponse
-	duplex   *extprocv3.ProcessingResponse_ResponseBody
-	plain    *extprocv3.ProcessingResponse_ResponseBody
+	streamed extprocv3.StreamedBodyResponse
+	duplex   extprocv3.ProcessingResponse_ResponseBody
+	plain    extprocv3.ProcessingResponse_ResponseBody // for body modes other than full duplex
 	sends    [2]*extprocv3.ProcessingResponse
+
+	// What lies between message and streamed.
+	body     extprocv3.BodyResponse
+	common   extprocv3.CommonResponse
+	mutation extprocv3.BodyMutation
+	chosen   extprocv3.BodyMutation_StreamedResponse
 }
 
 func (p *passMessage) init() {
-	p.duplex = &extprocv3.ProcessingResponse_ResponseBody{ResponseBody: &extprocv3.BodyResponse{
-		Response: &extprocv3.CommonResponse{BodyMutation: &extprocv3.BodyMutation{
-			Mutation: &extprocv3.BodyMutation_StreamedResponse{StreamedResponse: &p.streamed},
-		}},
-	}}
-	p.plain = &extprocv3.ProcessingResponse_ResponseBody{ResponseBody: &extprocv3.BodyResponse{Response: &p.common}}
+	p.chosen.StreamedResponse = &p.streamed
+	p.mutation.Mutation = &p.chosen
+	p.common.BodyMutation = &p.mutation
+	p.body.Response = &p.common
+	p.duplex.ResponseBody = &p.body
+	p.plain.ResponseBody = unchangedBody
 }
+
+// unchangedBody is the answer to a piece of a body in modes other than full duplex.
+var unchangedBody = &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{}}
 
 // list returns m as the messages to send, without allocating.
 func (p *passMessage) list(m *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
@@ -44,11 +52,11 @@ func (p *passMessage) list(m *extprocv3.ProcessingResponse) []*extprocv3.Process
 // responseBody is the answer to a piece of a response's body.
 func (p *passMessage) responseBody(mode extprocfilterv3.ProcessingMode_BodySendMode, body []byte, eos bool) *extprocv3.ProcessingResponse {
 	if mode != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
-		p.message.Response = p.plain // unchanged
+		p.message.Response = &p.plain
 		return &p.message
 	}
 	p.streamed.Body, p.streamed.EndOfStream = body, eos
-	p.message.Response = p.duplex
+	p.message.Response = &p.duplex
 	return &p.message
 }
 
@@ -77,11 +85,19 @@ func (p *passMessage) requestBody(mode extprocfilterv3.ProcessingMode_BodySendMo
 	return r
 }
 
-// continueRequestHeaders lets a request go on, without some of its headers.
-func continueRequestHeaders(without ...string) *extprocv3.ProcessingResponse {
+// The answers to request headers are always the same. gRPC only reads them.
+var (
+	continueRequestHeaders = requestHeadersWithout()
+	// The answer must come uncompressed to be read, so the offer to compress it is
+	// taken out.
+	continueUncompressed = requestHeadersWithout("accept-encoding")
+)
+
+// requestHeadersWithout lets a request go on, without some of its headers.
+func requestHeadersWithout(names ...string) *extprocv3.ProcessingResponse {
 	r := &extprocv3.CommonResponse{}
-	if len(without) > 0 {
-		r.HeaderMutation = &extprocv3.HeaderMutation{RemoveHeaders: without}
+	if len(names) > 0 {
+		r.HeaderMutation = &extprocv3.HeaderMutation{RemoveHeaders: names}
 	}
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: r},
@@ -123,10 +139,13 @@ func replaceBody(r *extprocv3.CommonResponse, body []byte) {
 
 // header sets a header, in place of what is there.
 func header(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(value)},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-	}
+	h := &struct {
+		option corev3.HeaderValueOption
+		value  corev3.HeaderValue
+	}{}
+	h.value.Key, h.value.RawValue = name, []byte(value)
+	h.option.Header, h.option.AppendAction = &h.value, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+	return &h.option
 }
 
 // refuse answers a request in the API's own error shape, for a reason that is no

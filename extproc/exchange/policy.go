@@ -204,6 +204,11 @@ func (h headers) get(name string) string {
 	return ""
 }
 
+// has says that there is a header of the given name.
+func (h headers) has(name string) bool {
+	return slices.ContainsFunc(h, func(v *corev3.HeaderValue) bool { return v.GetKey() == name })
+}
+
 // verdict is what a request's method and path alone decide.
 type verdict uint8
 

@@ -66,27 +66,42 @@ type Record struct {
 
 // metadata returns the record as dynamic metadata.
 func (r *Record) metadata() *structpb.Struct {
-	text := structpb.NewStringValue
-	number := func(n int64) *structpb.Value { return structpb.NewNumberValue(float64(n)) }
-	fields := map[string]*structpb.Value{
-		"api":              text(r.API),
-		"model":            text(r.Model),
-		"stream":           structpb.NewBoolValue(r.Stream),
-		"outcome":          text(string(r.Outcome)),
-		"limit":            text(r.Limit),
-		"input_tokens":     number(r.Input),
-		"output_tokens":    number(r.Output),
-		"cached_tokens":    number(r.Cached),
-		"reasoning_tokens": number(r.Reasoning),
-		"input_source":     text(r.InputSource),
-		"output_source":    text(r.OutputSource),
-		"held":             number(r.Held.Input + r.Held.Output),
-		"duration_ms":      number(r.Duration.Milliseconds()),
-		"ttft_ms":          number(r.TTFT.Milliseconds()),
+	// All values are in three pieces: each by itself would be two allocations.
+	values := make([]structpb.Value, 0, 14+len(r.Identities))
+	texts := make([]structpb.Value_StringValue, 0, 6+len(r.Identities))
+	numbers := make([]structpb.Value_NumberValue, 0, 7)
+	fields := make(map[string]*structpb.Value, cap(values))
+	add := func(name string) *structpb.Value {
+		values = append(values, structpb.Value{})
+		v := &values[len(values)-1]
+		fields[name] = v
+		return v
 	}
+	text := func(name, value string) {
+		texts = append(texts, structpb.Value_StringValue{StringValue: value})
+		add(name).Kind = &texts[len(texts)-1]
+	}
+	number := func(name string, n int64) {
+		numbers = append(numbers, structpb.Value_NumberValue{NumberValue: float64(n)})
+		add(name).Kind = &numbers[len(numbers)-1]
+	}
+	text("api", r.API)
+	text("model", r.Model)
+	add("stream").Kind = &structpb.Value_BoolValue{BoolValue: r.Stream}
+	text("outcome", string(r.Outcome))
+	text("limit", r.Limit)
+	number("input_tokens", r.Input)
+	number("output_tokens", r.Output)
+	number("cached_tokens", r.Cached)
+	number("reasoning_tokens", r.Reasoning)
+	text("input_source", r.InputSource)
+	text("output_source", r.OutputSource)
+	number("held", r.Held.Input+r.Held.Output)
+	number("duration_ms", r.Duration.Milliseconds())
+	number("ttft_ms", r.TTFT.Milliseconds())
 	for _, id := range r.Identities {
 		if _, taken := fields[id.Name]; !taken {
-			fields[id.Name] = text(id.Value)
+			text(id.Name, id.Value)
 		}
 	}
 	return &structpb.Struct{Fields: map[string]*structpb.Value{

@@ -65,7 +65,7 @@ func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 	// An event without text gives the client nothing that could be withheld to any
 	// use. It is often the end of the answer, which a cut would only hide.
 	if len(x.event.Texts) > 0 || x.event.Extra > 0 {
-		if d, ok := x.reservation.Spend(max(x.counted, x.reported.Output)); !ok {
+		if d, ok := x.reservation.Spend(max(x.output(), x.reported.Output)); !ok {
 			x.refusedBy = d
 			return false, false
 		}
@@ -88,8 +88,10 @@ func (x *Exchange) take(ev *dialect.Event) {
 	}
 	if ev.Extra > 0 {
 		x.counted += ev.Extra
+		x.estimates += ev.Extra
 		x.guessed = true
 	}
+	x.reasoned = x.reasoned || ev.Reasoning
 	if len(ev.Texts) > 0 && x.record.TTFT == 0 {
 		x.record.TTFT = x.policy.Now().Sub(x.start)
 	}
@@ -123,7 +125,7 @@ const (
 // free: it costs an estimate, and ends when a limit refuses that.
 func (x *Exchange) passUnread(body []byte, eos bool) Ready {
 	x.guess(len(body))
-	if d, ok := x.reservation.Spend(x.counted); !ok {
+	if d, ok := x.reservation.Spend(x.output()); !ok {
 		return x.cut(d.Limit, nil, eos)
 	}
 	msg := x.out.responseBody(x.mode.response, body, eos)
@@ -137,7 +139,9 @@ func (x *Exchange) passUnread(body []byte, eos bool) Ready {
 func (x *Exchange) guess(n int) {
 	before := x.unread / bytesPerToken
 	x.unread += int64(n)
-	x.counted += x.unread/bytesPerToken - before
+	added := x.unread/bytesPerToken - before
+	x.counted += added
+	x.estimates += added
 	x.guessed = true
 }
 
@@ -166,7 +170,7 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 			out = append(out, limit...)
 			out = append(out, '\n')
 		}
-		out = x.stream.Close(out, dialect.Usage{Known: true, UncachedInput: x.input, Output: max(x.counted, x.reported.Output)})
+		out = x.stream.Close(out, dialect.Usage{Known: true, UncachedInput: x.input, Output: max(x.output(), x.reported.Output)})
 		x.countRest(eos)
 	}
 	x.closing = out
@@ -180,7 +184,7 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 	rec.Outcome = CutOff
 	rec.Held = x.reservation.Held()
 	rec.Duration = x.policy.Now().Sub(x.start)
-	rec.Output, rec.OutputSource = x.counted, x.countedSource()
+	rec.Output, rec.OutputSource = x.output(), x.countedSource()
 	msg.DynamicMetadata = rec.metadata()
 	r := x.send(msg)
 	r.Linger = true

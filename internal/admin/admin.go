@@ -6,6 +6,7 @@
 //	GET /metrics     Prometheus
 //	GET /v1/budgets  every counter of the windows that are running, as [Budgets]
 //	GET /v1/usage    the same summed up; ?by=team by the values of one identity, as [Usage]
+//	GET /v1/models   what was learned of models without a public tokenizer, as [Models]
 //
 // It shows no prompts, answers or keys, but it does show who uses how much; it is
 // meant for loopback or a cluster's inner network.
@@ -26,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 )
 
 // Budgets is the body of GET /v1/budgets.
@@ -61,6 +63,11 @@ type UsageEntry struct {
 	Unit  string `json:"unit"`
 	Spent int64  `json:"spent"`
 	Held  int64  `json:"held"`
+}
+
+// Models is the body of GET /v1/models.
+type Models struct {
+	Models []count.Learned `json:"models"`
 }
 
 // FromBalances puts balances in the form in which they are shown.
@@ -121,6 +128,7 @@ type Options struct {
 	Gatherer   prometheus.Gatherer                             // required
 	Ready      func() error                                    // required; nil means ready
 	Identities []string                                        // known names, for ?by=
+	Models     func() []count.Learned                          // nil if nothing is learned
 }
 
 // Handler returns the handler of all paths.
@@ -150,8 +158,15 @@ func Handler(o Options) http.Handler {
 			reply(w, http.StatusOK, sum(balances, by))
 		}
 	})
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		models := Models{[]count.Learned{}}
+		if o.Models != nil {
+			models.Models = o.Models()
+		}
+		reply(w, http.StatusOK, models)
+	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, "tokenbudget\n\n/healthz\n/readyz\n/metrics\n/v1/budgets\n/v1/usage?by=IDENTITY\n")
+		fmt.Fprint(w, "tokenbudget\n\n/healthz\n/readyz\n/metrics\n/v1/budgets\n/v1/usage?by=IDENTITY\n/v1/models\n")
 	})
 	return mux
 }

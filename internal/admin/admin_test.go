@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/count"
 )
 
 var (
@@ -181,6 +182,23 @@ const wantUsageByTeam = `{
 }
 `
 
+const wantModels = `{
+  "models": [
+    {
+      "name": "claude-9",
+      "input": {
+        "ratio": 1.25,
+        "tokens": 2030
+      },
+      "output": {
+        "ratio": 1.2,
+        "tokens": 2000
+      }
+    }
+  ]
+}
+`
+
 func TestHandler(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "test_total", Help: "A counter."})
@@ -199,6 +217,11 @@ func TestHandler(t *testing.T) {
 	}
 	empty := with(func(o *Options) { o.Balances = func(context.Context) ([]budget.Balance, error) { return nil, nil } })
 	draining := with(func(o *Options) { o.Ready = func() error { return errors.New("draining") } })
+	learned := with(func(o *Options) {
+		o.Models = func() []count.Learned {
+			return []count.Learned{{Name: "claude-9", Input: count.Estimate{Ratio: 1.25, Tokens: 2030}, Output: count.Estimate{Ratio: 1.2, Tokens: 2000}}}
+		}
+	})
 	storeDown := with(func(o *Options) {
 		o.Balances = func(context.Context) ([]budget.Balance, error) { return nil, errors.New("disk on fire") }
 	})
@@ -231,6 +254,9 @@ func TestHandler(t *testing.T) {
 		{"usage, store down", "GET", "/v1/usage", storeDown, 503, json, "…disk on fire"},
 		{"usage by nothing known", "GET", "/v1/usage?by=planet", working, 400, json, "…by=\\\"planet\\\" is no identity; known are [\\\"team\\\" \\\"user\\\" \\\"feature\\\"]"},
 		{"usage by nothing known, store down", "GET", "/v1/usage?by=planet", storeDown, 400, json, "…is no identity"},
+
+		{"models", "GET", "/v1/models", learned, 200, json, wantModels},
+		{"no models", "GET", "/v1/models", working, 200, json, "{\n  \"models\": []\n}\n"},
 
 		{"no such path", "GET", "/v1/nothing", working, 404, text, "404 page not found\n"},
 		{"below the overview", "GET", "/index.html", working, 404, text, "404 page not found\n"},

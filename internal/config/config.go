@@ -24,6 +24,7 @@ type Config struct {
 	Missing        Missing        // what becomes of requests that lack an identity
 	Store          Store          // where balances are kept
 	Budgets        []budget.Limit // in the order of the file; input and output limits of one budget follow each other
+	Models         []Model        // the first whose globs fit a request's model says how it is counted
 	MaxRequestBody int64          // bytes
 	Paths          Paths
 	UnknownAPI     UnknownAPI
@@ -142,8 +143,9 @@ func Load(path string) (*Config, error) {
 	return Parse(path, data, os.LookupEnv)
 }
 
-// Parse reads a configuration from data; name is the file's name in errors. env looks
-// up environment variables; nil means that there are none. The error is [Errors].
+// Parse reads a configuration from data, and the tokenizer files that it names; name is
+// the file's name in errors. env looks up environment variables; nil means that there
+// are none. The error is [Errors].
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	if env == nil {
 		env = func(string) (string, bool) { return "", false }

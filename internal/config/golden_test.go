@@ -101,6 +101,9 @@ func describe(c *Config) string {
 			line("  at most %d subjects", l.MaxSubjects)
 		}
 	}
+	for _, m := range c.Models {
+		line("model %q %s", m.Match, m.How())
+	}
 	line("max request body %d", c.MaxRequestBody)
 	line("paths pass=%q deny=%q", c.Paths.Pass, c.Paths.Deny)
 	line("unknown api %s, output cap %s, closing comment %v", c.UnknownAPI, c.OutputCap, c.ClosingComment)

@@ -44,6 +44,7 @@ func (d *decoder) config(root *node, c *Config) {
 		}, refusals{
 			"redis": later("store.redis", "use store.file, which serves one replica"),
 		}),
+		"models":           d.models(c),
 		"budgets":          func(_, n *node) { budgets = n },
 		"max_request_body": value(d, &c.MaxRequestBody, size(1<<10, 1<<30)),
 		"paths": d.section(fields{

@@ -25,6 +25,7 @@ package dialect
 import (
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // API is one wire protocol. Implementations are stateless and safe for
@@ -75,6 +76,7 @@ type Text struct {
 type Event struct {
 	Texts     []Text
 	Extra     int64 // tokens, estimated, of what is not text: sound, images
+	Reasoning bool  // some of Texts is the model's reasoning, or a summary of it
 	Usage     Usage // of the whole answer so far, if Known
 	UsageOnly bool  // the event carries usage and nothing else: it exists because usage was asked for
 	Done      bool  // the API's end marker
@@ -121,6 +123,26 @@ func ForPath(path string) (api API, exact bool) {
 		return OpenAIChat{}, false
 	}
 	return nil, false
+}
+
+// maxDeployment is the longest name of a deployment, in bytes; as long as a model's.
+const maxDeployment = 256
+
+// Deployment returns the deployment that a path of Azure OpenAI names, as in
+// /openai/deployments/NAME/chat/completions, or "". Azure takes the model from there and
+// ignores the body's. The path is the request's without its query.
+func Deployment(path string) string {
+	const before, behind = "/openai/deployments/", "/chat/completions"
+	path, ok := strings.CutSuffix(path, behind)
+	i := strings.LastIndexByte(path, '/')
+	if !ok || i < 0 || !strings.HasSuffix(path[:i+1], before) {
+		return ""
+	}
+	name, err := url.PathUnescape(path[i+1:])
+	if err != nil || len(name) > maxDeployment || !utf8.ValidString(name) {
+		return ""
+	}
+	return name
 }
 
 // resolved is a path as the most lenient server might read it.

@@ -3,9 +3,14 @@ package dialect
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -60,21 +65,21 @@ func (s *scanner) object(member func(name []byte) error) error {
 }
 
 // array calls element for every element of the array that comes next; element
-// must consume it. If another kind of value comes, it is skipped and ok is false.
-func (s *scanner) array(element func() error) (ok bool, err error) {
+// must consume it. If another kind of value comes, it is skipped.
+func (s *scanner) array(element func() error) error {
 	if s.dec.PeekKind() != jsontext.KindBeginArray {
-		return false, s.dec.SkipValue()
+		return s.dec.SkipValue()
 	}
 	if _, err := s.dec.ReadToken(); err != nil {
-		return false, err
+		return err
 	}
 	for s.dec.PeekKind() != jsontext.KindEndArray {
 		if err := element(); err != nil {
-			return false, err
+			return err
 		}
 	}
-	_, err = s.dec.ReadToken()
-	return true, err
+	_, err := s.dec.ReadToken()
+	return err
 }
 
 // integer reads a number as an integer in [0, MaxInt64]: fractions are cut off,
@@ -108,16 +113,64 @@ func clampInteger(v []byte) int64 {
 	return n
 }
 
-// unquote returns the text of a JSON string that a decoder has accepted.
+// unquote returns the text of a JSON string that a decoder has accepted. Invalid
+// UTF-8 stays as it is; lone surrogates come out as U+FFFD.
 func unquote(v []byte, scratch *[]byte) []byte {
-	if bytes.IndexByte(v, '\\') < 0 {
-		return v[1 : len(v)-1]
+	v = v[1 : len(v)-1]
+	i := bytes.IndexByte(v, '\\')
+	if i < 0 {
+		return v
 	}
 	start := len(*scratch)
-	// Invalid UTF-8 and lone surrogates come out as U+FFFD, with an error that
-	// is of no interest: the answer is passed on as it is.
-	*scratch, _ = jsontext.AppendUnquote(*scratch, v)
-	return (*scratch)[start:]
+	out := slices.Grow(*scratch, len(v)) // what is unquoted is never longer
+	for ; i >= 0; i = bytes.IndexByte(v, '\\') {
+		out = append(out, v[:i]...)
+		c := v[i+1]
+		v = v[i+2:]
+		switch c {
+		case 'b':
+			c = '\b'
+		case 'f':
+			c = '\f'
+		case 'n':
+			c = '\n'
+		case 'r':
+			c = '\r'
+		case 't':
+			c = '\t'
+		case 'u':
+			r := hexRune(v)
+			v = v[4:]
+			if utf16.IsSurrogate(r) {
+				low := rune(-1)
+				if len(v) >= 6 && v[0] == '\\' && v[1] == 'u' {
+					low = hexRune(v[2:])
+				}
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					v = v[6:]
+				}
+			}
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		out = append(out, c)
+	}
+	out = append(out, v...)
+	*scratch = out
+	return out[start:]
+}
+
+// hexRune reads the four hexadecimal digits of an escape.
+func hexRune(v []byte) (r rune) {
+	for _, c := range v[:4] {
+		switch {
+		case c <= '9':
+			r = r<<4 | rune(c-'0')
+		default:
+			r = r<<4 | rune(c|0x20-'a'+10)
+		}
+	}
+	return r
 }
 
 // decisionKey checks the raw name of a member against the keys that are decided
@@ -131,16 +184,58 @@ func decisionKey(raw []byte, keys []string) (string, error) {
 		}
 	}
 	var scratch []byte
-	plain := string(unquote(raw, &scratch))
+	plain := unquote(raw, &scratch)
+	escaped := len(plain) != len(name)
 	for _, k := range keys {
-		if plain == k {
+		if escaped && string(plain) == k {
 			return "", &BadRequest{"the key " + strconv.Quote(k) + " is written with escapes; write it plainly"}
 		}
-		if strings.EqualFold(plain, k) {
+		if foldsTo(plain, k) {
 			return "", &BadRequest{"the key " + strconv.Quote(k) + " is written in another letter case; write it as the API names it"}
 		}
 	}
 	return "", nil
+}
+
+// foldsTo is strings.EqualFold(string(name), key) without the copy, for the names
+// that differ at once.
+func foldsTo(name []byte, key string) bool {
+	if len(name) < len(key) || len(name) > 3*len(key) { // no fold of a letter has more bytes
+		return false
+	}
+	if c := name[0]; c < utf8.RuneSelf && c|0x20 != key[0]|0x20 {
+		return false
+	}
+	return strings.EqualFold(string(name), key)
+}
+
+// validators keeps scanners for reuse: a new one allocates for every level of
+// nesting.
+var validators = sync.Pool{New: func() any { return newStrictScanner() }}
+
+// maxPooled bounds the bodies after which a scanner is kept, in bytes; it may
+// have grown with the body.
+const maxPooled = 1 << 20
+
+// validate checks that body is one JSON value in valid UTF-8, without duplicate
+// names. The error is a [*BadRequest].
+func validate(body []byte) error {
+	s := validators.Get().(*scanner)
+	s.reset(body)
+	_, err := s.dec.ReadValue()
+	switch {
+	case err != nil:
+		err = jsonError(err, s.dec.InputOffset())
+	default:
+		if _, end := s.dec.ReadToken(); !errors.Is(end, io.EOF) {
+			err = &BadRequest{"the request body has data after its JSON value"}
+		}
+	}
+	s.reset(nil) // lets go of the body
+	if len(body) <= maxPooled {
+		validators.Put(s)
+	}
+	return err
 }
 
 // jsonError turns a decoder's error into what a client may read. The decoder's

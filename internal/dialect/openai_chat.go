@@ -11,11 +11,10 @@ import (
 // OpenAIChat is OpenAI's chat completions API and what is compatible with it:
 // POST …/chat/completions.
 //
-// The prompt is counted as OpenAI's cookbook does ("How to count tokens with
-// tiktoken"): three tokens a message, the tokens of its values, one more for a
-// name, three for the reply. Tools are counted as the JSON they are given in,
-// which is more than they cost. Images, audio and files are not text; each
-// counts a fixed estimate, and the provider's own usage settles it.
+// The prompt is counted as the provider does, as far as that is known: the
+// cookbook's figures ("How to count tokens with tiktoken") or the harmony format
+// for messages, types of TypeScript for tools, size and detail for images. The
+// sources stand beside each figure; docs/accounting.md says how far they are off.
 type OpenAIChat struct{}
 
 var _ API = OpenAIChat{}
@@ -23,12 +22,9 @@ var _ API = OpenAIChat{}
 // Name implements [API].
 func (OpenAIChat) Name() string { return "openai.chat" }
 
-// The cookbook's figures, and estimates for what it says nothing of.
+// Estimates for what the API says nothing of, and its bounds.
 const (
-	tokensPerMessage   = 3
-	tokensPerName      = 1
-	tokensPerReply     = 3
-	tokensPerImage     = 765 // one 1024 × 1024 image at high detail: 85 + 4 × 170
+	tokensPerImage     = 765 // in an answer: one of 1024 × 1024, as gpt-4o takes it
 	tokensPerFile      = 1000
 	bytesPerAudioToken = 3200 // of base64: 50 ms of 24 kHz PCM, which cost one token
 	maxChoices         = 128  // the API's own bound of n; more never comes back
@@ -153,7 +149,7 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 		switch string(name) {
 		case `"choices"`:
 			choices = 0
-			_, err = s.json.array(func() error {
+			err = s.json.array(func() error {
 				choices++
 				return s.choice(ev)
 			})
@@ -256,6 +252,7 @@ func (s *chatStream) message(ev *Event) error {
 			before := len(ev.Texts)
 			err = s.add(ev, channelReasoning)
 			reasoning = len(ev.Texts) > before
+			ev.Reasoning = ev.Reasoning || reasoning
 			return err
 		case `"refusal"`:
 			return s.add(ev, channelRefusal)
@@ -265,16 +262,14 @@ func (s *chatStream) message(ev *Event) error {
 			if s.json.dec.PeekKind() != jsontext.KindBeginArray {
 				return s.add(ev, channelArguments)
 			}
-			_, err := s.json.array(func() error { return s.toolCall(ev) })
-			return err
+			return s.json.array(func() error { return s.toolCall(ev) })
 		case `"audio"`:
 			return s.audio(ev)
 		case `"images"`:
-			_, err := s.json.array(func() error {
+			return s.json.array(func() error {
 				ev.Extra += tokensPerImage
 				return s.json.dec.SkipValue()
 			})
-			return err
 		case `"role"`, `"annotations"`:
 			return s.json.dec.SkipValue()
 		}

@@ -1,17 +1,15 @@
 package dialect
 
 import (
-	"errors"
-	"io"
+	"math"
 	"strconv"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
-		"tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs"}
+		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
+		"web_search_options"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -19,62 +17,76 @@ var (
 
 // ParseRequest implements [API].
 func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
-	p := chatRequest{json: newStrictScanner(), r: &Request{Choices: 1, Overhead: tokensPerReply, capKey: "max_completion_tokens", body: body}}
-	p.json.reset(body)
+	if int64(len(body)) > math.MaxUint32 {
+		return nil, &BadRequest{"the request body is larger than 4 GiB"}
+	}
+	if err := validate(body); err != nil {
+		return nil, err
+	}
+	p := chatRequest{body: body, r: &Request{Choices: 1, capKey: "max_completion_tokens", body: body}}
+	p.r.prompt = &p.prompt
 	if err := p.parse(); err != nil {
-		return nil, jsonError(err, p.json.dec.InputOffset())
+		return nil, err
 	}
 	return p.r, nil
 }
 
-// chatRequest reads one request.
+// chatRequest reads one request, whose body is valid JSON.
 type chatRequest struct {
-	json     *scanner
+	body     []byte
 	r        *Request
+	prompt   chatPrompt
 	uncapped bool // one of the caps is zero or negative
 }
 
 func (p *chatRequest) parse() error {
-	if p.json.dec.PeekKind() != jsontext.KindBeginObject {
-		if _, err := p.json.dec.ReadValue(); err != nil {
-			return err
-		}
+	i := skipFiller(p.body, 0)
+	if p.body[i] != '{' {
 		return &BadRequest{"the request body must be a JSON object"}
 	}
 	var messages bool
 	var options optionsPlace
-	err := p.json.object(func(name []byte) error {
-		key, err := decisionKey(name, chatKeys)
+	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {
+		name := span{i, skipString(p.body, i)}
+		key, err := decisionKey(name.of(p.body), chatKeys)
 		if err != nil {
 			return err
 		}
-		switch key {
-		case "model":
-			return p.model()
-		case "messages":
+		i = skipFiller(p.body, name.end)
+		if key == "messages" {
 			messages = true
-			return p.list(key, p.message)
-		case "stream":
-			p.r.Stream, _, err = p.flag(key)
-			return err
-		case "stream_options":
-			return p.streamOptions(&options)
-		case "max_tokens", "max_completion_tokens":
-			return p.maxTokens(key)
-		case "n":
-			return p.choices()
-		case "tools", "functions", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs":
-			return p.count()
+			if i, err = p.messages(i); err != nil {
+				return err
+			}
+			continue
 		}
-		return p.json.dec.SkipValue()
-	})
-	if err != nil {
-		return err
+		value := span{i, skipValue(p.body, i)}
+		i = value.end
+		switch key {
+		case "":
+		case "model":
+			err = p.model(value)
+		case "stream":
+			p.r.Stream, err = p.flag(key, value)
+		case "stream_options":
+			err = p.streamOptions(value, &options)
+		case "max_tokens", "max_completion_tokens":
+			err = p.maxTokens(key, value)
+		case "n":
+			err = p.choices(value)
+		case "web_search_options": // what is found goes into the prompt
+			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
+		case "tools":
+			p.r.opaque = p.r.opaque || p.hostedTool(value)
+			fallthrough
+		default:
+			p.prompt.members = append(p.prompt.members, chatMember{key, value})
+		}
+		if err != nil {
+			return err
+		}
 	}
-	p.r.insert = int(p.json.dec.InputOffset()) - 1
-	if _, err := p.json.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return &BadRequest{"the request body has data after its JSON object"}
-	}
+	p.r.insert = i
 	if !messages {
 		return &BadRequest{`the request body has no "messages"`}
 	}
@@ -87,34 +99,26 @@ func (p *chatRequest) parse() error {
 	return nil
 }
 
-// value reads the next value and where it stands in the body.
-func (p *chatRequest) value() (jsontext.Value, span, error) {
-	v, err := p.json.dec.ReadValue()
-	end := int(p.json.dec.InputOffset())
-	return v, span{end - len(v), end}, err
+// hostedTool says that one of the tools is none that the client runs: its results go
+// into the prompt unseen.
+func (p *chatRequest) hostedTool(tools span) bool {
+	for tool := range elements(p.body, tools) {
+		for name, value := range members(p.body, tool) {
+			kind := string(value.of(p.body))
+			if string(name.of(p.body)) == `"type"` && kind != `"function"` && kind != `"custom"` {
+				return true
+			}
+		}
+	}
+	return false
 }
 
-// count reads the next value and counts it as text of the prompt, unless null.
-func (p *chatRequest) count() error {
-	v, at, err := p.value()
-	// Values without text are left out; a body of millions of them is not worth a
-	// list that is larger than itself.
-	if err == nil && holdsText(v) {
-		p.r.prompt = append(p.r.prompt, at)
-	}
-	return err
-}
-
-func (p *chatRequest) model() error {
-	v, _, err := p.value()
-	if err != nil {
-		return err
-	}
-	switch v.Kind() {
-	case jsontext.KindNull: // some servers know their one model
-	case jsontext.KindString:
+func (p *chatRequest) model(at span) error {
+	switch p.body[at.start] {
+	case 'n': // some servers know their one model
+	case '"':
 		var scratch []byte
-		p.r.Model = string(unquote(v, &scratch))
+		p.r.Model = string(unquote(at.of(p.body), &scratch))
 		if len(p.r.Model) > 256 {
 			return &BadRequest{`"model" is longer than 256 bytes`}
 		}
@@ -125,39 +129,31 @@ func (p *chatRequest) model() error {
 }
 
 // flag reads true, false or null, which is false.
-func (p *chatRequest) flag(key string) (set bool, at span, err error) {
-	v, at, err := p.value()
-	if err != nil {
-		return false, at, err
+func (p *chatRequest) flag(key string, at span) (set bool, err error) {
+	switch p.body[at.start] {
+	case 't':
+		return true, nil
+	case 'f', 'n':
+		return false, nil
 	}
-	switch v.Kind() {
-	case jsontext.KindTrue:
-		return true, at, nil
-	case jsontext.KindFalse, jsontext.KindNull:
-		return false, at, nil
-	}
-	return false, at, &BadRequest{`"` + key + `" must be true or false`}
+	return false, &BadRequest{`"` + key + `" must be true or false`}
 }
 
 // number reads a number or null.
-func (p *chatRequest) number(key string) (n int64, at span, ok bool, err error) {
-	v, at, err := p.value()
-	if err != nil {
-		return 0, at, false, err
+func (p *chatRequest) number(key string, at span) (n int64, ok bool, err error) {
+	switch c := p.body[at.start]; {
+	case c == 'n':
+		return 0, false, nil
+	case c == '-' || c >= '0' && c <= '9':
+		return clampInteger(at.of(p.body)), true, nil
 	}
-	switch v.Kind() {
-	case jsontext.KindNull:
-		return 0, at, false, nil
-	case jsontext.KindNumber:
-		return clampInteger(v), at, true, nil
-	}
-	return 0, at, false, &BadRequest{`"` + key + `" must be a number`}
+	return 0, false, &BadRequest{`"` + key + `" must be a number`}
 }
 
 // maxTokens reads one of the two caps. The larger one counts, since it depends on
 // the upstream which of them it obeys; a lowered cap replaces both.
-func (p *chatRequest) maxTokens(key string) error {
-	n, at, ok, err := p.number(key)
+func (p *chatRequest) maxTokens(key string, at span) error {
+	n, ok, err := p.number(key, at)
 	if err != nil {
 		return err
 	}
@@ -171,8 +167,8 @@ func (p *chatRequest) maxTokens(key string) error {
 	return nil
 }
 
-func (p *chatRequest) choices() error {
-	n, _, ok, err := p.number("n")
+func (p *chatRequest) choices(at span) error {
+	n, ok, err := p.number("n", at)
 	if ok && n > maxChoices {
 		return &BadRequest{`"n" is larger than ` + strconv.Itoa(maxChoices)}
 	}
@@ -182,62 +178,71 @@ func (p *chatRequest) choices() error {
 	return err
 }
 
-// list reads an array whose elements are read by element.
-func (p *chatRequest) list(key string, element func() error) error {
-	ok, err := p.json.array(element)
-	if err == nil && !ok {
-		return &BadRequest{`"` + key + `" must be an array`}
+// messages notes where each message of the array at i stands, and checks the keys
+// that its count depends on. It returns the array's end. Messages are most of a
+// body, so they are walked over once.
+func (p *chatRequest) messages(i int) (end int, err error) {
+	if p.body[i] != '[' {
+		return i, &BadRequest{`"messages" must be an array`}
 	}
-	return err
+	for i = skipFiller(p.body, i+1); p.body[i] != ']'; i = skipFiller(p.body, i) {
+		start := i
+		if i, err = p.message(i); err != nil {
+			return i, err
+		}
+		p.r.messages = append(p.r.messages, message{uint32(start), uint32(i)})
+	}
+	return i + 1, nil
 }
 
-func (p *chatRequest) message() error {
-	p.r.Overhead += tokensPerMessage
-	if p.json.dec.PeekKind() != jsontext.KindBeginObject {
-		return p.count()
+func (p *chatRequest) message(i int) (end int, err error) {
+	if p.body[i] != '{' {
+		return skipValue(p.body, i), nil
 	}
-	return p.json.object(func(name []byte) error {
-		key, err := decisionKey(name, messageKeys)
+	var system, padded bool
+	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {
+		name := span{i, skipString(p.body, i)}
+		key, err := decisionKey(name.of(p.body), messageKeys)
 		if err != nil {
-			return err
+			return i, err
 		}
+		i = skipFiller(p.body, name.end)
+		value := span{i, skipValue(p.body, i)}
+		i = value.end
 		switch key {
-		case "name":
-			p.r.Overhead += tokensPerName
-			return p.count()
+		case "role":
+			role := string(value.of(p.body))
+			system = role == `"system"` || role == `"developer"`
+		case "audio": // of an earlier answer; the model hears it again
+			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		case "content":
-			if p.json.dec.PeekKind() == jsontext.KindBeginArray {
-				return p.list(key, p.part)
+			padded = endsInWord(value.of(p.body))
+			if err := p.parts(value); err != nil {
+				return i, err
 			}
-		case "tool_call_id", "audio": // references, which no model reads as text
-			return p.json.dec.SkipValue()
 		}
-		// Everything else may reach the model, so it counts as it stands.
-		return p.count()
-	})
+	}
+	if system && !p.prompt.system {
+		p.prompt.system, p.prompt.padded = true, padded
+	}
+	return i + 1, nil
 }
 
-// part reads one part of a message's content.
-func (p *chatRequest) part() error {
-	if p.json.dec.PeekKind() != jsontext.KindBeginObject {
-		return p.count()
+// parts checks the keys of a message's content, if it is a list of parts.
+func (p *chatRequest) parts(content span) error {
+	for part := range elements(p.body, content) {
+		for name := range members(p.body, part) {
+			key, err := decisionKey(name.of(p.body), partKeys)
+			if err != nil {
+				return err
+			}
+			switch key {
+			case "image_url", "input_audio", "video_url", "file":
+				p.r.opaque = true
+			}
+		}
 	}
-	return p.json.object(func(name []byte) error {
-		key, err := decisionKey(name, partKeys)
-		if err != nil {
-			return err
-		}
-		switch key {
-		case "image_url":
-			p.r.Overhead += tokensPerImage
-		case "input_audio", "video_url", "file":
-			p.r.Overhead += tokensPerFile
-		case "type", "cache_control":
-		default:
-			return p.count()
-		}
-		return p.json.dec.SkipValue()
-	})
+	return nil
 }
 
 // optionsPlace is where stream_options stands.
@@ -248,30 +253,31 @@ type optionsPlace struct {
 	usage   span // the value of include_usage; zero if absent
 }
 
-func (p *chatRequest) streamOptions(o *optionsPlace) error {
-	if p.json.dec.PeekKind() != jsontext.KindBeginObject {
-		v, at, err := p.value()
-		if err == nil && v.Kind() != jsontext.KindNull {
-			err = &BadRequest{`"stream_options" must be an object`}
-		}
-		o.value = at
-		return err
+func (p *chatRequest) streamOptions(at span, o *optionsPlace) error {
+	o.value = at
+	switch p.body[at.start] {
+	case 'n':
+		return nil
+	case '{':
+		o.object = true
+	default:
+		return &BadRequest{`"stream_options" must be an object`}
 	}
-	o.object = true
-	err := p.json.object(func(name []byte) error {
+	for name, value := range members(p.body, at) {
 		o.members = true
-		key, err := decisionKey(name, streamOptionsKeys)
+		key, err := decisionKey(name.of(p.body), streamOptionsKeys)
 		if err != nil {
 			return err
 		}
 		if key == "" {
-			return p.json.dec.SkipValue()
+			continue
 		}
-		p.r.WantsUsage, o.usage, err = p.flag(key)
-		return err
-	})
-	o.value.end = int(p.json.dec.InputOffset())
-	return err
+		o.usage = value
+		if p.r.WantsUsage, err = p.flag(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // askForUsage makes sure that the upstream reports its usage at the end of the

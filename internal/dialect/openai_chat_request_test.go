@@ -146,13 +146,17 @@ func TestPrompt(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	r.Prompt(func(text []byte) { got = append(got, string(text)) })
-	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", `[{"id":"1"}]`, "why", "stray", `[{"type":"function"}]`, `{"content":"p"}`}
+	extra := int64(0)
+	for i := range r.Messages() {
+		extra += r.Message(i, r.Model, func(text []byte) { got = append(got, string(text)) })
+	}
+	extra += r.Rest(r.Model, func(text []byte) { got = append(got, string(text)) })
+	want := []string{"system", "a\nb", "user", "bob", "hi", "assistant", "why", `{"id":"1"}`, "stray", `{"type":"function"}`, "p"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if want := int64(3 + 4*3 + 1 + tokensPerImage); r.Overhead != want {
-		t.Errorf("overhead %d, want %d", r.Overhead, want)
+	if want := int64(replyCookbook + 4*tokensPerMessage + tokensPerName + 765); extra != want {
+		t.Errorf("overhead %d, want %d", extra, want)
 	}
 }
 
@@ -164,6 +168,9 @@ func FuzzRequest(f *testing.F) {
 		`{"stream_options":{"include_usage":false},"messages":[],"stream":true,"n":2,"max_tokens":5}`,
 		`{"messages":[],"stream":true,"stream_options":null,"max_completion_tokens":1e3}`,
 		`{"messages":[],"max_tokens":null} `, `{"Model":1}`, `{`, "",
+		`{"messages":[{"role":"system","content":"a"},{"role":"user","name":"n","content":[{"type":"text","text":"\u00e9\n"},{"image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAf","detail":"low"}},{"input_audio":{"data":"UklGRg=="}},{"file":{"file_data":""}}]}]}`,
+		`{"messages":[{"role":"assistant","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}},{}],"function_call":null},{"role":"tool","content":"x"}],"tool_choice":{"function":{"name":"f"}}}`,
+		`{"messages":[],"tools":[{"function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":["array","null"],"items":{"anyOf":[{"enum":[1]},{}]},"default":1,"description":"d\n"}},"required":["a"]}}}],"functions":[{"name":"g"}],"response_format":{"json_schema":{"schema":{ }}}}`,
 	} {
 		f.Add([]byte(s), int64(7))
 	}
@@ -175,7 +182,20 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		r.Prompt(func([]byte) {})
+		for _, model := range []string{"gpt-4o", "gpt-5-nano", "gpt-oss-20b"} {
+			texts, extra := 0, int64(0)
+			add := func(text []byte) { texts += len(text) }
+			for i := range r.Messages() {
+				if !json.Valid(r.RawMessage(i)) {
+					t.Fatalf("message %d is not JSON: %q", i, r.RawMessage(i))
+				}
+				extra += r.Message(i, model, add)
+			}
+			extra += r.Rest(model, add)
+			if texts > 10*len(body)+1000 || extra < replyHarmony-4 || extra > int64(10*len(body)+1)*10_000 {
+				t.Fatalf("%s: a body of %d bytes hands out %d bytes and %d tokens", model, len(body), texts, extra)
+			}
+		}
 		out, changed := r.Body(limit)
 		if changed == (string(out) == string(body)) && string(out) != string(body) {
 			t.Fatalf("changed is %v", changed)

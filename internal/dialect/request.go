@@ -6,22 +6,33 @@ import (
 	"strconv"
 )
 
-// Request is what a request asks for, as far as it is decided on.
+// Request is what a request asks for, as far as it is decided on. It is not safe
+// for concurrent use.
+//
+// What its prompt costs is the sum of [Request.Message] over all messages, and
+// [Request.Rest]. Each hands out texts, for the caller to count, and returns the
+// tokens that come on top of them. Some of that depends on the model; the model
+// asked for is not always the one that is counted as, so the caller names it.
 type Request struct {
 	Model      string
 	Stream     bool
 	WantsUsage bool  // the client itself asked for the usage of a stream
 	Choices    int64 // answers asked for; ≥ 1
 	MaxOutput  int64 // the cap on each answer in tokens; 0 if the request has none
-	Overhead   int64 // tokens which the format adds to the prompt's texts
 
-	body   []byte
-	prompt []span  // raw values of the body which the prompt consists of
-	capKey string  // name of the cap's key if one is to be added
-	caps   []capAt // the caps that are there
-	edits  []edit  // changes that are made in any case
-	insert int     // where the top-level object ends and a member can be added
+	body     []byte
+	messages []message
+	prompt   prompt  // reads messages, and what else the prompt consists of
+	capKey   string  // name of the cap's key if one is to be added
+	caps     []capAt // the caps that are there
+	edits    []edit  // changes that are made in any case
+	insert   int     // where the top-level object ends and a member can be added
+	opaque   bool    // see Opaque
 }
+
+// message is the place of one message in the body. A body may consist of millions
+// of them, so this is as small as it can be.
+type message struct{ start, end uint32 }
 
 // capAt is one cap of a request: where its value stands, and what it is; 0 for null.
 type capAt struct {
@@ -29,21 +40,44 @@ type capAt struct {
 	value int64
 }
 
-type span struct{ start, end int }
-
-// Prompt calls count for each text of the prompt, unquoted. What it is given is
-// valid during the call only.
-func (r *Request) Prompt(count func(text []byte)) {
-	var scratch []byte
-	for _, s := range r.prompt {
-		v := r.body[s.start:s.end]
-		if v[0] == '"' {
-			scratch = scratch[:0]
-			v = unquote(v, &scratch)
-		}
-		count(v)
-	}
+// prompt is how a dialect reads the prompt of its requests. count is called with
+// each text, unquoted, which is valid during the call only; extra is the tokens
+// that are to be added to the texts'.
+type prompt interface {
+	message(raw []byte, model string, count func(text []byte)) (extra int64)
+	rest(body []byte, model string, count func(text []byte)) (extra int64)
 }
+
+// Messages is the number of messages of the prompt. It is 0 after Release.
+func (r *Request) Messages() int { return len(r.messages) }
+
+// RawMessage is the JSON of message i, as it stands in the body. It is valid until
+// Release.
+func (r *Request) RawMessage(i int) []byte {
+	return r.body[r.messages[i].start:r.messages[i].end:r.messages[i].end]
+}
+
+// Message calls count for each text of message i, unquoted and valid during the
+// call only. It returns the tokens which the format, images and sound add for
+// the given model. Both depend on nothing but RawMessage(i) and model, so that
+// what a message costs can be remembered.
+func (r *Request) Message(i int, model string, count func(text []byte)) (extra int64) {
+	return r.prompt.message(r.RawMessage(i), model, count)
+}
+
+// Rest is like Message for all of the prompt but its messages: tools, formats,
+// what introduces the reply, and what these change about the messages.
+func (r *Request) Rest(model string, count func(text []byte)) (extra int64) {
+	if r.body == nil {
+		return 0
+	}
+	return r.prompt.rest(r.body, model, count)
+}
+
+// Opaque says that the prompt has parts whose tokens are a mere guess, or that the
+// provider may add to it: images, sound, files, and tools that run at the provider.
+// Whoever compares a count with what the provider reports learns nothing from it.
+func (r *Request) Opaque() bool { return r.opaque }
 
 // Output is the most output the request allows over all its choices, or 0 if it
 // has no cap.
@@ -78,7 +112,9 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 
 // Release drops the body and what refers to it, once it has been forwarded: a
 // stream outlives its request by minutes.
-func (r *Request) Release() { r.body, r.prompt, r.caps, r.edits = nil, nil, nil, nil }
+func (r *Request) Release() {
+	r.body, r.messages, r.prompt, r.caps, r.edits = nil, nil, nil, nil, nil
+}
 
 // addMember is the edit that adds a member to the top-level object, which is
 // known to have members.

@@ -23,18 +23,31 @@ type appender struct {
 	prefixes [maxTokenLen]uint32
 
 	// open holds, oldest first, where a longer token may have begun: its trie node and, in the low startBits,
-	// its position.
-	open  [maxTokenLen]uint32
-	opens int
+	// its position. It does not hold what began with the newest byte, which is newest.
+	open   [maxTokenLen]uint32
+	opens  int
+	newest byte
+	same   int // how many of the newest bytes are equal
 }
 
 func (a *appender) reset() {
-	a.total, a.n, a.opens = 0, 0, 0
+	a.total, a.n, a.opens, a.same = 0, 0, 0, 0
 	a.prefixes[0] = noToken
 }
 
 // last returns the last token of the prefix; noToken if it is empty.
 func (a *appender) last() uint32 { return a.prefixes[a.n%maxTokenLen] & noToken }
+
+// floor returns a number that total does not fall below, whatever is appended: the encoding of what comes begins
+// with that of one of the last maxTokenLen prefixes, as there is a border among them.
+func (a *appender) floor() int {
+	now := a.prefixes[a.n%maxTokenLen] &^ noToken
+	least := int32(0)
+	for p := max(0, a.n-maxTokenLen+1); p < a.n; p++ {
+		least = min(least, int32(a.prefixes[p%maxTokenLen]&^noToken-now)>>idBits)
+	}
+	return a.total + int(least)
+}
 
 // appendAll adds the bytes of b.
 func (a *appender) appendAll(v *vocab, b []byte) {
@@ -52,7 +65,31 @@ func (a *appender) append(v *vocab, c byte) {
 		// one first.
 		found, before = a.grown(v, c)
 	}
-	opens := 0
+	if c != a.newest {
+		a.same = 0
+	}
+	if found != noToken && a.same > maxTokenLen {
+		// In a long run of one byte, the same nodes are reached again, a byte later. There may be as many as
+		// maxTokenLen of them.
+		for i, o := range a.open[:a.opens] {
+			a.open[i] = o&^(maxTokenLen-1) | (o+1)%maxTokenLen
+		}
+	} else {
+		found, before = a.advance(v, c, found, before)
+	}
+	a.same++
+	if found == noToken {
+		found, before = v.trie.bytes[c], current
+	}
+	a.newest = c
+	a.n++
+	a.total += int(int32(before&^noToken-current&^noToken+1<<idBits) >> idBits) // the high 14 bits are a signed number
+	a.prefixes[a.n%maxTokenLen] = (before+1<<idBits)&^noToken | found
+}
+
+// advance follows what is open through the trie, and looks for the last token if it is not found.
+func (a *appender) advance(v *vocab, c byte, found, before uint32) (uint32, uint32) {
+	open := a.open[:0]
 	for _, o := range a.open[:a.opens] {
 		e := v.trie.step(o>>startBits, c)
 		if e == 0 {
@@ -62,22 +99,21 @@ func (a *appender) append(v *vocab, c byte) {
 			found, before = a.try(v, e.token(), o)
 		}
 		if node := e.node(); node != 0 {
-			a.open[opens] = node<<startBits | o%maxTokenLen
-			opens++
+			open = append(open, node<<startBits|o%maxTokenLen)
 		}
 	}
-	e := v.trie.edges[c]
-	if found == noToken {
-		found, before = e.token(), current
+	if a.n > 0 {
+		e := v.trie.roots[a.newest][c]
+		start := uint32(a.n-1) % maxTokenLen
+		if found == noToken && e.token() != noToken {
+			found, before = a.try(v, e.token(), start)
+		}
+		if node := e.node(); node != 0 {
+			open = append(open, node<<startBits|start)
+		}
 	}
-	if node := e.node(); node != 0 {
-		a.open[opens] = node<<startBits | uint32(a.n%maxTokenLen)
-		opens++
-	}
-	a.opens = opens
-	a.n++
-	a.total += int(int32(before&^noToken-current&^noToken+1<<idBits) >> idBits) // the high 14 bits are a signed number
-	a.prefixes[a.n%maxTokenLen] = (before+1<<idBits)&^noToken | found
+	a.opens = len(open)
+	return found, before
 }
 
 // try returns token and the prefix in front of it if it may be the last token when it begins where o does.

@@ -120,8 +120,26 @@ func BenchmarkAdd(b *testing.B) {
 
 func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
-		if _, err := newVocab("o200k_base.tiktoken"); err != nil {
+		if _, err := newVocab("o200k_base"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkFits asks before each part of four bytes, with the limit far away, and near enough for a look at each
+// character.
+func BenchmarkFits(b *testing.B) {
+	text := benchTexts(b)["prose"]
+	for name, room := range map[string]int{"far": 1000, "near": 4} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var c Counter
+			c.Reset(get(b, "o200k_base"))
+			c.Add(text[:1000])
+			limit := c.Count() + room
+			for b.Loop() {
+				c.Fits(text[1000:1004], limit)
+			}
+		})
 	}
 }

@@ -21,6 +21,10 @@ const (
 	number               // \p{N}
 	space                // \s without line ends
 	newline              // \r and \n
+
+	// These two are in no table. A style makes them of punct.
+	gap     // neither letter, mark, number, space, punctuation nor symbol (isGap)
+	textEnd // behind the last character of what a pattern sees at once
 )
 
 // The classes of all code points as a table in two steps: classIndex names the block of 128 code points.
@@ -97,8 +101,11 @@ func wideClassAt(b []byte, i int) (class, int) {
 	}
 }
 
-// classAt is the function of that name as the encoding's pattern sees it.
-func (e *Encoding) classAt(b []byte, i int) (class, int) {
+// classAt is the function of that name as the pattern sees it.
+func (s *style) classAt(b []byte, i int) (class, int) {
 	k, w := classAt(b, i)
-	return e.style.classes[k&7], w
+	if k == punct && s.splitter == deepSeek && isGap(b[i:i+w]) {
+		return gap, w
+	}
+	return s.classes[k&7], w
 }

@@ -32,7 +32,7 @@ func TestNoAllocations(t *testing.T) {
 	for name, s := range hardTexts {
 		texts[name] = repeated(s, 3000)
 	}
-	for _, encoding := range []string{"o200k_base", "cl100k_base"} {
+	for _, encoding := range builtin {
 		e := get(t, encoding)
 		for name, text := range texts {
 			str := string(text)
@@ -110,7 +110,7 @@ func TestHeap(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	v, err := newVocab("o200k_base.tiktoken")
+	v, err := newVocab("o200k_base")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,10 +13,15 @@ func stream(t *testing.T, e *Encoding, text []byte, r *rand.Rand, most int) {
 	t.Helper()
 	var c Counter
 	c.Reset(e)
+	floor := 0
 	for at := 0; at < len(text); {
 		n := min(1+r.IntN(most), len(text)-at)
 		got := c.Add(text[at : at+n])
 		at += n
+		if got < floor || got > c.ceiling() {
+			t.Fatalf("%s: after %q the count is %d, beyond the bounds %d and %d", e.Name(), text[:at], got, floor, c.ceiling())
+		}
+		floor = max(floor, c.floor())
 		want := len(e.AppendTokens(nil, text[:at]))
 		if got != want || c.Count() != want {
 			t.Fatalf("%s: after %q in parts, the last one %q, Add says %d tokens and Count %d, want %d", e.Name(), text[:at], text[at-n:at], got, c.Count(), want)
@@ -60,7 +65,7 @@ func TestCounterRandom(t *testing.T) {
 				text[r.IntN(len(text))] = byte(r.Uint32())
 			}
 		}
-		for _, name := range []string{"o200k_base", "cl100k_base"} {
+		for _, name := range builtin {
 			stream(t, get(t, name), text, r, 1+r.IntN(8))
 		}
 	}
@@ -77,7 +82,7 @@ func TestCounterRuns(t *testing.T) {
 		"\xe4\xb8", "\xff", "'\xe4", "'r\xe4", " \xe4", "\n\xf0\x9f", "A\xe4", "\xe4x",
 	}
 	r := rand.New(rand.NewPCG(17, 18))
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		e := get(t, name)
 		for _, start := range starts {
 			for _, body := range bodies {
@@ -103,7 +108,7 @@ func TestCounterRuns(t *testing.T) {
 func TestCounterReset(t *testing.T) {
 	var c Counter
 	for _, left := range []string{"", "word", "word'", "\xe4\xb8", strings.Repeat("a", 100), strings.Repeat("A", 100) + "'r", strings.Repeat("中A", 100), strings.Repeat(" ", 100)} {
-		for _, name := range []string{"o200k_base", "cl100k_base"} {
+		for _, name := range builtin {
 			e := get(t, name)
 			c.Reset(e)
 			c.Add([]byte(left))
@@ -144,6 +149,9 @@ func FuzzCounter(f *testing.F) {
 		e := get(t, name)
 		r := rand.New(rand.NewPCG(splits, 0))
 		stream(t, e, text, r, 1+r.IntN(50))
+		if cut := r.IntN(len(text) + 1); len(text) < 300 {
+			checkFits(t, e, text[:cut:cut], text[cut:], r)
+		}
 		if got, want := e.Count(text), len(e.AppendTokens(nil, text)); got != want {
 			t.Fatalf("%s: Count(%q) is %d, want %d", name, text, got, want)
 		}

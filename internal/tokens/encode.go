@@ -1,20 +1,16 @@
 package tokens
 
-// The encoder of one piece. The reference merges pairs by rank, which costs the square of the length. What it
-// arrives at has a property that allows a linear method, which GitHub published with its Rust crate bpe ("So
+// The encoder of one piece. The reference merges pairs by rank, which costs the square of the length; merge.go does
+// the same where pieces are short. What it arrives at has a property that allows a linear method, which GitHub published with its Rust crate bpe ("So
 // many tokens, so little time", 2024): a sequence of tokens is the encoding of its text if and only if each two
 // neighbours in it are the encoding of theirs. Hence there is one such sequence, and any search that finds one
 // has found the encoding.
 
-const (
-	// shortPiece is the length of the pieces that do with a small stack: most of them.
-	shortPiece = 64
-	// reach is how many bytes of a longer piece the search holds in view. Tokens further back are settled; that
-	// one of them must be taken back is not known to happen, but if so, encodeForward does the work.
-	reach = 512
-)
+// reach is how many bytes of a long piece the search holds in view. Tokens further back are settled; that one of
+// them must be taken back is not known to happen, but if so, encodeForward does the work.
+const reach = 512
 
-// count returns the number of tokens of a piece.
+// count returns the number of tokens of a piece, which is valid UTF-8.
 func (v *vocab) count(b []byte) int {
 	if len(b) == 1 {
 		return 1
@@ -23,7 +19,7 @@ func (v *vocab) count(b []byte) int {
 	return n
 }
 
-// encode returns the number of tokens of a piece, and appends them to dst if keep is set.
+// encode returns the number of tokens of a piece, which is valid UTF-8, and appends them to dst if keep is set.
 func (v *vocab) encode(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 	if id, ok := v.find(b); ok {
 		if keep {
@@ -31,15 +27,20 @@ func (v *vocab) encode(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 		}
 		return dst, 1
 	}
-	if len(b) <= shortPiece {
-		var (
-			stack [shortPiece]uint32
-			dead  [shortPiece/64 + 1]uint64
-		)
-		s := search{vocab: v, text: b, stack: stack[:], dead: dead[:]}
-		out, n, _ := s.run(dst, keep)
+	if id, ok := v.orphans.find(b); ok {
+		if keep {
+			dst = append(dst, uint32(v.size())+id)
+		}
+		return dst, 1
+	}
+	if out, n, ok := v.merge(dst, b, keep); ok {
 		return out, n
 	}
+	return v.encodeLong(dst, b, keep)
+}
+
+// encodeLong is encode for pieces of any length and any bytes, without orphans.
+func (v *vocab) encodeLong(dst []uint32, b []byte, keep bool) ([]uint32, int) {
 	var (
 		stack [reach]uint32
 		dead  [reach/64 + 1]uint64

@@ -1,13 +1,13 @@
 package tokens
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // ids looks up what mergePairs returns.
@@ -49,7 +49,7 @@ func randomPiece(r *rand.Rand, v *vocab, n int) string {
 
 // TestEncode compares the encoder of pieces and the appender with plain merging.
 func TestEncode(t *testing.T) {
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		t.Run(name, func(t *testing.T) {
 			ranks := oracleRanks(t, name)
 			v := get(t, name).vocab
@@ -61,11 +61,8 @@ func TestEncode(t *testing.T) {
 				}
 				text := randomPiece(r, v, n)
 				want := ids(ranks, mergePairs(ranks, text, 1))
-				if got, n := v.encode(nil, []byte(text), true); !slices.Equal(got, want) || n != len(want) {
+				if got, n := v.encodeLong(nil, []byte(text), true); !slices.Equal(got, want) || n != len(want) {
 					t.Fatalf("%q is %v, want %v", text, got, want)
-				}
-				if got := v.count([]byte(text)); got != len(want) {
-					t.Fatalf("%q: %d tokens, want %d", text, got, len(want))
 				}
 				if got, _ := v.encodeForward(nil, []byte(text), true); !slices.Equal(got, want) {
 					t.Fatalf("%q is %v forward, want %v", text, got, want)
@@ -74,13 +71,115 @@ func TestEncode(t *testing.T) {
 				a.reset()
 				for i := range len(text) {
 					a.append(v, text[i])
-					if want := v.count([]byte(text[:i+1])); a.total != want {
+					if _, want := v.encodeLong(nil, []byte(text[:i+1]), false); a.total != want {
 						t.Fatalf("%q: %d tokens in an appender, want %d", text[:i+1], a.total, want)
 					}
+				}
+
+				text = strings.ToValidUTF8(text, "\uFFFD")
+				want = ids(ranks, mergePairs(ranks, text, 1))
+				if got, n := v.encode(nil, []byte(text), true); !slices.Equal(got, want) || n != len(want) {
+					t.Fatalf("%q is %v, want %v", text, got, want)
+				}
+				if got := v.count([]byte(text)); got != len(want) {
+					t.Fatalf("%q: %d tokens, want %d", text, got, len(want))
 				}
 			}
 		})
 	}
+}
+
+// TestSeeds compares merging from seeds with merging from bytes where seeds matter: next to characters whose parts
+// are merged with what is beside them, which the vocabulary itself has most of.
+func TestSeeds(t *testing.T) {
+	for _, name := range []string{"o200k_base", "cl100k_base"} {
+		t.Run(name, func(t *testing.T) {
+			ranks := oracleRanks(t, name)
+			v := get(t, name).vocab
+			var across []uint32 // tokens which begin or end within a character
+			for id := range uint32(v.size()) {
+				if id >= 256 && !utf8.Valid(v.bytes(id)) {
+					across = append(across, id)
+				}
+			}
+			if len(across) < 100 {
+				t.Fatalf("only %d tokens begin or end within a character", len(across))
+			}
+			var chars []string
+			for r := range rune(1 << 16) {
+				if s := string(r); len(s) > 1 && r != utf8.RuneError && v.seeds.chars[r] != noToken {
+					chars = append(chars, s)
+				}
+			}
+			r := rand.New(rand.NewPCG(21, 22))
+			merged, whole := 0, 0
+			for range 40_000 {
+				var b strings.Builder
+				for range 1 + r.IntN(6) {
+					switch r.IntN(3) {
+					case 0:
+						b.Write(v.bytes(across[r.IntN(len(across))]))
+					case 1:
+						b.WriteString(chars[r.IntN(len(chars))])
+					default:
+						b.WriteString(alphabet[r.IntN(len(alphabet))])
+					}
+				}
+				text := completed(b.String(), r)
+				want := ids(ranks, mergePairs(ranks, text, 1))
+				got, n, ok := v.merge(nil, []byte(text), true)
+				if !ok {
+					continue
+				}
+				if !slices.Equal(got, want) || n != len(want) {
+					t.Fatalf("%q is %v, want %v", text, got, want)
+				}
+				merged++
+				var m merger
+				if m.seed(v, []byte(text)) == utf8.RuneCountInString(text) {
+					whole++
+				}
+			}
+			if merged < 10_000 || whole == merged || whole == 0 {
+				t.Errorf("of %d texts %d had a seed for every character; want many of both kinds", merged, whole)
+			}
+		})
+	}
+}
+
+// completed makes b valid: the halves of characters in it get another half.
+func completed(b string, r *rand.Rand) string {
+	var out []byte
+	for i := 0; i < len(b); {
+		if b[i] < utf8.RuneSelf {
+			out = append(out, b[i])
+			i++
+			continue
+		}
+		if _, n := utf8.DecodeRuneInString(b[i:]); n > 1 {
+			out = append(out, b[i:i+n]...)
+			i += n
+			continue
+		}
+		// A first byte or a second one, at least, is kept.
+		var char []byte
+		for range 200 {
+			char = utf8.AppendRune(nil, rune(r.IntN(1<<16)))
+			if utf8.RuneStart(b[i]) {
+				char[0] = b[i]
+			} else {
+				char[len(char)-1] = b[i]
+			}
+			if utf8.Valid(char) {
+				break
+			}
+		}
+		if utf8.Valid(char) {
+			out = append(out, char...)
+		}
+		i++
+	}
+	return string(out)
 }
 
 // TestSearchWindow lets the search forget early: it may fail then, but must not be wrong.
@@ -108,7 +207,7 @@ func TestSearchWindow(t *testing.T) {
 
 // TestSearchReach shows that with the usual view the search does not fail.
 func TestSearchReach(t *testing.T) {
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		v := get(t, name).vocab
 		r := rand.New(rand.NewPCG(19, 20))
 		for range 1000 {
@@ -170,7 +269,7 @@ func TestShiftDown(t *testing.T) {
 }
 
 func TestVocabFind(t *testing.T) {
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		v := get(t, name).vocab
 		for id := range uint32(v.size()) {
 			b := v.bytes(id)
@@ -187,19 +286,6 @@ func TestVocabFind(t *testing.T) {
 	}
 }
 
-// TestSpaceTokens checks what a run of white space takes for granted.
-func TestSpaceTokens(t *testing.T) {
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
-		v := get(t, name).vocab
-		for id := range uint32(v.size()) {
-			b := v.bytes(id)
-			if i := bytes.LastIndexAny(b, "\r\n"); i >= 0 && i+1 < len(b) && len(bytes.TrimSpace(b[i:])) == 0 {
-				t.Errorf("%s: token %d is %q", name, id, b)
-			}
-		}
-	}
-}
-
 func TestParseErrors(t *testing.T) {
 	bytes256 := func() string {
 		var b strings.Builder
@@ -212,7 +298,7 @@ func TestParseErrors(t *testing.T) {
 		{"", "0 tokens, want 256 to 262142"},
 		{"IQ==\n", "line 1: no rank"},
 		{"IQ== 0\n??== 1\n", "line 2: illegal base64 data at input byte 0"},
-		{"IQ== 1\n", `line 1: rank "1", want 0`},
+		{"IQ== 2\n", `line 1: rank "2", want 0`},
 		{"IQ== x\n", `line 1: rank "x", want 0`},
 		{" 0\n", "line 1: a token of 0 bytes, want 1 to 128"},
 		{"ISE= 0\n", "line 1: the first 256 tokens, and only they, must be single bytes"},
@@ -252,3 +338,54 @@ func TestParseErrors(t *testing.T) {
 }
 
 func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// TestLongest compares the trie with looking up every prefix.
+func TestLongest(t *testing.T) {
+	for _, name := range builtin {
+		v := get(t, name).vocab
+		r := rand.New(rand.NewPCG(21, 22))
+		for range 20_000 {
+			var text []byte
+			for range 1 + r.IntN(6) {
+				b := v.bytes(uint32(r.IntN(v.size())))
+				text = append(text, b[:1+r.IntN(len(b))]...)
+			}
+			if r.IntN(4) == 0 {
+				text[r.IntN(len(text))] = byte(r.Uint32())
+			}
+			var want uint32
+			size := 0
+			for n := 1; n <= len(text); n++ {
+				if id, ok := v.find(text[:n]); ok {
+					want, size = id, n
+				}
+			}
+			if got, n := v.trie.longest(text); got != want || n != size {
+				t.Fatalf("%s: the longest token %q begins with is %d of %d bytes, want %d of %d", name, text, got, n, want, size)
+			}
+		}
+	}
+}
+
+// TestAppenderRuns appends long runs of one byte, in which an appender does not walk the trie, with others between.
+func TestAppenderRuns(t *testing.T) {
+	for _, name := range []string{"o200k_base", "cl100k_base"} {
+		v := get(t, name).vocab
+		r := rand.New(rand.NewPCG(25, 26))
+		for range 10 {
+			var a appender
+			a.reset()
+			var text []byte
+			for len(text) < 1200 {
+				c := " =-\n\ta*_"[r.IntN(8)]
+				for range 1 + r.IntN(400)*r.IntN(2) {
+					text = append(text, c)
+					a.append(v, c)
+					if want := v.count(text); a.total != want {
+						t.Fatalf("%s: %q: %d tokens in an appender, want %d", name, text, a.total, want)
+					}
+				}
+			}
+		}
+	}
+}

@@ -28,6 +28,8 @@ var families = map[string]string{
 	"davinci-002":    "cl100k_base",
 	"babbage-002":    "cl100k_base",
 	"text-embedding": "cl100k_base",
+	"gpt2":           "r50k_base", // the same ranks and pattern
+	"gpt-2":          "r50k_base",
 }
 
 type family struct {
@@ -36,8 +38,7 @@ type family struct {
 	encoding string
 }
 
-// models are all families, the longest name first. Models of encodings which are not in this package are left
-// out: they are retired, and nobody should take another encoding's count for theirs.
+// models are all families, the longest name first.
 var models = sync.OnceValue(func() []family {
 	all := make(map[string]string)
 	for prefix, encoding := range tiktoken.MODEL_PREFIX_TO_ENCODING {
@@ -74,8 +75,8 @@ func (f family) has(model string) bool {
 	return ok && (f.any || rest == "" || strings.IndexByte("-:@", rest[0]) >= 0)
 }
 
-// ForModel returns the encoding of an OpenAI model. Known is false for every other model, retired ones of
-// OpenAI included; the encoding is o200k_base then, and its counts are an estimate.
+// ForModel returns the encoding of an OpenAI model. Known is false for every other model; the encoding is
+// o200k_base then, and its counts are an estimate.
 //
 // Vendors in front of the name ("openai/gpt-4o", "azure/eu/gpt-4o", "openai.gpt-oss-20b-1:0"), the "ft:" of a
 // fine-tuned model, what follows the name, and the case of letters do not matter.
@@ -88,6 +89,22 @@ func ForModel(model string) (enc *Encoding, known bool) {
 		panic(err)
 	}
 	return enc, known
+}
+
+// Known reports whether ForModel knows the model, without loading anything.
+func Known(model string) bool {
+	_, known := encodingFor(model)
+	return known
+}
+
+// Models returns names of models that ForModel knows, sorted. There are more, since a name may be continued.
+func Models() []string {
+	var names []string
+	for _, f := range models() {
+		names = append(names, f.name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // encodingFor is ForModel without loading anything.

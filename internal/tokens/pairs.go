@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 )
@@ -13,54 +12,62 @@ type pairs struct {
 	parts []pair // of a token; a single byte has itself twice
 	slots []uint64
 	shift uint8
+
+	// maybe has a bit for each value of the hash's high bits, set if there is a pair with these. Most pairs
+	// that are asked for do not exist, and this says so from the processor's near cache, where slots do not fit.
+	maybe *[1 << maybeBits / 64]uint64
+
+	// inverted marks the tokens in whose making a merge comes after one of higher rank; nil if there are none.
+	inverted []bool
 }
+
+const maybeBits = 21
 
 type pair struct{ left, right uint32 }
 
 func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
 
-// build finds the pair each token is made of. Cuts tells the length of the left part for each token from 256
-// on.
-func (p *pairs) build(v *vocab, cuts []byte) error {
-	if len(cuts) != v.size()-256 {
-		return fmt.Errorf("cuts of %d tokens, want %d", len(cuts), v.size()-256)
-	}
-	logSize := bits.Len(uint(v.size()*2 - 1))
+// build fills the tables from parts.
+func (p *pairs) build() {
+	logSize := bits.Len(uint(len(p.parts)*2 - 1))
 	p.slots = make([]uint64, 1<<logSize)
 	p.shift = uint8(64 - logSize)
-	p.parts = make([]pair, v.size())
-	for id := range uint32(256) {
-		p.parts[id] = pair{id, id}
-	}
-	for i, cut := range cuts {
-		id := uint32(i) + 256
-		b := v.bytes(id)
-		if cut == 0 || int(cut) >= len(b) {
-			return fmt.Errorf("token %d has %d bytes and is cut after %d", id, len(b), cut)
-		}
-		l, okl := v.find(b[:cut])
-		r, okr := v.find(b[cut:])
-		if !okl || !okr || l >= id || r >= id {
-			return fmt.Errorf("token %d is cut after byte %d, which does not make two tokens of lower rank", id, cut)
-		}
-		p.parts[id] = pair{l, r}
-		key := pairKey(l, r)
-		i := key * golden >> p.shift
+	p.maybe = new([1 << maybeBits / 64]uint64)
+	for id := uint32(256); id < uint32(len(p.parts)); id++ {
+		key := pairKey(p.parts[id].left, p.parts[id].right)
+		h := key * golden
+		p.maybe[h>>(64-maybeBits)/64] |= 1 << (h >> (64 - maybeBits) % 64)
+		i := h >> p.shift
 		for p.slots[i] != 0 {
 			i = (i + 1) & uint64(len(p.slots)-1)
 		}
 		p.slots[i] = key<<idBits | uint64(id)
 	}
-	return nil
+	p.findInverted()
 }
 
 // merge returns the token that l and r make, if they make one.
 func (p *pairs) merge(l, r uint32) (id uint32, ok bool) {
 	key := pairKey(l, r)
+	h := key * golden
+	if p.maybe[h>>(64-maybeBits)/64]>>(h>>(64-maybeBits)%64)&1 == 0 {
+		return noToken, false
+	}
+	return p.lookUp(key)
+}
+
+// get is merge, with noToken for a pair that makes none.
+func (p *pairs) get(l, r uint32) uint32 {
+	id, _ := p.merge(l, r)
+	return id
+}
+
+// lookUp is merge without the filter.
+func (p *pairs) lookUp(key uint64) (id uint32, ok bool) {
 	for i := key * golden >> p.shift; ; i = (i + 1) & uint64(len(p.slots)-1) {
 		e := p.slots[i]
 		if e == 0 {
-			return 0, false
+			return noToken, false
 		}
 		if e>>idBits == key {
 			return uint32(e) & noToken, true
@@ -75,6 +82,9 @@ func (p *pairs) merge(l, r uint32) (id uint32, ok bool) {
 // rank, and of two equal ones the right one. What touches the border then would have been merged across it if
 // its rank is lower than that of the merge just undone, or the same and further left.
 func (p *pairs) stable(l, r uint32) bool {
+	if p.inverted != nil && (p.inverted[l] || p.inverted[r]) {
+		return p.stableByMerging(l, r)
+	}
 	limit := uint32(math.MaxUint32)
 	for {
 		if id, ok := p.merge(l, r); ok && id < limit {

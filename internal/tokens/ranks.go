@@ -1,16 +1,11 @@
 package tokens
 
 import (
-	"bytes"
 	"embed"
-	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
-	"strconv"
-	"strings"
-
-	"github.com/pkoukk/tiktoken-go-loader/assets"
+	"sync"
 )
 
 // Token ids must fit 18 bits, so that they can share machine words with other things. All ones means "no
@@ -27,14 +22,17 @@ const maxTokenLen = 128
 // golden is 2^64 divided by the golden ratio, the multiplier of Fibonacci hashing.
 const golden = 0x9e3779b97f4a7c15
 
-// cutFiles tell for each token from 256 on how long the left one of the two tokens is which merge to it: a byte
-// each, by rank. The ranks determine that, but to work it out takes several times as long as all else there is
-// to load. TestCuts does work it out, and writes the files with -update.
+// mergeFiles have an encoding each: the 256 single bytes in the order of their ids, and for each further token, by id,
+// the ids of the two it is made of, in mergeSize bytes, the low ones first: left | right<<idBits. They are made from
+// OpenAI's rank files, which have twice the size and do not tell which two; to work that out takes several times
+// as long as all else there is to load. TestMerges does work it out, and writes the files with -update.
 //
-//go:embed cuts
-var cutFiles embed.FS
+//go:embed merges
+var mergeFiles embed.FS
 
-//go:generate go test -run TestCuts -update
+const mergeSize = 5
+
+//go:generate go test -run TestMerges -update
 
 // A vocab is the tokens of an encoding with the tables to find them by their bytes. Ids are ranks: the lower
 // the id, the earlier the pair is merged. Ids below 256 are the single bytes. It does not change after
@@ -43,82 +41,133 @@ type vocab struct {
 	text  []byte   // the bytes of all tokens, one after another by id
 	start []uint32 // start[id] is where the token begins in text; one entry more than there are tokens
 
+	// ids are the ids that others know the tokens by; nil if they are the same. Behind those of the tokens come
+	// those of orphans.
+	ids     []uint32
+	orphans *orphans // nil if there are none
+
 	// whole finds a token by its bytes: open addressing, an entry is 14 bits of the hash and the id + 1.
 	whole      []uint32
 	wholeShift uint8
 
 	trie  trie
 	pairs pairs
+	seeds seeds
 }
 
-// newVocab builds the tables of one of the rank files which tiktoken-go-loader embeds: a line "<base64> <rank>"
-// for each token, by rank.
-func newVocab(file string) (*vocab, error) {
-	data, err := assets.Assets.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("tokens: the rank file is not embedded: %w", err)
-	}
-	v := &vocab{}
-	if err := v.parse(data); err != nil {
-		return nil, fmt.Errorf("tokens: rank file %s: %w", file, err)
-	}
-	cuts, err := cutFiles.ReadFile("cuts/" + strings.TrimSuffix(file, ".tiktoken"))
+// newVocab builds the tables of the encoding with that name, of which there is a file in mergeFiles.
+func newVocab(name string) (*vocab, error) {
+	data, err := mergeFiles.ReadFile("merges/" + name)
 	if err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
 	}
-	if err := v.index(cuts); err != nil {
-		return nil, fmt.Errorf("tokens: rank file %s: %w", file, err)
+	v := &vocab{}
+	if err := v.read(data); err != nil {
+		return nil, fmt.Errorf("tokens: merges of %s: %w", name, err)
 	}
 	return v, nil
 }
 
-// parse fills text and start.
-func (v *vocab) parse(data []byte) error {
-	lines := bytes.Count(data, []byte("\n")) + 1
-	v.text = make([]byte, 0, len(data)/2)
-	v.start = append(make([]uint32, 0, lines+1), 0)
-	for line := 1; len(data) > 0; line++ {
-		row := data
-		if i := bytes.IndexByte(data, '\n'); i >= 0 {
-			row, data = data[:i], data[i+1:]
-		} else {
-			data = nil
-		}
-		if len(row) == 0 {
-			continue
-		}
-		token, rank, ok := bytes.Cut(row, []byte(" "))
-		if !ok {
-			return fmt.Errorf("line %d: no rank", line)
-		}
-		text, err := base64.StdEncoding.AppendDecode(v.text, token)
-		if err != nil {
-			return fmt.Errorf("line %d: %w", line, err)
-		}
-		if n, err := strconv.Atoi(string(rank)); err != nil || n != v.size() {
-			return fmt.Errorf("line %d: rank %q, want %d", line, rank, v.size())
-		}
-		n := len(text) - len(v.text)
-		if n == 0 || n > maxTokenLen {
-			return fmt.Errorf("line %d: a token of %d bytes, want 1 to %d", line, n, maxTokenLen)
-		}
-		if (n == 1) != (v.size() < 256) {
-			return fmt.Errorf("line %d: the first 256 tokens, and only they, must be single bytes", line)
-		}
-		v.text = text
-		v.start = append(v.start, uint32(len(text)))
+// p50kHole is the id that p50k_base has no token for: that of <|endoftext|>. The tokens behind it are numbered on.
+const p50kHole = 50256
+
+// newP50k is newVocab for p50k_base.
+func newP50k() (*vocab, error) {
+	v, err := newVocab("p50k_base")
+	if err != nil {
+		return nil, err
 	}
-	if n := v.size(); n < 256 || n >= noToken {
-		return fmt.Errorf("%d tokens, want 256 to %d", n, noToken-1)
+	v.ids = make([]uint32, v.size())
+	for id := range v.ids {
+		v.ids[id] = uint32(id)
+		if id >= p50kHole {
+			v.ids[id]++
+		}
 	}
-	return nil
+	return v, nil
 }
 
-// index fills the tables for the tokens.
+// read fills the vocab from a file of merges.
+func (v *vocab) read(data []byte) error {
+	n := 256 + (len(data)-256)/mergeSize
+	if len(data) < 256 || (len(data)-256)%mergeSize != 0 || n >= noToken {
+		return fmt.Errorf("%d bytes, want 256 and %d for each of up to %d tokens", len(data), mergeSize, noToken-1-256)
+	}
+	v.text = append(make([]byte, 0, 8*n), data[:256]...)
+	v.start = make([]uint32, n+1)
+	parts := make([]pair, n)
+	for id := range uint32(256) {
+		v.start[id+1] = id + 1
+		parts[id] = pair{id, id}
+	}
+	data = data[256:]
+	for id := uint32(256); id < uint32(n); id++ {
+		x := uint64(binary.LittleEndian.Uint32(data)) | uint64(data[4])<<32
+		data = data[mergeSize:]
+		l, r := uint32(x)&noToken, uint32(x>>idBits)&noToken
+		if l >= id || r >= id {
+			return fmt.Errorf("token %d is made of %d and %d, which do not come before it", id, l, r)
+		}
+		if size := v.len(l) + v.len(r); size > maxTokenLen {
+			return fmt.Errorf("token %d has %d bytes, want at most %d", id, size, maxTokenLen)
+		}
+		parts[id] = pair{l, r}
+		v.text = append(v.text, v.bytes(l)...)
+		v.text = append(v.text, v.bytes(r)...)
+		v.start[id+1] = uint32(len(v.text))
+	}
+	return v.build(parts)
+}
+
+// index fills the tables of a vocab that has text and start. Cuts tells for each token from 256 on how long the left
+// one of the two tokens is which merge to it.
 func (v *vocab) index(cuts []byte) error {
+	if len(cuts) != v.size()-256 {
+		return fmt.Errorf("cuts of %d tokens, want %d", len(cuts), v.size()-256)
+	}
+	v.buildWhole()
+	parts := make([]pair, v.size())
+	for id := range uint32(256) {
+		parts[id] = pair{id, id}
+	}
+	for i, cut := range cuts {
+		id := uint32(i) + 256
+		b := v.bytes(id)
+		if cut == 0 || int(cut) >= len(b) {
+			return fmt.Errorf("token %d has %d bytes and is cut after %d", id, len(b), cut)
+		}
+		l, okl := v.find(b[:cut])
+		r, okr := v.find(b[cut:])
+		if !okl || !okr {
+			return fmt.Errorf("token %d is cut after byte %d, which does not make two tokens", id, cut)
+		}
+		parts[id] = pair{l, r}
+	}
+	return v.build(parts)
+}
+
+// build fills the tables, from text, start and what each token is made of. Two processors take about the half of
+// the time of one.
+func (v *vocab) build(parts []pair) error {
+	v.pairs.parts = parts
+	var rest sync.WaitGroup
+	rest.Go(func() {
+		if v.whole == nil {
+			v.buildWhole()
+		}
+		v.pairs.build()
+	})
+	err := v.trie.build(v)
+	rest.Wait()
+	v.seeds.build(v)
+	return err
+}
+
+// buildWhole fills the table of whole tokens.
+func (v *vocab) buildWhole() {
 	logSize := bits.Len(uint(v.size()*2 - 1))
-	v.whole = make([]uint32, 1<<logSize)
 	v.wholeShift = uint8(64 - logSize)
+	v.whole = make([]uint32, 1<<logSize)
 	for id := range uint32(v.size()) {
 		h := hash(v.bytes(id))
 		i := h >> v.wholeShift
@@ -127,10 +176,26 @@ func (v *vocab) index(cuts []byte) error {
 		}
 		v.whole[i] = uint32(h)<<idBits | (id + 1)
 	}
-	if err := v.pairs.build(v, cuts); err != nil {
-		return err
+}
+
+// byLength returns the ids in the order of their lengths.
+func (v *vocab) byLength() []uint32 {
+	var at [maxTokenLen + 1]uint32
+	for id := range uint32(v.size()) {
+		at[v.len(id)]++
 	}
-	return v.trie.build(v)
+	sum := uint32(0)
+	for i, n := range at {
+		at[i] = sum
+		sum += n
+	}
+	ids := make([]uint32, v.size())
+	for id := range uint32(v.size()) {
+		i := &at[v.len(id)]
+		ids[*i] = id
+		*i++
+	}
+	return ids
 }
 
 // size is the number of tokens.

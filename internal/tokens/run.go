@@ -2,39 +2,21 @@ package tokens
 
 import "unicode/utf8"
 
-// A style is what the run of a Counter needs to know of a split pattern. The splitters are the authority.
-type style struct {
-	classes     [8]class // the class to take for each class
-	contraction bool     // 's and the like end a word, instead of being pieces
-	slash       bool     // [\r\n/]* rather than [\r\n]* ends punctuation
-}
-
-var (
-	styleO200k = style{
-		classes:     [8]class{punct, upper, lower, other, mark, number, space, newline},
-		contraction: true,
-		slash:       true,
-	}
-	styleCL100k = style{
-		classes: [8]class{punct, lower, lower, lower, punct, number, space, newline},
-	}
-)
-
 // A run counts a piece which is too long to be looked at as a whole, character by character, or rather the two
 // pieces it may turn out to be: what the pattern takes in such a place depends on what ends it.
 //
 //	letters of o200k    if a lower-case letter follows, all is one piece; otherwise the first piece ends after the last
 //	                    caseless letter and the upper-case letters behind that are a second one
 //	white space         the first piece ends after the last line end; of the rest, a second piece, the last character
-//	                    belongs to what follows. In cl100k, all is one piece if nothing follows, but that has the same
-//	                    tokens, as none contains a line end and ends in other white space (TestSpaceTokens)
+//	                    belongs to what follows. With wholeEnd, all is one piece if nothing follows
+//	gaps of DeepSeek    the last character belongs to a letter that follows
 //
 // So all holds the tokens of the whole, cut how many of them lead up to the place it may be cut at, and rest
 // the tokens behind that. The place moves on with every caseless letter or line end.
 type run struct {
 	phase phase
-	all   appender
-	rest  appender // unused in phases which have no cut
+	all   growing
+	rest  growing // unused in phases which have no cut
 	cut   int
 	isCut bool
 
@@ -44,6 +26,8 @@ type run struct {
 	holds int
 	// atHeld is how many tokens rest had before the held white space.
 	atHeld int
+
+	cjk bool // the run is in the part of a text that DeepSeek's pattern sees as CJK
 }
 
 // A phase is where in the pattern a run is.
@@ -57,6 +41,9 @@ const (
 	inPunct                   // [^\s\p{L}\p{N}]*
 	inPunctLines              // the line ends after punctuation
 	inSpace                   // white space
+	inNumbers                 // \p{N}+, of GPT-2 only
+	inASCII                   // [A-Za-z]+ after punctuation, of DeepSeek only
+	inGap                     // what no alternative takes, of DeepSeek only
 )
 
 // begin prepares a run for the piece at the start of text and feeds it the characters that say nothing about
@@ -65,21 +52,33 @@ func (r *run) begin(e *Encoding, text []byte) (used int) {
 	r.all.reset()
 	r.rest.reset()
 	r.cut, r.isCut, r.holds = 0, false, 0
-	k, w := e.classAt(text, 0)
+	s := e.style
+	k, w := s.classAt(text, 0)
 	next := k
 	if w < len(text) {
-		next, _ = e.classAt(text, w)
+		next, _ = s.classAt(text, w)
 	}
+	r.cjk = s.splitter == deepSeek && isCJK(text)
 	switch {
 	case isLetter(k):
 		r.phase = inUppers
+	case k == number:
+		r.phase = inNumbers
+	case k == punct && s.splitter == deepSeek && isLetter(next):
+		r.phase = inASCII
+		used = w
 	case k != newline && isLetter(next):
 		r.phase = inUppers
 		used = w
+	case k == gap:
+		r.phase = inGap
 	case k == punct:
 		r.phase = inPunct
 	case text[0] == ' ' && next == punct:
 		r.phase = inPunct
+		used = w
+	case next == number:
+		r.phase = inNumbers
 		used = w
 	default:
 		r.phase = inSpace
@@ -94,10 +93,15 @@ func isLetter(k class) bool { return upper <= k && k <= mark }
 // over it is idle, done are the tokens of what it stood for, and the first held bytes are the beginning of the
 // next piece.
 func (r *run) feed(e *Encoding, text []byte) (used, done int) {
-	v := e.vocab
+	v, s := e.vocab, e.style
 	for used < len(text) {
-		k, w := e.classAt(text, used)
+		k, w := s.classAt(text, used)
 		char := text[used : used+w]
+		if s.isolated && k == number && r.phase != inNumbers || s.splitter == deepSeek && isCJK(char) != r.cjk {
+			// To the pattern the text ends here.
+			r.holds = 0
+			return used, r.end()
+		}
 		switch r.phase {
 		case inUppers:
 			switch k {
@@ -146,17 +150,17 @@ func (r *run) feed(e *Encoding, text []byte) (used, done int) {
 		case inPunct, inPunctLines:
 			switch {
 			case r.phase == inPunct && (k == punct || k == mark):
-			case k == newline || e.style.slash && char[0] == '/':
+			case k == newline || s.slash && char[0] == '/':
 				r.phase = inPunctLines
 			default:
 				return used, r.end()
 			}
 			r.all.appendAll(v, char)
 		case inSpace:
-			if k < space {
+			if k != space && k != newline {
 				return used, r.endSpace()
 			}
-			r.atHeld = r.rest.total
+			r.atHeld = r.rest.tokens()
 			r.holds = copy(r.held[:], char)
 			r.all.appendAll(v, char)
 			if k == newline {
@@ -165,6 +169,28 @@ func (r *run) feed(e *Encoding, text []byte) (used, done int) {
 			} else {
 				r.rest.appendAll(v, char)
 			}
+		case inNumbers:
+			if k != number {
+				return used, r.end()
+			}
+			r.all.appendAll(v, char)
+		case inASCII:
+			if !isASCIILetter(char[0]) {
+				return used, r.end()
+			}
+			r.all.appendAll(v, char)
+		case inGap:
+			if isLetter(k) {
+				return used, r.endSpace()
+			}
+			if k != gap {
+				r.holds = 0
+				return used, r.end()
+			}
+			r.atHeld = r.rest.tokens()
+			r.holds = copy(r.held[:], char)
+			r.all.appendAll(v, char)
+			r.rest.appendAll(v, char)
 		}
 		used += w
 	}
@@ -173,7 +199,7 @@ func (r *run) feed(e *Encoding, text []byte) (used, done int) {
 
 // cutHere moves the place where the run may be cut to its end.
 func (r *run) cutHere() {
-	r.cut = r.all.total
+	r.cut = r.all.tokens()
 	r.isCut = true
 	r.rest.reset()
 }
@@ -194,7 +220,8 @@ func (r *run) end() int {
 	return r.pieces()
 }
 
-// endSpace is end for white space, with something else behind it: its last character goes to what follows.
+// endSpace is end for white space, with something else behind it, and for gaps: the last character goes to what
+// follows.
 func (r *run) endSpace() int {
 	r.phase = idle
 	return r.cut + r.atHeld
@@ -203,15 +230,18 @@ func (r *run) endSpace() int {
 // pieces returns the tokens of the run with its cut, if there is something behind that.
 func (r *run) pieces() int {
 	if r.isCut && r.rest.n > 0 {
-		return r.cut + r.rest.total
+		return r.cut + r.rest.tokens()
 	}
-	return r.all.total
+	return r.all.tokens()
 }
 
 // count returns the tokens of the run if the text ends here.
 func (r *run) count(e *Encoding) int {
 	if r.phase == inEnding {
 		return r.pieces() + e.count(r.held[:r.holds])
+	}
+	if r.phase == inSpace && e.style.wholeEnd {
+		return r.all.tokens()
 	}
 	return r.pieces()
 }

@@ -17,13 +17,10 @@ type search struct {
 	dead      []uint64 // a set of positions, counted from base
 	settled   int
 
-	// What is left to try at pos. Any order of candidates would do. Where the last token could follow itself,
-	// it comes first: in a long run of '=' there are longer tokens, but they are right only at its end, and to
-	// find that out is slow.
-	again   bool // the candidate is the last token; the longest one comes next
-	listed  bool // the ones left are shorter[:shorts], the longest last
-	shorter [maxTokenLen]uint32
-	shorts  int
+	// again reports that the candidate at pos is the last token once more, and the longest one comes next. Any
+	// order of candidates would do. Where the last token could follow itself, it comes first: in a long run of
+	// '=' there are longer tokens, but they are right only at its end, and to find that out is slow.
+	again bool
 }
 
 // run encodes the text and returns the number of tokens; if keep is set, it appends them to dst. If the text is
@@ -55,8 +52,8 @@ func (s *search) run(dst []uint32, keep bool) (out []uint32, n int, ok bool) {
 			continue
 		}
 		var ok bool
-		for token, size, ok = s.next(size); !ok; token, size, ok = s.next(size) {
-			if size = s.takeBack(); size == 0 {
+		for token, size, ok = s.next(token); !ok; token, size, ok = s.next(token) {
+			if token, ok = s.takeBack(); !ok {
 				return dst, 0, false
 			}
 		}
@@ -71,7 +68,6 @@ func (s *search) fits(token uint32, size int) bool {
 
 // first returns the first candidate at pos, behind the token last.
 func (s *search) first(last uint32, lastSize int) (token uint32, size int) {
-	s.listed = false
 	token, size = s.vocab.trie.longest(s.text[s.pos:])
 	s.again = size > lastSize && string(s.text[s.pos-lastSize:s.pos]) == string(s.text[s.pos:s.pos+lastSize])
 	if s.again {
@@ -80,40 +76,33 @@ func (s *search) first(last uint32, lastSize int) (token uint32, size int) {
 	return token, size
 }
 
-// next returns the candidate behind the one of this size.
-func (s *search) next(size int) (token uint32, n int, ok bool) {
+// next returns the candidate behind this one.
+func (s *search) next(candidate uint32) (token uint32, size int, ok bool) {
 	if s.again {
 		s.again = false
-		token, n = s.vocab.trie.longest(s.text[s.pos:])
-		return token, n, true
+		token, size = s.vocab.trie.longest(s.text[s.pos:])
+		return token, size, true
 	}
-	if !s.listed {
-		s.listed = true
-		s.shorts = s.vocab.trie.prefixes(&s.shorter, s.text[s.pos:s.pos+size-1])
-	}
-	if s.shorts == 0 {
+	token = s.vocab.trie.shorter[candidate]
+	if token == noToken {
 		return noToken, 0, false
 	}
-	s.shorts--
-	token = s.shorter[s.shorts]
 	return token, s.vocab.len(token), true
 }
 
-// takeBack gives up pos and takes the last token off the stack. It returns the size of that token, the
-// candidates behind which are next, and 0 if there is no such token.
-func (s *search) takeBack() (size int) {
+// takeBack gives up pos and takes the last token off the stack and returns it: the candidates behind it are
+// next. There may be none.
+func (s *search) takeBack() (token uint32, ok bool) {
 	at := s.pos - s.base
 	s.dead[at/64] |= 1 << (at % 64)
 	s.depth--
 	if s.depth < 0 || s.depth == 0 && s.settled > 0 {
-		return 0
+		return noToken, false
 	}
-	token := s.stack[s.depth]
-	size = s.vocab.len(token)
-	s.pos -= size
+	token = s.stack[s.depth]
+	s.pos -= s.vocab.len(token)
 	s.again = s.depth > 0 && s.stack[s.depth-1] == token
-	s.listed = false
-	return size
+	return token, true
 }
 
 // half returns how many tokens make up the older half of what is in view, without the last one.

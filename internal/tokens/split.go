@@ -9,15 +9,20 @@ package tokens
 //
 // It is a branch and not a function value, so that the compiler sees that b does not escape.
 func (e *Encoding) split(b []byte, i int) (end int, final bool) {
-	if e.style == &styleCL100k {
-		return splitCL100k(b, i)
+	switch e.style.splitter {
+	case words:
+		return splitCL100k(e.style, b, i)
+	case gpt2:
+		return splitGPT2(e.style, b, i)
+	case deepSeek:
+		return splitDeepSeek(e.style, b, i)
 	}
-	return splitO200k(b, i)
+	return splitO200k(e.style, b, i)
 }
 
-// numberEnd is the end of \p{N}{1,3} where the first digit ends at p.
-func numberEnd(b []byte, p int) (int, bool) {
-	for range 2 {
+// numberEnd is the end of \p{N}{1,most} where the first digit ends at p. Most is 0 for \p{N}+.
+func numberEnd(b []byte, p, most int) (int, bool) {
+	for n := 1; n != most; n++ {
 		if p == len(b) {
 			return p, false
 		}

@@ -13,15 +13,18 @@ package tokens
 //	\s
 //
 // Marks are punctuation here, and white space at the end of the text is one piece whatever is in it.
-func splitCL100k(b []byte, i int) (end int, final bool) {
-	k, w := classAt(b, i)
+//
+// The patterns of Llama 3 and Qwen differ in the length of numbers, in whether marks are letters, and in the end of
+// the text; s says so. Their contraction is written in another way, and means the same.
+func splitCL100k(s *style, b []byte, i int) (end int, final bool) {
+	k, w := s.classAt(b, i)
 	p := i + w
 	switch k {
-	case upper, lower, other:
-		return lettersCL100k(b, p)
+	case lower:
+		return lettersCL100k(s, b, p)
 	case number:
-		return numberEnd(b, p)
-	case punct, mark, space:
+		return numberEnd(b, p, s.digits)
+	case punct, space:
 		if b[i] == '\'' {
 			if n, final := contraction(b, i); n > 0 {
 				return i + n, final
@@ -30,26 +33,29 @@ func splitCL100k(b []byte, i int) (end int, final bool) {
 		if p == len(b) {
 			return p, false
 		}
-		next, _ := classAt(b, p)
-		if upper <= next && next <= other {
-			return lettersCL100k(b, p)
+		next, _ := s.classAt(b, p)
+		if next == lower {
+			return lettersCL100k(s, b, p)
 		}
-		if k != space || b[i] == ' ' && (next == punct || next == mark) {
-			return punctCL100k(b, p)
+		if k != space || b[i] == ' ' && next == punct {
+			return punctCL100k(s, b, p)
 		}
 	}
 	end, afterNewline, last := spaceRun(b, i)
 	if end < len(b) {
 		return spaceEnd(i, end, afterNewline, last), true
 	}
+	if afterNewline > i && !s.wholeEnd {
+		return afterNewline, false
+	}
 	return end, false
 }
 
 // lettersCL100k is the end of \p{L}* at b[p].
-func lettersCL100k(b []byte, p int) (end int, final bool) {
+func lettersCL100k(s *style, b []byte, p int) (end int, final bool) {
 	for p < len(b) {
-		k, w := classAt(b, p)
-		if k < upper || other < k {
+		k, w := s.classAt(b, p)
+		if k != lower {
 			return p, true
 		}
 		p += w
@@ -58,10 +64,10 @@ func lettersCL100k(b []byte, p int) (end int, final bool) {
 }
 
 // punctCL100k is the end of [^\s\p{L}\p{N}]*[\r\n]* at b[p].
-func punctCL100k(b []byte, p int) (end int, final bool) {
+func punctCL100k(s *style, b []byte, p int) (end int, final bool) {
 	for p < len(b) {
-		k, w := classAt(b, p)
-		if k != punct && k != mark {
+		k, w := s.classAt(b, p)
+		if k != punct {
 			break
 		}
 		p += w

@@ -13,21 +13,23 @@ package tokens
 //
 // Marks count as letters without case here. A mark may also be the leading [^\r\n\p{L}\p{N}], but the match is
 // the same whether it is that or the first of the letters, so the code takes the latter.
-func splitO200k(b []byte, i int) (end int, final bool) {
+//
+// Tekken's pattern, of Mistral, has numbers of one digit and no contractions; s says so.
+func splitO200k(s *style, b []byte, i int) (end int, final bool) {
 	k, w := classAt(b, i)
 	p := i + w
 	switch k {
 	case upper, lower, other, mark:
-		return lettersO200k(b, i)
+		return lettersO200k(s, b, i)
 	case number:
-		return numberEnd(b, p)
+		return numberEnd(b, p, s.digits)
 	case punct, space:
 		if p == len(b) {
 			return p, false
 		}
 		next, _ := classAt(b, p)
 		if upper <= next && next <= mark {
-			return lettersO200k(b, p)
+			return lettersO200k(s, b, p)
 		}
 		if k == punct || next == punct && b[i] == ' ' {
 			return punctO200k(b, p)
@@ -47,7 +49,7 @@ func splitO200k(b []byte, i int) (end int, final bool) {
 // upper-case and caseless letters belongs together if a lower-case letter follows, however long it is. If none
 // follows, the first alternative gives back letters until it can end on a caseless one, and the second one
 // takes over if there is none.
-func lettersO200k(b []byte, p int) (end int, final bool) {
+func lettersO200k(s *style, b []byte, p int) (end int, final bool) {
 	caseless := 0 // the position after the last caseless letter
 scan:
 	for p < len(b) {
@@ -68,6 +70,9 @@ scan:
 	}
 	if 0 < caseless && caseless < p {
 		return caseless, p < len(b)
+	}
+	if !s.contraction {
+		return p, p < len(b)
 	}
 	n, final := contraction(b, p)
 	return p + n, final

@@ -41,7 +41,7 @@ func pieces(e *Encoding, text string) []string {
 
 // TestSplit compares the splitters with the twin: on all short texts over a few characters, and on random ones.
 func TestSplit(t *testing.T) {
-	twins := map[string]*twin{"o200k_base": newTwin(patternO200k), "cl100k_base": newTwin(patternCL100k)}
+	twins := map[string]*twin{"o200k_base": newTwin(patternO200k), "cl100k_base": newTwin(patternCL100k), "r50k_base": newTwin(patternR50k)}
 	for name, twin := range twins {
 		t.Run(name, func(t *testing.T) {
 			e := get(t, name)
@@ -73,7 +73,7 @@ func TestSplit(t *testing.T) {
 
 // TestFinal checks the promise a stream rests on: a final piece stays what it is, whatever follows.
 func TestFinal(t *testing.T) {
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		e := get(t, name)
 		r := rand.New(rand.NewPCG(3, 4))
 		finals := 0
@@ -166,6 +166,16 @@ func TestClasses(t *testing.T) {
 		if classOf(r) != want {
 			t.Errorf("%U is class %d, want %d", r, classOf(r), want)
 		}
+	}
+	loadGaps()
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		known := unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.Cc, unicode.Cf, unicode.Co)
+		if sign := unicode.In(r, unicode.P, unicode.S); utf8.ValidRune(r) && known && classOf(r) == punct && isGap([]byte(string(r))) == sign {
+			t.Errorf("%U is a gap: %t", r, sign)
+		}
+	}
+	if isGap([]byte("\U0001cc00")) {
+		t.Error("a symbol of 16.0 is a gap")
 	}
 	for r, want := range map[rune]class{
 		0x2ebf0: other,  // CJK extension I, of 15.1

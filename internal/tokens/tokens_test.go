@@ -16,6 +16,9 @@ import (
 	loader "github.com/pkoukk/tiktoken-go-loader"
 )
 
+// builtin are the encodings that differ, without those that are another's under a second name.
+var builtin = []string{"o200k_base", "cl100k_base", "p50k_base", "r50k_base"}
+
 func get(t testing.TB, name string) *Encoding {
 	t.Helper()
 	e, err := Get(name)
@@ -131,7 +134,7 @@ func TestAgainstTiktokenGo(t *testing.T) {
 		x := map[string]int{"naïve": 0xFF, "Straße": 1e-9} // größer ещё раз 東京タワー は 한국어 텍스트 שלום עולם สวัสดี नमस्ते 🎉🎉 ------ ====== <|endoftext|>
 		ΑΒΓ İstanbul ǅungla 1234567 ½ Ⅷ e\u0301 \r\n $12.50 -- ... I'll we're DON'T`)
 	between := []string{" ", " ", " ", "\n", "\n\n", "  ", "\t", "", "\r\n", " \n ", "    "}
-	for _, name := range []string{"o200k_base", "cl100k_base"} {
+	for _, name := range builtin {
 		e := get(t, name)
 		reference, err := tiktoken.GetEncoding(name)
 		if err != nil {
@@ -164,8 +167,8 @@ func TestGet(t *testing.T) {
 	if o, h := get(t, "o200k_base"), get(t, "o200k_harmony"); o.vocab != h.vocab {
 		t.Error("o200k_base and o200k_harmony do not share their tables")
 	}
-	_, err := Get("p50k_base")
-	const want = `tokens: unknown encoding "p50k_base"; use one of cl100k_base, o200k_base, o200k_harmony`
+	_, err := Get("p100k_base")
+	const want = `tokens: unknown encoding "p100k_base"; use one of cl100k_base, o200k_base, o200k_harmony, p50k_base, p50k_edit, r50k_base`
 	if err == nil || err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+const poFile = `# Comment
+msgid ""
+msgstr ""
+"Content-Type: text/plain; charset=UTF-8\n"
+
+#: a.py:1
+msgid "Hello, \"%(name)s\""
+msgstr "你好,\"%(name)s\"\n"
+
+msgctxt "x"
+msgid ""
+"Two "
+"lines"
+msgstr ""
+"两"
+"行"
+
+msgid "Not translated"
+msgstr ""
+
+msgid "%d day"
+msgid_plural "%d days"
+msgstr[0] "%d 天"
+msgstr[1] "%d 日"
+#~ msgid "old"
+#~ msgstr "旧"
+msgid "broken"
+msgstr "never \q closed
+`
+
+func TestTranslations(t *testing.T) {
+	got := translations([]byte(poFile))
+	want := []string{"你好,\"%(name)s\"\n", "两行", "%d 天", "%d 日"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func FuzzTranslations(f *testing.F) {
+	f.Add([]byte(poFile))
+	f.Add([]byte("msgid \"a\"\nmsgstr \"b\""))
+	f.Fuzz(func(t *testing.T, po []byte) {
+		all := translations(po)
+		if slices.Contains(all, "") {
+			t.Error("an empty message")
+		}
+		// An escape such as \n is no shorter than what it stands for, but a \u1234 may be: at most 3 bytes for 6.
+		if n := len(strings.Join(all, "")); n > len(po) {
+			t.Errorf("%d bytes of messages in %d bytes", n, len(po))
+		}
+	})
+}

@@ -1,0 +1,53 @@
+package dialect
+
+import "testing"
+
+func TestOpaque(t *testing.T) {
+	for _, tt := range []struct {
+		body string
+		want bool
+	}{
+		{`{"messages":[]}`, false},
+		{`{"messages":[{"role":"user","content":"image_url"}]}`, false},
+		{`{"messages":["image_url"],"image_url":1}`, false},
+		{`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}],"tools":[{"type":"function"}]}`, false},
+		{`{"messages":[{"content":[{"type":"text","text":"a"},{"image_url":{}}]},{"content":"b"}]}`, true},
+		{`{"messages":[{"content":[{"input_audio":{}}]}]}`, true},
+		{`{"messages":[{"content":[{"video_url":{}}]}]}`, true},
+		{`{"messages":[{"content":[{"file":{}}]}]}`, true},
+		{`{"messages":[{"role":"assistant","audio":{"id":"a"}}]}`, true},
+		{`{"messages":[{"role":"assistant","audio":null,"content":"a"}]}`, false},
+		{`{"messages":[],"web_search_options":{}}`, true},
+		{`{"messages":[],"tools":[{"type":"custom"},{"function":{"name":"f"}},"x"]}`, false},
+		{`{"messages":[],"tools":[{"type":"function"},{"type":"web_search"}]}`, true},
+		{`{"messages":[],"tools":null}`, false},
+		{`{"messages":[],"web_search_options":null}`, false},
+	} {
+		r, err := OpenAIChat{}.ParseRequest([]byte(tt.body))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.body, err)
+		}
+		if r.Opaque() != tt.want {
+			t.Errorf("%s: opaque is %v", tt.body, r.Opaque())
+		}
+	}
+}
+
+func TestEventReasoning(t *testing.T) {
+	s := OpenAIChat{}.NewStream(&Request{})
+	var ev Event
+	for _, tt := range []struct {
+		data string
+		want bool
+	}{
+		{`{"choices":[{"delta":{"content":"a"}}]}`, false},
+		{`{"choices":[{"delta":{"reasoning":"a"}}]}`, true},
+		{`{"choices":[{"delta":{"content":"a"}}]}`, false},
+		{`{"choices":[{"delta":{"reasoning":"a","reasoning_details":[{"text":"a"}],"content":"b"}}]}`, true},
+		{`{"choices":[{"delta":{"reasoning":"","content":"b"}}]}`, false},
+	} {
+		if s.Event([]byte(tt.data), &ev); ev.Reasoning != tt.want {
+			t.Errorf("%s: reasoning is %v", tt.data, ev.Reasoning)
+		}
+	}
+}
