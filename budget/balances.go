@@ -28,7 +28,7 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 	l.table.each(func(w *row) {
 		if w.granted.Load() {
 			spent, held := w.balance()
-			c.add(w.rule, w.span, w.storeKey(), w.subject, spent, held)
+			c.add(w.rule, w.span, w.storeKey(), w.subject, w.amount.Load(), spent, held)
 		}
 	})
 	if l.store != nil {
@@ -52,17 +52,10 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 
 // collectStored adds the counters which the store has and memory has not.
 func (l *Ledger) collectStored(ctx context.Context, c *collector) error {
-	type id struct {
-		name string
-		unit Unit
-	}
-	rules := make(map[id]*rule, len(l.rules))
-	for _, r := range l.rules {
-		rules[id{r.Name, r.Unit}] = r
-	}
+	rules := l.byName()
 	var failed error
 	err := l.store.Range(ctx, func(e Entry) bool {
-		r := rules[id{e.Key.Limit, e.Key.Unit}]
+		r := rules[ruleName{e.Key.Limit, e.Key.Unit}]
 		if r == nil || c.seen[e.Key] {
 			return true
 		}
@@ -80,7 +73,7 @@ func (l *Ledger) collectStored(ctx context.Context, c *collector) error {
 			return false
 		}
 		if r.countsPer(subject) {
-			c.add(r, s, e.Key, subject, e.Used, 0)
+			c.add(r, s, e.Key, subject, r.amountOf(e.Key.Subject), e.Used, 0)
 		}
 		return true
 	})
@@ -107,7 +100,7 @@ type line struct {
 	balance Balance
 }
 
-func (c *collector) add(r *rule, s *span, key Key, subject []Identity, spent, held int64) {
+func (c *collector) add(r *rule, s *span, key Key, subject []Identity, amount, spent, held int64) {
 	if s.ended(c.now) {
 		return
 	}
@@ -118,7 +111,7 @@ func (c *collector) add(r *rule, s *span, key Key, subject []Identity, spent, he
 		Subject:     subject,
 		WindowStart: s.Start,
 		WindowEnd:   s.End,
-		Amount:      r.Amount,
+		Amount:      amount,
 		Spent:       spent,
 		Held:        held,
 	}})

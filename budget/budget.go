@@ -4,7 +4,10 @@
 // # Terms
 //
 // A [Limit] is a named budget: so many tokens or requests per [Period], one
-// counter for each value of the identities it is counted per. A [Window] is one
+// counter for each value of the identities it is counted per. It concerns the requests
+// that fulfil its conditions ([Condition]), and may give some subjects another amount
+// ([Override]). Two kinds have no window: limits in [Streams] count the requests
+// under way, and limits per request bound each request by itself. A [Window] is one
 // run of a period. A [Reservation] is the hold which one request has on every
 // limit that concerns it. The [Ledger] is the authority in this process; a
 // [Store] keeps its balances over restarts.
@@ -15,7 +18,7 @@
 //	   │                     ▲
 //	   └─► Decision{Allowed: false}
 //
-// [Ledger.Reserve] holds the counted prompt and a first piece of the output on
+// [Ledger.Reserve] finds the limits that concern the request, and holds the counted prompt and a first piece of the output on
 // every matching limit, or on none. [Reservation.Spend] is called before text is
 // forwarded and grows the hold in steps; it never waits and does no I/O. A
 // stream within its hold is never cut because of somebody else; the one that
@@ -49,8 +52,9 @@
 //
 // # Caveats
 //
-//   - The limits of a ledger do not change while it runs, and each concerns every
-//     request.
+//   - The limits of a ledger do not change while it runs.
+//   - Values that a limit matches or counts by are compared byte by byte. What a client
+//     may choose, such as a header that nobody verified, lets it choose its limits.
 //   - A clock that jumps ahead by more than the store's retention, and back, loses
 //     the counts of windows that seemed to have ended long ago.
 //   - Windows follow the clock. If it is set back, requests count in the earlier
@@ -75,10 +79,11 @@ const (
 	InputTokens              // tokens of the prompt
 	OutputTokens             // tokens of the answer, hidden reasoning included
 	Requests                 // requests that were forwarded
+	Streams                  // requests under way, whether they are streamed or not: held, never spent
 )
 
 // String returns the unit's name in the admin API: tokens, input_tokens,
-// output_tokens or requests.
+// output_tokens, requests or streams.
 func (u Unit) String() string {
 	switch u {
 	case Tokens:
@@ -89,6 +94,8 @@ func (u Unit) String() string {
 		return "output_tokens"
 	case Requests:
 		return "requests"
+	case Streams:
+		return "streams"
 	}
 	return fmt.Sprintf("Unit(%d)", uint8(u))
 }
@@ -100,7 +107,8 @@ type Amount struct {
 	Output int64 // tokens of the answer, hidden reasoning included
 }
 
-// In returns the amount in the given unit.
+// In returns the amount in the given unit. In Streams it is nothing: when a request
+// is settled, it is no longer under way.
 func (a Amount) In(u Unit) int64 {
 	switch u {
 	case Tokens:
@@ -120,9 +128,20 @@ type Limit struct {
 	Name     string         // unique together with Unit
 	Unit     Unit           // what is counted
 	Amount   int64          // how much of it a window allows; > 0
-	Per      []string       // identity names; one counter for each combination of their values; empty: one counter for all
-	Period   Period         // how long a window lasts
+	Per      []string       // identity names, [ByModel], [ByPath]; one counter for each combination of their values; empty: one counter for all
+	Period   Period         // how long a window lasts; 0 in Streams, and for a limit per request
 	Location *time.Location // where calendar windows begin; nil is UTC
+
+	// Match are conditions; the limit concerns requests for which all of them hold.
+	Match []Condition
+	// Overrides are other amounts for some subjects.
+	Overrides []Override
+	// MaxSubjects bounds the counters of one window; 0 is [DefaultMaxSubjects]. See
+	// [Overflow] for what happens beyond.
+	MaxSubjects int64
+	// PerRequest makes it a bound on each single request, without a counter. The unit
+	// must be one of tokens.
+	PerRequest bool
 }
 
 // Identity is one named value of a request, such as team=search.
@@ -134,6 +153,9 @@ const None = "(none)"
 // Request asks for a reservation.
 type Request struct {
 	Identities []Identity // who asks; a name that a limit needs and that is absent counts as None
+	Model      string     // which model is asked for; in one letter case, if upstreams do not tell them apart
+	Path       string     // where, without the query
+	Headers    []Identity // the headers that limits match, by their names in lower case
 	Input      int64      // tokens of the prompt
 	Output     int64      // tokens of output wanted in the first hold; ≥ 1
 	MinOutput  int64      // with less than this the request is denied; 1 ≤ MinOutput ≤ Output
@@ -149,6 +171,10 @@ type Decision struct {
 	Remaining int64         // amount - spent - held, never negative
 	Window    time.Duration // length of the window; 0 for a period that never ends
 	ResetAt   time.Time     // when the window ends; zero for a period that never ends
+
+	// PerRequest says that it is a limit per request: the request is too large by
+	// itself, and waiting does not help.
+	PerRequest bool
 }
 
 // Ceiling is how much of the budget reservations can take: the amount less the

@@ -8,7 +8,8 @@ var (
 	ErrClosed = errors.New("budget: closed")
 	// ErrFull means that a bound on the number of counters is reached, see
 	// [Options.MaxCounters] and [FileStore.Put]. Requests on counters that are in
-	// memory go on, others are refused.
+	// memory go on, and new subjects share one ([Overflow]) where memory is full; others
+	// are refused.
 	ErrFull = errors.New("budget: too many counters")
 )
 

@@ -14,7 +14,7 @@ func (c charge) of(u Unit) int64 {
 	switch u {
 	case Tokens, InputTokens:
 		return c.input
-	case Requests:
+	case Requests, Streams:
 		return c.requests
 	}
 	return 0
@@ -57,7 +57,7 @@ func (ls layers) fit(c charge, least, want int64) (output int64, refused *row) {
 			output = min(output, room)
 			room -= least
 		}
-		if room < 0 && (refused == nil || w.span.outlasts(refused.span)) {
+		if room < 0 && (refused == nil || w.outlasts(refused)) {
 			refused = w
 		}
 	}
@@ -133,7 +133,7 @@ func (ls layers) unpin() {
 }
 
 // strictest returns, of the layers that count tokens, the one with the least
-// remaining; without such, of those that count requests. Of equals it is the one
+// remaining; without such, of those that count requests, then streams. Of equals it is the one
 // that resets last. It is nil if there are no layers.
 func (ls layers) strictest() *row {
 	var best *row
@@ -146,11 +146,14 @@ func (ls layers) strictest() *row {
 	return best
 }
 
+// kind tells units apart that cannot be compared: tokens, requests, streams.
+func kind(u Unit) Unit { return max(u, OutputTokens) }
+
 // nearer reports whether a, with n left, is stricter than b with m left.
 func nearer(a *row, n int64, b *row, m int64) bool {
 	switch {
-	case a.rule.countsTokens() != b.rule.countsTokens():
-		return a.rule.countsTokens()
+	case kind(a.rule.Unit) != kind(b.rule.Unit):
+		return kind(a.rule.Unit) < kind(b.rule.Unit)
 	case n != m:
 		return n < m
 	}

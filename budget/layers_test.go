@@ -14,11 +14,12 @@ func TestHoldAfterOthersTook(t *testing.T) {
 		var before []int64
 		for range rapid.IntRange(1, 5).Draw(t, "layers") {
 			l := Limit{
-				Unit:   rapid.SampledFrom([]Unit{Tokens, InputTokens, OutputTokens, Requests}).Draw(t, "unit"),
+				Unit:   rapid.SampledFrom([]Unit{Tokens, InputTokens, OutputTokens, Requests, Streams}).Draw(t, "unit"),
 				Amount: rapid.Int64Range(1, 300).Draw(t, "amount"),
 				Period: Total,
 			}
-			w := &row{rule: &rule{Limit: l, ceiling: l.Amount - guardOf(l.Unit, l.Amount)}, span: newSpan(Total.Window(noon, nil))}
+			w := &row{rule: &rule{Limit: l}, span: newSpan(Total.Window(noon, nil))}
+			w.setAmount(l.Amount)
 			w.used.Store(rapid.Int64Range(0, l.Amount+10).Draw(t, "used"))
 			ls = append(ls, w)
 			before = append(before, w.used.Load())
@@ -50,8 +51,8 @@ func TestHoldAfterOthersTook(t *testing.T) {
 				t.Fatalf("layer %d in %s: %d held and %d used, want %d and %d",
 					i, w.rule.Unit, w.held.Load(), w.used.Load(), held, before[i]+held)
 			}
-			if held > 0 && w.used.Load() > w.rule.ceiling {
-				t.Fatalf("layer %d: %d used, ceiling %d", i, w.used.Load(), w.rule.ceiling)
+			if held > 0 && w.used.Load() > w.ceiling.Load() {
+				t.Fatalf("layer %d: %d used, ceiling %d", i, w.used.Load(), w.ceiling.Load())
 			}
 		}
 	})

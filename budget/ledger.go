@@ -20,7 +20,7 @@ const (
 // Options say how a [Ledger] works. Zero values stand for the defaults.
 type Options struct {
 	// Limits are the budgets, the broadest first: all users before one team before
-	// one user. Every limit concerns every request.
+	// one user.
 	Limits []Limit
 	// Store keeps balances over restarts. Without one they live in memory only.
 	// The ledger owns the store and closes it.
@@ -35,9 +35,14 @@ type Options struct {
 	// GrowthStep is by how many tokens of output a hold grows at least.
 	GrowthStep int64
 	// MaxCounters bounds the counters in memory: those with open reservations or
-	// unwritten changes; without a store, all of running windows. At the bound,
-	// requests that need a further counter fail with [ErrFull].
+	// unwritten changes; without a store, all of running windows. At the bound, new
+	// subjects share a bucket (see [Overflow]), and requests that need a counter
+	// which only the store has fail with [ErrFull].
 	MaxCounters int64
+	// OnOverflow, if set, is called for each request that counts in a bucket of
+	// [Overflow]; first says that it is the first one of this limit for a minute. It
+	// may be called at the same time, must be quick and must not call the ledger.
+	OnOverflow func(limit string, first bool)
 	// OnSyncError is called by Run when balances could not be written. They stay in
 	// memory and are written with the next success. It must not call the ledger.
 	OnSyncError func(error)
@@ -82,8 +87,9 @@ func (o Options) check() error {
 // Ledger is the authority on all balances in this process. Its methods may be
 // called at the same time.
 type Ledger struct {
-	rules   []*rule
-	store   Store // nil: memory only
+	rules   []*rule // those with counters
+	singles []*rule // those per request
+	store   Store   // nil: memory only
 	options Options
 
 	table *table
@@ -104,64 +110,98 @@ func New(ctx context.Context, o Options) (*Ledger, error) {
 	if err := errors.Join(o.check(), err); err != nil {
 		return nil, fmt.Errorf("budget: %w", err)
 	}
-	size := int64(0)
-	if o.Store != nil {
-		size = o.CacheEntries
-		if err := o.Store.Range(ctx, func(Entry) bool { return false }); err != nil {
-			return nil, fmt.Errorf("budget: reading the store: %w", err)
-		}
-	}
-	c, err := newCache(size)
-	if err != nil {
-		return nil, err
-	}
-	return &Ledger{
-		rules:   rules,
+	l := &Ledger{
 		store:   o.Store,
 		options: o,
 		table:   newTable(o.MaxCounters),
-		cache:   c,
 		syncing: make(chan struct{}, 1),
-	}, nil
+	}
+	for _, r := range rules {
+		if r.PerRequest {
+			l.singles = append(l.singles, r)
+		} else {
+			l.rules = append(l.rules, r)
+		}
+	}
+	size := int64(0)
+	if l.store != nil {
+		size = o.CacheEntries
+		if err := l.countStored(ctx); err != nil {
+			return nil, fmt.Errorf("budget: reading the store: %w", err)
+		}
+	}
+	if l.cache, err = newCache(size); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
-// Reserve holds what q may cost on every limit, or on none.
+// byName returns the limits that have counters.
+func (l *Ledger) byName() map[ruleName]*rule {
+	rules := make(map[ruleName]*rule, len(l.rules))
+	for _, r := range l.rules {
+		rules[ruleName{r.Name, r.Unit}] = r
+	}
+	return rules
+}
+
+// Reserve holds what q may cost on every limit that concerns it, or on none.
 //
 // The output granted is the greatest between MinOutput and Output which every limit
 // can give; see [Reservation.Held]. Numbers outside the ranges that [Request] states
 // are brought into them. The Decision is that of [Reservation.Strictest].
 //
 // If a limit has not enough, the Reservation is nil and the Decision is of the limit
-// that the client has to wait for: of those that refuse, the one which resets last.
+// that the client has to wait for: of those that refuse, the one which resets last. A
+// request that is too large for a limit per request is refused before that.
 //
 // An error means that a balance could not be read, in time or at all, that there is
 // no room for a further counter ([ErrFull]), or that the ledger is closed
 // ([ErrClosed]). Nothing is held then, and the balance is unknown, not zero.
 func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision, error) {
-	if l.gate.shut.Load() {
-		return nil, Decision{}, ErrClosed
+	r := new(Reservation)
+	d, err := l.ReserveIn(ctx, r, q)
+	if !d.Allowed || err != nil {
+		return nil, d, err
 	}
-	q = q.clamped()
+	return r, d, nil
+}
+
+// ReserveIn is Reserve into a Reservation of the caller's, which spares an
+// allocation. r must be new, or settled and used by nobody else any more. If nothing
+// is granted, r is as if it were settled.
+func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Decision, error) {
+	r.begin(&q)
+	if l.gate.shut.Load() {
+		return Decision{}, ErrClosed
+	}
+	var tooLarge *rule
+	if r.cap, tooLarge = l.perRequest(&q); tooLarge != nil {
+		return tooLarge.refusal(), nil
+	}
 	now := l.options.Now()
-	r := &Reservation{charge: charge{input: q.Input, requests: 1}, step: l.options.GrowthStep}
-	r.layers = r.inline[:0]
 	for _, rule := range l.rules {
-		w, err := l.pin(ctx, rule, rule.at(now), q.Identities)
+		if !rule.concerns(&q) {
+			continue
+		}
+		w, err := l.pin(ctx, rule, rule.at(now), &q)
 		if err != nil {
 			r.layers.unpin()
-			return nil, Decision{}, fmt.Errorf("budget: limit %q: %w", rule.Name, err)
+			return Decision{}, fmt.Errorf("budget: limit %q: %w", rule.Name, err)
 		}
 		r.layers = append(r.layers, w)
 	}
-	output, refused := r.layers.take(r.charge, q.MinOutput, q.Output)
+	output, refused := r.layers.take(r.charge, q.MinOutput, min(q.Output, r.cap.most))
 	if refused != nil {
 		d := refused.decision(false)
 		r.layers.unpin()
-		return nil, d, nil
+		return d, nil
 	}
-	r.output.Store(output)
+	r.step = l.options.GrowthStep
 	r.layers.markGranted()
-	return r, r.Strictest(), nil
+	d := r.Strictest()
+	r.output.Store(output) // from now on it is to be settled
+	return d, nil
 }
 
 // Run writes changed balances to the store every [Options.SyncInterval], and frees

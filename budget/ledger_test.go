@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,22 @@ func TestNewErrors(t *testing.T) {
 		{"identity twice", Options{Limits: with(func(l *Limit) { l.Per = []string{"team", "team"} })}, []string{`"team"`, "twice"}},
 		{"limit twice", Options{Limits: []Limit{good, good}}, []string{"limit 2", "exists"}},
 		{"two mistakes", Options{Limits: []Limit{{Name: "x", Period: Day}, {Amount: 1, Period: Day}}}, []string{"limit 1", "limit 2"}},
+		{"streams with a period", Options{Limits: with(func(l *Limit) { l.Unit = Streams })}, []string{"has no period"}},
+		{"per request with a period", Options{Limits: with(func(l *Limit) { l.PerRequest = true })}, []string{"has no period"}},
+		{"per request in requests", Options{Limits: with(func(l *Limit) { l.PerRequest, l.Period, l.Unit = true, 0, Requests })}, []string{"counts tokens"}},
+		{"per request and user", Options{Limits: with(func(l *Limit) { l.PerRequest, l.Period, l.Per = true, 0, []string{"user"} })}, []string{"nothing else"}},
+		{"subjects", Options{Limits: with(func(l *Limit) { l.MaxSubjects = -1 })}, []string{"MaxSubjects"}},
+		{"condition without globs", Options{Limits: with(func(l *Limit) { l.Match = []Condition{{Name: "team"}} })}, []string{"condition 1", "no glob"}},
+		{"condition without a name", Options{Limits: with(func(l *Limit) { l.Match = []Condition{{Property: OfHeader, Any: []string{"*"}}} })}, []string{"the name must"}},
+		{"condition with a name", Options{Limits: with(func(l *Limit) { l.Match = []Condition{{Property: OfPath, Name: "x", Any: []string{"*"}}} })}, []string{"belongs to"}},
+		{"condition of nothing", Options{Limits: with(func(l *Limit) { l.Match = []Condition{{Property: 9, Any: []string{"*"}}} })}, []string{"unknown property 9"}},
+		{"override of all", Options{Limits: with(func(l *Limit) { l.Overrides = []Override{{Amount: 1}} })}, []string{"override 1", "each of"}},
+		{"override of another", Options{Limits: with(func(l *Limit) {
+			l.Per, l.Overrides = []string{"user"}, []Override{{Subject: []Identity{{"team", "x"}}, Amount: 1}}
+		})}, []string{"override 1", `"user"`}},
+		{"overrides", Options{Limits: with(func(l *Limit) {
+			l.Per, l.Overrides = []string{"user"}, []Override{{[]Identity{{"user", "x"}}, 0}, {[]Identity{{"user", "x"}}, 1}}
+		})}, []string{"override 1", "above 0", "override 2", "already"}},
 		{"options", Options{GrowthStep: -1, SyncInterval: -1, CacheEntries: -1, MaxCounters: -1},
 			[]string{"GrowthStep", "SyncInterval", "CacheEntries", "MaxCounters"}},
 	} {
@@ -611,14 +628,32 @@ func TestMaxCounters(t *testing.T) {
 	for _, user := range []string{"a", "b", "c"} {
 		reserve(t, l, ask(1, 1, "user", user)).SettleHold()
 	}
-	_, _, err := l.Reserve(t.Context(), ask(1, 1, "user", "d"))
-	if !errors.Is(err, ErrFull) {
-		t.Fatalf("the fourth counter: %v", err)
+	if d := reserve(t, l, ask(1, 1, "user", "d")).Strictest(); !slices.Equal(d.Subject, []Identity{{"user", Overflow}}) {
+		t.Fatalf("the fourth counter: %+v", d)
 	}
 	reserve(t, l, ask(1, 1, "user", "a")).SettleHold()
 	c.add(time.Minute)
 	syncNow(t, l)
-	reserve(t, l, ask(1, 1, "user", "d")).SettleHold()
+	if d := reserve(t, l, ask(1, 1, "user", "d")).Strictest(); !slices.Equal(d.Subject, []Identity{{"user", "d"}}) {
+		t.Fatalf("a counter of the next minute: %+v", d)
+	}
+}
+
+// A counter that only the store has is not replaced by a shared one: its balance counts.
+func TestMaxCountersStored(t *testing.T) {
+	store := newMemStore()
+	l := open(t, Options{Store: store, MaxCounters: 1, Limits: []Limit{{Name: "u", Amount: 1000, Period: Day, Per: []string{"user"}}}})
+	reserve(t, l, ask(1, 1, "user", "a")).SettleHold()
+	syncNow(t, l)
+	b := reserve(t, l, ask(1, 1, "user", "b"))
+	if _, _, err := l.Reserve(t.Context(), ask(1, 1, "user", "a")); !errors.Is(err, ErrFull) {
+		t.Fatalf("a stored counter without room for it: %v", err)
+	}
+	b.SettleHold()
+	syncNow(t, l)
+	if d := reserve(t, l, ask(1, 1, "user", "a")).Strictest(); d.Remaining != 1000-2-2 {
+		t.Errorf("its balance: %+v", d)
+	}
 }
 
 func TestRun(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -14,25 +15,32 @@ import (
 // maxValue it bounds the length of a key.
 const maxName = 256
 
-// rule is a [Limit] made ready for use. It does not change, except for the window
+// rule is a [Limit] made ready for use. It does not change, except for the windows
 // it remembers.
 type rule struct {
 	Limit
-	order   int   // place in the configuration
-	ceiling int64 // up to where reservations and growth may take used: Amount less the guard
+	order   int              // place in the configuration
+	match   []condition      // all must hold
+	per     []keyPart        // what Per stands for
+	amounts map[string]int64 // of overridden subjects, encoded
+	told    atomic.Int64     // Unix seconds of when OnOverflow was last told that it is the first time
 
 	current atomic.Pointer[span] // the window last asked for
+	mu      sync.Mutex           // for who changes current
+	recent  [4]*span             // the windows before it, if they were asked for
 }
 
 // span is a window with what is derived from it, made once per window and shared
 // by all its rows.
 type span struct {
 	Window
-	start, end int64 // as in Key and Entry
+	start, end int64         // as in Key and Entry
+	lasts      time.Duration // as in Decision
+	crowd      crowd         // the rows that exist
 }
 
 func newSpan(w Window) *span {
-	s := &span{Window: w, start: w.Start.Unix()}
+	s := &span{Window: w, start: w.Start.Unix(), lasts: w.length()}
 	if !w.End.IsZero() {
 		s.end = w.End.Unix()
 	}
@@ -42,13 +50,30 @@ func newSpan(w Window) *span {
 // at returns the window of time t. Nearly every call asks for the same window as
 // the one before, and is answered without looking at a calendar.
 func (r *rule) at(t time.Time) *span {
-	if s := r.current.Load(); s != nil && s.Contains(t) {
+	if s := r.current.Load(); s != nil && s.has(t.Unix()) {
 		return s
 	}
+	return r.turn(t)
+}
+
+// turn goes to the window of time t. A clock that goes back and forth meets the same
+// spans again, so that their rows are not counted anew.
+func (r *rule) turn(t time.Time) *span {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.IndexFunc(r.recent[:], func(s *span) bool { return s != nil && s.has(t.Unix()) }); i >= 0 {
+		r.current.Store(r.recent[i])
+		return r.recent[i]
+	}
 	s := newSpan(r.Period.Window(t, r.Location))
+	copy(r.recent[1:], r.recent[:])
+	r.recent[0] = s
 	r.current.Store(s)
 	return s
 }
+
+// has is Contains for the Unix seconds of a time: windows have whole seconds.
+func (s *span) has(sec int64) bool { return sec >= s.start && (s.end == 0 || sec < s.end) }
 
 // startingAt returns the window that begins at the given Unix second, if it has not
 // ended at time now; nil if there is none. Those of a store are mostly ended, which
@@ -94,48 +119,66 @@ const keyPrefix = 12
 // appendKey appends the key of a row in the ledger's table: the rule's place, the
 // window's start and the encoded subject. Unlike a [Key] it can be built on the
 // stack and looked up without an allocation.
-func (r *rule) appendKey(b []byte, s *span, ids []Identity) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(r.order))
-	b = binary.BigEndian.AppendUint64(b, uint64(s.start))
-	return appendSubject(b, r.Per, ids)
+func (r *rule) appendKey(b []byte, s *span, q *Request) []byte {
+	return appendSubject(r.appendPrefix(b, s), r.per, q)
 }
 
-// countsTokens reports whether the limit is in one of the token units.
-func (r *rule) countsTokens() bool { return r.Unit != Requests }
+// appendSharedKey appends the key of the bucket which subjects share whose first
+// keep values are those of q.
+func (r *rule) appendSharedKey(b []byte, s *span, q *Request, keep int) []byte {
+	b = appendSubject(r.appendPrefix(b, s), r.per[:keep], q)
+	for i := keep; i < len(r.per); i++ {
+		b = append(b, r.per[i].prefix...)
+		b = append(b, Overflow...)
+	}
+	return b
+}
+
+func (r *rule) appendPrefix(b []byte, s *span) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(r.order))
+	return binary.BigEndian.AppendUint64(b, uint64(s.start))
+}
 
 // guardOf is what reservations and growth leave unspent, for what still arrives
-// after a cut: min(32, 2 % of the amount) tokens, and no requests.
+// after a cut: min(32, 2 % of the amount) tokens, and no requests or streams.
 func guardOf(u Unit, amount int64) int64 {
-	if u == Requests {
+	if u >= Requests {
 		return 0
 	}
 	return min(32, amount/50)
 }
 
+// ruleName is what a limit is found by.
+type ruleName struct {
+	name string
+	unit Unit
+}
+
 // newRules checks limits and makes them ready. The error names every mistake.
 func newRules(limits []Limit) ([]*rule, error) {
-	type id struct {
-		name string
-		unit Unit
-	}
-	seen := make(map[id]bool, len(limits))
+	seen := make(map[ruleName]bool, len(limits))
 	rules := make([]*rule, 0, len(limits))
 	var errs []error
 	for i, l := range limits {
-		if err := l.check(); err != nil {
+		amounts, mistakes := newOverrides(l)
+		if err := errors.Join(l.check(), errors.Join(mistakes...)); err != nil {
 			errs = append(errs, fmt.Errorf("limit %d (%q): %w", i+1, l.Name, err))
 			continue
 		}
-		if seen[id{l.Name, l.Unit}] {
+		if seen[ruleName{l.Name, l.Unit}] {
 			errs = append(errs, fmt.Errorf("limit %d (%q): a limit of this name in %s exists already; rename one", i+1, l.Name, l.Unit))
 			continue
 		}
-		seen[id{l.Name, l.Unit}] = true
+		seen[ruleName{l.Name, l.Unit}] = true
 		l.Per = slices.Clone(l.Per)
+		setDefault(&l.MaxSubjects, DefaultMaxSubjects)
 		if l.Location == nil {
 			l.Location = time.UTC
 		}
-		rules = append(rules, &rule{Limit: l, order: i, ceiling: l.Amount - guardOf(l.Unit, l.Amount)})
+		if l.Unit == Streams {
+			l.Period = Total // its one window
+		}
+		rules = append(rules, &rule{Limit: l, order: i, match: newConditions(l.Match), per: partsOf(l.Per), amounts: amounts})
 	}
 	return rules, errors.Join(errs...)
 }
@@ -147,14 +190,30 @@ func (l Limit) check() error {
 	if l.Name == "" || len(l.Name) > maxName {
 		bad("the name must have 1 to %d bytes", maxName)
 	}
-	if l.Unit > Requests {
-		bad("unknown unit %s: use Tokens, InputTokens, OutputTokens or Requests", l.Unit)
+	if l.Unit > Streams {
+		bad("unknown unit %s: use Tokens, InputTokens, OutputTokens, Requests or Streams", l.Unit)
 	}
 	if l.Amount <= 0 {
 		bad("the amount is %d: it must be above 0", l.Amount)
 	}
-	if !l.Period.valid() {
+	switch {
+	case l.Unit == Streams || l.PerRequest:
+		if l.Period != 0 {
+			bad("a limit in streams, or per request, has no period")
+		}
+	case !l.Period.valid():
 		bad("unknown period %s: use the result of ParsePeriod", l.Period)
+	}
+	if l.PerRequest && (l.Unit >= Requests || len(l.Per) > 0) {
+		bad("a limit per request counts tokens, and nothing else than requests")
+	}
+	if l.MaxSubjects < 0 {
+		bad("MaxSubjects is %d: it must not be below 0", l.MaxSubjects)
+	}
+	for i, c := range l.Match {
+		if err := c.check(); err != nil {
+			bad("condition %d: %w", i+1, err)
+		}
 	}
 	for i, name := range l.Per {
 		if name == "" || len(name) > maxName {

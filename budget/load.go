@@ -19,14 +19,18 @@ const (
 
 // pin returns the row of rule, window and subject with one more pin. A row that is
 // in memory is found without an allocation.
-func (l *Ledger) pin(ctx context.Context, r *rule, s *span, ids []Identity) (*row, error) {
+func (l *Ledger) pin(ctx context.Context, r *rule, s *span, q *Request) (*row, error) {
 	var buf [keyBuffer]byte
-	key := r.appendKey(buf[:0], s, ids)
+	key := r.appendKey(buf[:0], s, q)
 	hash := l.table.hash(key)
 	if w := l.table.pin(hash, key); w != nil {
 		return w, nil
 	}
-	return l.pinAbsent(ctx, r, s, string(key), hash)
+	w, err := l.pinAbsent(ctx, r, s, string(key), hash)
+	if errors.Is(err, errCrowded) {
+		return l.pinShared(ctx, r, s, q)
+	}
+	return w, err
 }
 
 // pinAbsent brings the row into memory first.
@@ -48,7 +52,7 @@ func (l *Ledger) pinAbsent(ctx context.Context, r *rule, s *span, key string, ha
 // Because there is only one such read of a key at a time, and no other way into the
 // table, no read can be overtaken by a later one and insert an old balance.
 func (l *Ledger) load(ctx context.Context, r *rule, s *span, key string, hash uint64) error {
-	if l.store == nil {
+	if l.store == nil || r.Unit == Streams {
 		w, err := newRow(r, s, key, hash, true)
 		if err != nil {
 			return err

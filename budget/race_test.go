@@ -20,8 +20,8 @@ func TestConcurrentCeiling(t *testing.T) {
 		{Name: "calls", Unit: Requests, Amount: 1 << 20, Period: Total},
 	}})
 	check := func(w *row) {
-		if used := w.used.Load(); used > w.rule.ceiling || used < 0 {
-			t.Errorf("%s: %d used, ceiling %d", w.rule.Name, used, w.rule.ceiling)
+		if used := w.used.Load(); used > w.ceiling.Load() || used < 0 {
+			t.Errorf("%s: %d used, ceiling %d", w.rule.Name, used, w.ceiling.Load())
 		}
 	}
 	stop := make(chan struct{})

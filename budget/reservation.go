@@ -19,12 +19,25 @@ const settled = -1
 type Reservation struct {
 	layers layers
 	charge charge
+	cap    outputCap
 	step   int64 // of growth
 
 	output atomic.Int64 // how much output is held, or settled
 	mu     sync.Mutex   // for whoever changes output; nothing under it waits
 
 	inline [inlineLayers]*row
+}
+
+// begin makes r ready for a request, which it brings into the ranges that its fields
+// state.
+func (r *Reservation) begin(q *Request) {
+	*q = q.clamped()
+	r.output.Store(settled)
+	r.charge = charge{input: q.Input, requests: 1}
+	if r.layers == nil {
+		r.layers = r.inline[:]
+	}
+	r.layers = r.layers[:0]
 }
 
 // Held returns what is held now: the input as asked, and the output as granted and
@@ -44,7 +57,7 @@ func (r *Reservation) Held() Amount {
 // every limit, by what is missing or by [Options.GrowthStep] if that is more; where
 // less than that is left, by what is left if that covers the answer. Otherwise Spend
 // returns false, the hold stays as it is, and the Decision names the limit to wait
-// for. After settlement it returns false and an empty Decision.
+// for, or the limit per request that is reached. After settlement it returns false and an empty Decision.
 //
 // The total may go down from call to call; the hold does not shrink. While Spend
 // returns true the Decision says no more than that: see [Reservation.Strictest].
@@ -67,7 +80,10 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 	if missing <= 0 {
 		return Decision{Allowed: true}, true
 	}
-	more, refused := r.layers.take(charge{}, missing, min(max(missing, r.step), maxTokens-held))
+	if output > r.cap.most {
+		return r.cap.rule.refusal(), false
+	}
+	more, refused := r.layers.take(charge{}, missing, min(max(missing, r.step), r.cap.most-held))
 	if refused != nil {
 		return refused.decision(false), false
 	}

@@ -19,12 +19,16 @@ type row struct {
 	span     *span
 	key      string     // in the table
 	hash     uint64     // of key
+	next     *row       // in the table, of the same hash
 	subject  []Identity // decoded; immutable, handed out in decisions
+	bucket   bucket     // for whom it is
 	inMemory bool       // no store: the row is the only copy of its balance
 
-	used atomic.Int64 // spent + held; never negative
-	held atomic.Int64 // of it, what open reservations hold
-	pins atomic.Int64 // open reservations and calls under way
+	amount  atomic.Int64 // the limit, or the subject's own; changed by setAmount, at any time
+	ceiling atomic.Int64 // up to where reservations and growth may take used: amount less the guard
+	used    atomic.Int64 // spent + held; never negative
+	held    atomic.Int64 // of it, what open reservations hold
+	pins    atomic.Int64 // open reservations and calls under way
 
 	granted atomic.Bool // a reservation was granted: the counter exists for reports and the store
 	written int64       // used in the store, absent if it has none; changed by Sync only
@@ -39,7 +43,17 @@ func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, err
 	if err != nil {
 		return nil, err
 	}
-	return &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory, written: absent}, nil
+	w := &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory, written: absent}
+	w.bucket = r.bucketOf(key[keyPrefix:], subject)
+	w.setAmount(r.amountOf(key[keyPrefix:]))
+	return w, nil
+}
+
+// setAmount changes the amount. A raised one counts at once. If it is lowered, what is
+// held stays, and the next reservation or growth sees it.
+func (w *row) setAmount(n int64) {
+	w.amount.Store(n)
+	w.ceiling.Store(n - guardOf(w.rule.Unit, n))
 }
 
 // restore sets the balance to the one in the store, or absent, before the row is in
@@ -59,7 +73,16 @@ func (w *row) storeKey() Key {
 
 // room is what reservations and growth may still take when used is used up. Beyond
 // the ceiling it is -1, however far, so that no difference from it overflows.
-func (w *row) room(used int64) int64 { return max(-1, w.rule.ceiling-used) }
+func (w *row) room(used int64) int64 { return max(-1, w.ceiling.Load()-used) }
+
+// outlasts reports whether a client refused by w waits longer than one refused by o.
+// A stream may end at any moment.
+func (w *row) outlasts(o *row) bool {
+	if a, b := w.rule.Unit == Streams, o.rule.Unit == Streams; a || b {
+		return b && !a
+	}
+	return w.span.outlasts(o.span)
+}
 
 // take holds fixed and as much of want as there is room for, at least least, and
 // returns how much of want that is; or holds nothing and returns false.
@@ -120,20 +143,21 @@ func (w *row) balance() (spent, held int64) {
 
 // decision tells the row's state.
 func (w *row) decision(allowed bool) Decision {
+	amount := w.amount.Load()
 	return Decision{
 		Allowed:   allowed,
 		Limit:     w.rule.Name,
 		Subject:   w.subject,
 		Unit:      w.rule.Unit,
-		Amount:    w.rule.Amount,
-		Remaining: w.remaining(),
-		Window:    w.span.length(),
+		Amount:    amount,
+		Remaining: max(0, amount-w.used.Load()),
+		Window:    w.span.lasts,
 		ResetAt:   w.span.End,
 	}
 }
 
 // remaining is the amount less spent and held, never negative.
-func (w *row) remaining() int64 { return max(0, w.rule.Amount-w.used.Load()) }
+func (w *row) remaining() int64 { return max(0, w.amount.Load()-w.used.Load()) }
 
 // dirty reports whether the store has to be told. A row that was only looked at, or
 // refused, is of no interest to it.
@@ -141,12 +165,18 @@ func (w *row) dirty(used int64) bool {
 	return !w.inMemory && w.granted.Load() && used != w.written
 }
 
+// gone reports whether the row, once out of memory, exists no more: the store has
+// not heard of it.
+func (w *row) gone() bool { return !w.granted.Load() || w.rule.Unit == Streams }
+
 // idle reports whether the row may leave memory at a time when its window has
 // ended or not. The caller holds the lock of its shard, so no pin can be added.
 func (w *row) idle(ended bool) bool {
 	switch {
 	case w.pins.Load() != 0:
 		return false
+	case w.rule.Unit == Streams:
+		return true // without pins nothing is under way
 	case w.inMemory:
 		return ended || !w.granted.Load()
 	default:

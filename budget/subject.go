@@ -21,28 +21,32 @@ const (
 	keptValue = 64
 )
 
-// appendSubject appends the encoded subject of per, with values from ids. A name
-// that is absent from ids, or empty there, counts as [None]; of several the first
-// counts.
-func appendSubject(b []byte, per []string, ids []Identity) []byte {
+// keyPart is one name that a limit is counted per.
+type keyPart struct {
+	source
+	prefix string // what stands before its value in an encoded subject
+}
+
+func partsOf(per []string) []keyPart {
+	parts := make([]keyPart, len(per))
 	for i, name := range per {
+		var b []byte
 		if i > 0 {
 			b = append(b, '&')
 		}
-		b = appendEscaped(b, name)
-		b = append(b, '=')
-		b = appendValue(b, valueOf(name, ids))
+		parts[i] = keyPart{sourceOf(name), string(append(appendEscaped(b, name), '='))}
 	}
-	return b
+	return parts
 }
 
-func valueOf(name string, ids []Identity) string {
-	for i := range ids {
-		if ids[i].Name == name && ids[i].Value != "" {
-			return ids[i].Value
-		}
+// appendSubject appends the encoded subject of q. What q lacks, or has empty, counts
+// as [None]; of several identities of a name the first counts.
+func appendSubject(b []byte, parts []keyPart, q *Request) []byte {
+	for i := range parts {
+		b = append(b, parts[i].prefix...)
+		b = appendValue(b, parts[i].of(q))
 	}
-	return None
+	return b
 }
 
 func appendValue(b []byte, v string) []byte {
@@ -57,15 +61,23 @@ func appendValue(b []byte, v string) []byte {
 
 func appendEscaped(b []byte, s string) []byte {
 	const digits = "0123456789ABCDEF"
+	from := 0 // of what stands for itself
 	for i := range len(s) {
-		if c := s[i]; c > ' ' && c < 0x7f && c != '%' && c != '&' && c != '=' {
-			b = append(b, c)
-		} else {
-			b = append(b, '%', digits[c>>4], digits[c&15])
+		if c := s[i]; !plain[c] {
+			b = append(append(b, s[from:i]...), '%', digits[c>>4], digits[c&15])
+			from = i + 1
 		}
 	}
-	return b
+	return append(b, s[from:]...)
 }
+
+// plain are the bytes that stand for themselves.
+var plain = func() (p [256]bool) {
+	for c := ' ' + 1; c < 0x7f; c++ {
+		p[c] = c != '%' && c != '&' && c != '='
+	}
+	return p
+}()
 
 // ParseSubject decodes the subject of a [Key], such as [ReadFile] returns it: nil
 // for "", else one identity for each name the limit is counted per. A value that

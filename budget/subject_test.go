@@ -25,7 +25,7 @@ func TestSubject(t *testing.T) {
 		{[]string{"team"}, []Identity{{"team", long}}, "team=" + long[:keptValue] +
 			"%~15eb95a462ee20bd91a415ae2d4aed341288186ddaa2b37908f7d592f0c3f85f"},
 	} {
-		got := string(appendSubject(nil, c.per, c.ids))
+		got := string(appendSubject(nil, partsOf(c.per), &Request{Identities: c.ids}))
 		if got != c.want {
 			t.Errorf("subject of %q by %q is %q, want %q", c.ids, c.per, got, c.want)
 		}
@@ -47,7 +47,7 @@ func TestSubjectProperties(t *testing.T) {
 			for i, name := range per {
 				ids[i] = Identity{name, value.Draw(t, "value")}
 			}
-			s := string(appendSubject(nil, per, ids))
+			s := string(appendSubject(nil, partsOf(per), &Request{Identities: ids}))
 			for i := range ids {
 				if ids[i].Value == "" {
 					ids[i].Value = None

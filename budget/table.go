@@ -25,8 +25,10 @@ type table struct {
 // shard is a part of the table. Its lock is held for map operations only, never
 // during I/O.
 type shard struct {
-	mu   sync.RWMutex
-	rows map[string]*row
+	mu sync.RWMutex
+	// rows are found by the hash of their keys, which is thus reckoned once only. Rows
+	// whose hashes are the same follow each other by next.
+	rows map[uint64]*row
 	// generations counts, by slots of hashes, how often a row entered the table. A
 	// balance that was cached when a row left is right as long as the row's slot
 	// has still the generation of that moment, because only rows in the table
@@ -37,7 +39,7 @@ type shard struct {
 func newTable(limit int64) *table {
 	t := &table{seed: maphash.MakeSeed(), max: limit}
 	for i := range t.shards {
-		t.shards[i].rows = make(map[string]*row)
+		t.shards[i].rows = make(map[uint64]*row)
 	}
 	return t
 }
@@ -53,11 +55,23 @@ func (t *table) pin(hash uint64, key []byte) *row {
 	s := t.shard(hash)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	w := s.rows[string(key)]
-	if w != nil {
-		w.pins.Add(1)
+	for w := s.rows[hash]; w != nil; w = w.next {
+		if w.key == string(key) {
+			w.pins.Add(1)
+			return w
+		}
 	}
-	return w
+	return nil
+}
+
+// has reports whether there is a row of key. The caller holds the lock.
+func (s *shard) has(hash uint64, key string) bool {
+	for w := s.rows[hash]; w != nil; w = w.next {
+		if w.key == key {
+			return true
+		}
+	}
+	return false
 }
 
 // look reports whether key is in memory, and the generation of its slot.
@@ -65,25 +79,34 @@ func (t *table) look(hash uint64, key string) (present bool, generation uint64) 
 	s := t.shard(hash)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, present = s.rows[key]
-	return present, s.generations[slot(hash)]
+	return s.has(hash, key), s.generations[slot(hash)]
 }
 
-// insert adds w unless its key is there already. It returns [ErrFull] if the table
-// has no room.
+// insert adds w unless its key is there already. It returns errCrowded if w is new
+// and has to share a bucket, and [ErrFull] if the table has no room. A last bucket
+// always gets in: there are no more of them than limits.
 func (t *table) insert(w *row) error {
 	s := t.shard(w.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.rows[w.key]; ok {
+	if s.has(w.hash, w.key) {
 		return nil
 	}
-	if t.count.Add(1) > t.max {
+	fresh := !w.granted.Load()
+	if fresh && !w.span.crowd.join(w.bucket, w.rule.MaxSubjects) {
+		return errCrowded
+	}
+	if t.count.Add(1) > t.max && w.bucket != lastBucket {
 		t.count.Add(-1)
-		return ErrFull
+		if !fresh {
+			return ErrFull
+		}
+		w.span.crowd.leave(w.bucket)
+		return errCrowded
 	}
 	s.generations[slot(w.hash)]++
-	s.rows[w.key] = w
+	w.next = s.rows[w.hash]
+	s.rows[w.hash] = w
 	return nil
 }
 
@@ -93,7 +116,9 @@ func (t *table) each(f func(*row)) {
 		s := &t.shards[i]
 		s.mu.RLock()
 		for _, w := range s.rows {
-			f(w)
+			for ; w != nil; w = w.next {
+				f(w)
+			}
 		}
 		s.mu.RUnlock()
 	}
@@ -115,15 +140,27 @@ func (t *table) evict(now time.Time, keep func(w *row, generation uint64)) {
 		}
 		gone = gone[:0]
 		s.mu.Lock()
-		for key, w := range s.rows {
-			ended := w.span.ended(now)
-			if !w.idle(ended) {
-				continue
+		for hash, w := range s.rows {
+			var stay *row
+			for next := w; next != nil; {
+				w, next = next, next.next
+				ended := w.span.ended(now)
+				if !w.idle(ended) {
+					w.next, stay = stay, w
+					continue
+				}
+				t.count.Add(-1)
+				if w.gone() {
+					w.span.crowd.leave(w.bucket)
+				}
+				if !ended && !w.inMemory {
+					gone = append(gone, left{w, s.generations[slot(w.hash)]})
+				}
 			}
-			delete(s.rows, key)
-			t.count.Add(-1)
-			if !ended {
-				gone = append(gone, left{w, s.generations[slot(w.hash)]})
+			if stay == nil {
+				delete(s.rows, hash)
+			} else {
+				s.rows[hash] = stay
 			}
 		}
 		s.mu.Unlock()
@@ -138,8 +175,10 @@ func (s *shard) hasIdle(now time.Time) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, w := range s.rows {
-		if w.idle(w.span.ended(now)) {
-			return true
+		for ; w != nil; w = w.next {
+			if w.idle(w.span.ended(now)) {
+				return true
+			}
 		}
 	}
 	return false

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ type twin struct {
 
 type twinRow struct {
 	limit       int
+	single      bool // no counter: a limit per request
 	subject     string
 	window      Window
 	spent, held int64
@@ -35,6 +37,46 @@ type twinRow struct {
 type twinReservation struct {
 	rows          []*twinRow
 	input, output int64
+	cap           int64    // of the output
+	capped        *twinRow // by whom
+}
+
+// matches is Match, for the globs that are drawn: a text, or * behind a text.
+func (w *twin) matches(l Limit, q Request) bool {
+	for _, c := range l.Match {
+		value := map[Property]string{OfIdentity: None, OfModel: q.Model, OfPath: q.Path}[c.Property]
+		for _, id := range append(slices.Clone(q.Identities), q.Headers...) {
+			if id.Name == c.Name {
+				value = id.Value
+			}
+		}
+		if !slices.ContainsFunc(c.Any, func(g string) bool {
+			text, star := strings.CutSuffix(g, "*")
+			return g == value || star && strings.HasPrefix(value, text) && (c.Property != OfHeader || value != "")
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// amount is what a row may use.
+func (w *twin) amount(r *twinRow) int64 {
+	l := w.limits[r.limit]
+	for _, o := range l.Overrides {
+		subject := ""
+		for _, name := range l.Per {
+			for _, id := range o.Subject {
+				if id.Name == name {
+					subject += name + "=" + id.Value + " "
+				}
+			}
+		}
+		if subject == r.subject {
+			return o.Amount
+		}
+	}
+	return l.Amount
 }
 
 func (w *twin) row(limit int, q Request, now time.Time) *twinRow {
@@ -47,9 +89,15 @@ func (w *twin) row(limit int, q Request, now time.Time) *twinRow {
 				value = id.Value
 			}
 		}
+		if name == ByModel {
+			value = q.Model
+		}
 		subject += name + "=" + value + " "
 	}
-	window := l.Period.Window(now, l.Location)
+	window := Total.Window(now, l.Location)
+	if l.Period != 0 {
+		window = l.Period.Window(now, l.Location)
+	}
 	for _, r := range w.rows {
 		if r.limit == limit && r.subject == subject && r.window == window {
 			return r
@@ -60,10 +108,9 @@ func (w *twin) row(limit int, q Request, now time.Time) *twinRow {
 }
 
 func (w *twin) room(r *twinRow) int64 {
-	l := w.limits[r.limit]
-	ceiling := l.Amount
-	if l.Unit != Requests {
-		ceiling -= min(32, l.Amount*2/100)
+	ceiling := w.amount(r)
+	if u := w.limits[r.limit].Unit; u != Requests && u != Streams {
+		ceiling -= min(32, ceiling*2/100)
 	}
 	return ceiling - r.spent - r.held
 }
@@ -97,11 +144,19 @@ func (w *twin) grant(rows []*twinRow, input, least, want int64, growth bool) (ou
 		}
 	}
 	for _, r := range rows {
-		if !fits(r, least) && (refused == nil || endsAfter(r.window, refused.window)) {
+		if !fits(r, least) && (refused == nil || w.outlasts(r, refused)) {
 			refused = r
 		}
 	}
 	return 0, refused
+}
+
+// outlasts: streams end soonest.
+func (w *twin) outlasts(a, b *twinRow) bool {
+	if w.limits[a.limit].Unit == Streams {
+		return false
+	}
+	return w.limits[b.limit].Unit == Streams || endsAfter(a.window, b.window)
 }
 
 func endsAfter(a, b Window) bool {
@@ -112,12 +167,28 @@ func endsAfter(a, b Window) bool {
 }
 
 func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
-	t := &twinReservation{input: q.Input}
-	for i := range w.limits {
-		t.rows = append(t.rows, w.row(i, q, now))
+	t := &twinReservation{input: q.Input, cap: maxTokens}
+	for i, l := range w.limits {
+		if !w.matches(l, q) {
+			continue
+		}
+		if !l.PerRequest {
+			t.rows = append(t.rows, w.row(i, q, now))
+			continue
+		}
+		left := l.Amount
+		if l.Unit != OutputTokens {
+			left -= q.Input
+		}
+		if left < 0 || l.Unit != InputTokens && left < q.MinOutput {
+			return nil, &twinRow{limit: i, single: true}
+		}
+		if l.Unit != InputTokens && left < t.cap {
+			t.cap, t.capped = left, &twinRow{limit: i, single: true}
+		}
 	}
 	var refused *twinRow
-	if t.output, refused = w.grant(t.rows, q.Input, q.MinOutput, q.Output, false); refused != nil {
+	if t.output, refused = w.grant(t.rows, q.Input, q.MinOutput, min(q.Output, t.cap), false); refused != nil {
 		return nil, refused
 	}
 	for _, r := range t.rows {
@@ -135,7 +206,10 @@ func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
 	if missing <= 0 {
 		return nil
 	}
-	more, refused := w.grant(t.rows, 0, missing, max(missing, w.step), true)
+	if output > t.cap {
+		return t.capped
+	}
+	more, refused := w.grant(t.rows, 0, missing, min(max(missing, w.step), t.cap-t.output), true)
 	if refused != nil {
 		return refused
 	}
@@ -152,22 +226,32 @@ func (w *twin) settle(t *twinReservation, a Amount) {
 	for _, r := range t.rows {
 		u := w.limits[r.limit].Unit
 		r.held -= holds(u, t.input, t.output)
-		r.spent += holds(u, a.Input, a.Output)
+		if u != Streams {
+			r.spent += holds(u, a.Input, a.Output)
+		}
 		r.open--
 	}
 }
 
 func (w *twin) sync(now time.Time) {
+	w.endStreams()
 	if w.stored {
 		w.synced = w.synced[:0]
 		for _, r := range w.rows {
-			w.synced = append(w.synced, *r)
+			if w.limits[r.limit].Unit != Streams {
+				w.synced = append(w.synced, *r)
+			}
 		}
 		return
 	}
 	w.rows = slices.DeleteFunc(w.rows, func(r *twinRow) bool {
 		return r.open == 0 && !r.window.End.IsZero() && !r.window.End.After(now)
 	})
+}
+
+// endStreams forgets where no request is under way: such counters say nothing.
+func (w *twin) endStreams() {
+	w.rows = slices.DeleteFunc(w.rows, func(r *twinRow) bool { return r.open == 0 && w.limits[r.limit].Unit == Streams })
 }
 
 func (w *twin) crash() {
@@ -179,10 +263,10 @@ func (w *twin) crash() {
 }
 
 func (w *twin) strictest(t *twinReservation) (best *twinRow) {
-	left := func(r *twinRow) int64 { return max(0, w.limits[r.limit].Amount-r.spent-r.held) }
-	for _, tokens := range []bool{true, false} {
+	left := func(r *twinRow) int64 { return max(0, w.amount(r)-r.spent-r.held) }
+	for _, units := range [][]Unit{{Tokens, InputTokens, OutputTokens}, {Requests}, {Streams}} {
 		for _, r := range t.rows {
-			if (w.limits[r.limit].Unit != Requests) == tokens &&
+			if slices.Contains(units, w.limits[r.limit].Unit) &&
 				(best == nil || left(r) < left(best) || left(r) == left(best) && endsAfter(r.window, best.window)) {
 				best = r
 			}
@@ -200,7 +284,7 @@ func (w *twin) balances(now time.Time) (lines []string) {
 		if r.window.End.IsZero() || r.window.End.After(now) {
 			l := w.limits[r.limit]
 			lines = append(lines, fmt.Sprintf("%d %s %s %s %s %d spent %d held %d",
-				r.limit, l.Name, l.Unit, r.subject, r.window, l.Amount, r.spent, r.held))
+				r.limit, l.Name, l.Unit, r.subject, r.window, w.amount(r), r.spent, r.held))
 		}
 	}
 	slices.Sort(lines)
@@ -246,19 +330,43 @@ func (s *flakyStore) Put(ctx context.Context, e []Entry) error {
 
 var (
 	teamIDs   = []string{"", "x", "y"}
-	twinUnits = []Unit{Tokens, InputTokens, OutputTokens, Requests}
+	twinUnits = []Unit{Tokens, InputTokens, OutputTokens, Requests} // of what a store keeps
+	twinMatch = []Condition{
+		{Property: OfIdentity, Name: "team", Any: []string{"x"}},
+		{Property: OfIdentity, Name: "team", Any: []string{None, "y"}},
+		{Property: OfModel, Any: []string{"o*"}},
+		{Property: OfPath, Any: []string{"/a/*", "/b"}},
+		{Property: OfHeader, Name: "env", Any: []string{"*"}},
+		{Property: OfHeader, Name: "env", Any: []string{"prod"}},
+	}
 )
 
 func drawLimits(t *rapid.T, zones []*time.Location) (limits []Limit) {
 	for i := range rapid.IntRange(1, 4).Draw(t, "limits") {
-		limits = append(limits, Limit{
+		l := Limit{
 			Name:     string(rune('a' + i)),
-			Unit:     rapid.SampledFrom(twinUnits).Draw(t, "unit"),
+			Unit:     rapid.SampledFrom(append(twinUnits, Streams)).Draw(t, "unit"),
 			Amount:   rapid.OneOf(rapid.Int64Range(1, 60), rapid.Int64Range(100, 2500)).Draw(t, "amount"),
-			Per:      rapid.SampledFrom([][]string{nil, {"team"}, {"team", "user"}}).Draw(t, "per"),
+			Per:      rapid.SampledFrom([][]string{nil, {"team"}, {"team", "user"}, {ByModel}, {"user", ByModel}}).Draw(t, "per"),
 			Period:   rapid.SampledFrom([]Period{Minute, Hour, Day, Week, Month, Total}).Draw(t, "period"),
 			Location: rapid.SampledFrom(zones).Draw(t, "zone"),
-		})
+		}
+		l.Match = rapid.SliceOfNDistinct(rapid.SampledFrom(twinMatch), 0, 2, func(c Condition) string { return fmt.Sprint(c) }).Draw(t, "match")
+		if l.Unit < Requests && rapid.IntRange(0, 4).Draw(t, "per request") == 0 {
+			l.PerRequest, l.Per = true, nil
+		}
+		if l.PerRequest || l.Unit == Streams {
+			l.Period = 0
+		}
+		if len(l.Per) > 0 && rapid.Bool().Draw(t, "overridden") {
+			o := Override{Amount: rapid.Int64Range(1, 1000).Draw(t, "own amount")}
+			for _, name := range l.Per {
+				value := map[string]string{"team": "x", "user": "ann", ByModel: "o1"}[name]
+				o.Subject = append(o.Subject, Identity{name, value})
+			}
+			l.Overrides = []Override{o}
+		}
+		limits = append(limits, l)
 	}
 	return limits
 }
@@ -289,6 +397,11 @@ func (m *machine) Reserve(t *rapid.T) {
 		q.Identities = append(q.Identities, Identity{"team", team})
 	}
 	q.Identities = append(q.Identities, Identity{"user", rapid.SampledFrom([]string{"ann", "bob"}).Draw(t, "user")})
+	q.Model = rapid.SampledFrom([]string{"o1", "o3", "gpt-4o"}).Draw(t, "model")
+	q.Path = rapid.SampledFrom([]string{"/a/", "/b", "/b/c"}).Draw(t, "path")
+	if env := rapid.SampledFrom([]string{"", "prod", "test"}).Draw(t, "env"); env != "" {
+		q.Headers = []Identity{{"env", env}}
+	}
 	r, d, err := m.real.Reserve(context.Background(), q)
 	if err != nil {
 		if m.flaky == nil || !m.flaky.failGet || !errors.Is(err, errBroken) || r != nil || d.Allowed {
@@ -311,13 +424,19 @@ func (m *machine) Reserve(t *rapid.T) {
 // compare checks that a decision tells of the twin's row.
 func (m *machine) compare(t *rapid.T, d Decision, r *twinRow) {
 	t.Helper()
-	l := m.twin.limits[r.limit]
+	if r == nil {
+		if d.Limit != "" || !d.Allowed {
+			t.Fatalf("decision %+v; the twin has no row", d)
+		}
+		return
+	}
+	l, amount := m.twin.limits[r.limit], m.twin.amount(r)
 	subject := ""
 	for _, id := range d.Subject {
 		subject += id.Name + "=" + id.Value + " "
 	}
-	if d.Limit != l.Name || d.Unit != l.Unit || subject != r.subject || d.Amount != l.Amount ||
-		d.Remaining != max(0, l.Amount-r.spent-r.held) || !d.ResetAt.Equal(r.window.End) || d.Window != r.window.length() {
+	if d.Limit != l.Name || d.Unit != l.Unit || subject != r.subject || d.Amount != amount || d.PerRequest != r.single ||
+		d.Remaining != max(0, amount-r.spent-r.held) || !d.ResetAt.Equal(r.window.End) || d.Window != r.window.length() {
 		t.Fatalf("decision %+v; the twin has %+v", d, *r)
 	}
 }
@@ -379,6 +498,7 @@ func (m *machine) SettleAgain(t *rapid.T) {
 func (m *machine) Sync(t *rapid.T) {
 	err := m.real.Sync(context.Background())
 	if m.flaky != nil && m.flaky.failPut && errors.Is(err, errBroken) {
+		m.twin.endStreams()
 		return
 	}
 	if err != nil {

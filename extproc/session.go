@@ -61,9 +61,10 @@ type session struct {
 
 	mu          sync.Mutex // the receiver and the handler both step; guards what follows
 	x           *exchange.Exchange
-	reservation *budget.Reservation
-	last        time.Time // of the last message from Envoy
-	deadline    time.Time // of the exchange; once lingering, of the wait for Envoy
+	hold        budget.Reservation  // of the exchange's one request
+	reservation *budget.Reservation // hold, once it was granted
+	last        time.Time           // of the last message from Envoy
+	deadline    time.Time           // of the exchange; once lingering, of the wait for Envoy
 	lingering   bool
 	ended       bool
 	err         error // valid once done is closed
@@ -162,12 +163,13 @@ func (e *session) perform(r exchange.Ready) {
 			r = e.x.End()
 			break
 		}
-		res, d, err := e.server.opts.Ledger.Reserve(e.stream.Context(), *r.Reserve)
+		d, err := e.server.opts.Ledger.ReserveIn(e.stream.Context(), &e.hold, *r.Reserve)
 		if err != nil {
 			e.server.opts.Log.Error("the ledger cannot be read", zap.Error(err))
+		} else if d.Allowed {
+			e.reservation = &e.hold
 		}
-		e.reservation = res
-		r = e.x.Reserved(res, d, err)
+		r = e.x.Reserved(e.reservation, d, err)
 	}
 	if r.Settle != nil && !r.Settle.Apply() {
 		e.server.opts.Log.Error("an exchange was settled twice")

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -59,12 +60,14 @@ func newLog(e env) *zap.Logger {
 }
 
 // openLedger opens the ledger that a configuration describes.
-func openLedger(ctx context.Context, c *config.Config, onSyncError func(error)) (*budget.Ledger, error) {
+func openLedger(ctx context.Context, c *config.Config, onSyncError func(error), onOverflow func(string, bool)) (*budget.Ledger, error) {
 	store, err := budget.OpenFile(c.Store.File.Dir)
 	if err != nil {
 		return nil, err
 	}
-	ledger, err := budget.New(ctx, budget.Options{Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnSyncError: onSyncError})
+	ledger, err := budget.New(ctx, budget.Options{
+		Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnSyncError: onSyncError, OnOverflow: onOverflow,
+	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -77,9 +80,18 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		log.Warn("configuration", zap.String("warning", w))
 	}
 	storeErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbudget_store_errors_total", Help: "Times that balances could not be written."})
+	overflow := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tokenbudget_overflow_requests_total", Help: "Requests that shared a counter because their budget had too many subjects, by limit.",
+	}, []string{"limit"})
 	ledger, err := openLedger(ctx, c, func(err error) {
 		storeErrors.Inc()
 		log.Error("balances cannot be written; they are kept in memory and tried again", zap.Error(err))
+	}, func(limit string, first bool) {
+		overflow.WithLabelValues(limit).Inc()
+		if first {
+			log.Warn("a budget has as many subjects as it may have; new ones share one counter",
+				zap.String("limit", limit), zap.String("subject", budget.Overflow))
+		}
 	})
 	if err != nil {
 		return err
@@ -109,7 +121,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(memoMetrics(memo)...)
-	reg.MustRegister(storeErrors, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(storeErrors, overflow, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := extproc.New(extproc.Options{
 		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: rules,
 		ExchangeTimeout: c.Timeouts.Exchange, IdleTimeout: c.Timeouts.Idle, DrainTimeout: drainTimeout(c),
@@ -188,10 +200,23 @@ func policy(c *config.Config) exchange.Policy {
 	case config.CapNever:
 		p.OutputCap = exchange.CapNever
 	}
-	counted := make(map[string]bool)
+	counted := make(map[string]bool) // identities that limits look at
 	for _, b := range c.Budgets {
 		for _, name := range b.Per {
 			counted[name] = true
+			p.PlainPath = p.PlainPath || name == budget.ByPath
+		}
+		for _, m := range b.Match {
+			switch m.Property {
+			case budget.OfIdentity:
+				counted[m.Name] = true
+			case budget.OfPath:
+				p.PlainPath = true
+			case budget.OfHeader:
+				if !slices.Contains(p.MatchHeaders, m.Name) {
+					p.MatchHeaders = append(p.MatchHeaders, m.Name)
+				}
+			}
 		}
 	}
 	for _, id := range c.Identities {
@@ -215,10 +240,17 @@ func mappings(c *config.Config) []count.Mapping {
 	return all
 }
 
+// identityNames are the names by which usage can be summed up: the identities, and
+// model and path if a budget is counted per them.
 func identityNames(c *config.Config) []string {
 	names := make([]string, len(c.Identities))
 	for i, id := range c.Identities {
 		names[i] = id.Name
+	}
+	for _, name := range []string{budget.ByModel, budget.ByPath} {
+		if slices.ContainsFunc(c.Budgets, func(b budget.Limit) bool { return slices.Contains(b.Per, name) }) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

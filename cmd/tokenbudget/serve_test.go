@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -70,6 +71,38 @@ models: [{match: [eu-*, fast], as: gpt-4}, {match: house, encoding: p50k_base}]`
 			}
 		}
 	})
+}
+
+// What limits look at must be read, and must be there.
+func TestPolicyOfLimits(t *testing.T) {
+	for _, tc := range []struct {
+		limits  string
+		headers []string
+		plain   bool
+		need    []string
+	}{
+		{`{name: a, limit: 1 token, period: day}`, nil, false, nil},
+		{`{name: a, match: {header: {X-Env: a, x-tier: b}}, limit: 1 token, period: day}, {name: b, match: {header: {x-env: c}}, limit: 1 stream}`,
+			[]string{"x-env", "x-tier"}, false, nil},
+		{`{name: a, match: {path: /v1/*}, per: request, limit: 1 token}`, nil, true, nil},
+		{`{name: a, per: [team, path], limit: 1 token, period: day}`, nil, true, []string{"team"}},
+		{`{name: a, match: {user: x, model: y}, limit: 1 token, period: day}`, nil, false, []string{"user"}},
+	} {
+		c, err := config.Parse("f", []byte("identity: {team: [{jwt: team}], user: [{jwt: sub}], missing: refuse}\nbudgets: ["+tc.limits+"]\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := policy(c)
+		var need []string
+		for _, id := range p.Identities {
+			if id.Required {
+				need = append(need, id.Name)
+			}
+		}
+		if !slices.Equal(p.MatchHeaders, tc.headers) || p.PlainPath != tc.plain || !slices.Equal(need, tc.need) {
+			t.Errorf("%s: headers %q, plain %v, required %q", tc.limits, p.MatchHeaders, p.PlainPath, need)
+		}
+	}
 }
 
 // To the server 0 is its default; in the file it means not to wait.

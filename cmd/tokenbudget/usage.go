@@ -118,7 +118,7 @@ func readBudgets(ctx context.Context, e env, path string) (out admin.Budgets, er
 	if _, err := os.Stat(c.Store.File.Dir); errors.Is(err, fs.ErrNotExist) {
 		return out, fmt.Errorf("there is no store yet: %w (a relative store.file.dir counts from the working directory)", err)
 	}
-	ledger, err := openLedger(ctx, c, nil)
+	ledger, err := openLedger(ctx, c, nil, nil)
 	if errors.Is(err, budget.ErrLocked) {
 		return out, fmt.Errorf("the server runs; ask it with -admin instead of -config (%w)", err)
 	}

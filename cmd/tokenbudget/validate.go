@@ -63,9 +63,27 @@ func summary(w io.Writer, c *config.Config) error {
 	}
 	fmt.Fprintf(w, ", balances in %s\n\n", c.Store.File.Dir)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BUDGET\tLIMIT\tPERIOD\tPER")
+	heading, some := "BUDGET\tLIMIT\tPERIOD\tPER", false
 	for _, b := range c.Budgets {
-		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s\n", b.Name, b.Amount, b.Unit, b.Period, perWhom(b))
+		some = some || len(b.Match) > 0
+	}
+	if some {
+		heading += "\tMATCH"
+	}
+	fmt.Fprintln(t, heading)
+	for _, b := range c.Budgets {
+		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s", b.Name, b.Amount, b.Unit, period(b), perWhom(b))
+		if some {
+			fmt.Fprint(t, "\t", matchText(b))
+		}
+		fmt.Fprintln(t)
+		for i, o := range b.Overrides {
+			if i == shownOverrides {
+				fmt.Fprintf(t, "\t(and %d more)\n", len(b.Overrides)-i)
+				break
+			}
+			fmt.Fprintf(t, "\t%d %s\t\t%s\n", o.Amount, b.Unit, subjectText(o.Subject))
+		}
 	}
 	if len(c.Models) > 0 {
 		fmt.Fprintln(t, "\nMODEL\tCOUNTED")
@@ -76,11 +94,47 @@ func summary(w io.Writer, c *config.Config) error {
 	return t.Flush()
 }
 
+// shownOverrides is how many overrides of a budget a summary shows.
+const shownOverrides = 20
+
+func period(b budget.Limit) string {
+	if b.Period == 0 {
+		return "-"
+	}
+	return b.Period.String()
+}
+
 func perWhom(b budget.Limit) string {
-	if len(b.Per) == 0 {
+	switch {
+	case b.PerRequest:
+		return "request"
+	case len(b.Per) == 0:
 		return "all together"
 	}
 	return strings.Join(b.Per, " and ")
+}
+
+// matchText says which requests a budget concerns: team=search, model=o1|o3.
+func matchText(b budget.Limit) string {
+	if len(b.Match) == 0 {
+		return "every request"
+	}
+	parts := make([]string, len(b.Match))
+	for i, m := range b.Match {
+		name := map[budget.Property]string{
+			budget.OfIdentity: m.Name, budget.OfModel: budget.ByModel, budget.OfPath: budget.ByPath, budget.OfHeader: "header " + m.Name,
+		}[m.Property]
+		parts[i] = name + "=" + strings.Join(m.Any, "|")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func subjectText(ids []budget.Identity) string {
+	parts := make([]string, len(ids))
+	for i, id := range ids {
+		parts[i] = printable(id.Name + "=" + id.Value)
+	}
+	return strings.Join(parts, ", ")
 }
 
 var initCommand = command{

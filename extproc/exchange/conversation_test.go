@@ -34,6 +34,7 @@ import (
 //	stop limit=NAME   a deadline or a drain: the name without its brackets
 //	end               the gRPC stream has ended
 //	clock add=DURATION
+//	busy              another request is under way from now on; idle ends those
 //	ledger            the counters
 //
 // Every conversation is replayed with its answer split at every single byte, and
@@ -84,6 +85,7 @@ type conversation struct {
 	ledger      *budget.Ledger
 	x           *Exchange
 	reservation *budget.Reservation
+	others      []*budget.Reservation // of other requests
 
 	received int             // bytes of the answer that came
 	client   strings.Builder // bytes of the answer that left
@@ -146,6 +148,10 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.Pass = v
 			case "deny":
 				c.policy.Deny = v
+			case "match-header":
+				c.policy.MatchHeaders = v
+			case "plain-path":
+				c.policy.PlainPath = true
 			case "pass-unknown":
 				c.policy.PassUnknown = true
 			case "identity":
@@ -205,6 +211,19 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 		return c.perform(c.x.Stop("(" + limit + ")"))
 	case "end":
 		return c.perform(c.x.End())
+	case "busy":
+		r, decision, err := c.ledger.Reserve(t.Context(), budget.Request{Input: 1, Output: 1})
+		if err != nil || r == nil {
+			t.Fatalf("%s: %+v, %v", d.Pos, decision, err)
+		}
+		c.others = append(c.others, r)
+		return ""
+	case "idle":
+		for _, r := range c.others {
+			r.Settle(budget.Amount{})
+		}
+		c.others = nil
+		return ""
 	case "ledger":
 		return c.balances(t)
 	}
@@ -438,11 +457,24 @@ func parseLimit(t *testing.T, line string) budget.Limit {
 	for _, f := range fields[1:] {
 		key, value, _ := strings.Cut(f, "=")
 		switch key {
-		case "tokens", "input_tokens", "output_tokens", "requests":
-			l.Unit = map[string]budget.Unit{"tokens": budget.Tokens, "input_tokens": budget.InputTokens, "output_tokens": budget.OutputTokens, "requests": budget.Requests}[key]
+		case "tokens", "input_tokens", "output_tokens", "requests", "streams":
+			l.Unit = map[string]budget.Unit{"tokens": budget.Tokens, "input_tokens": budget.InputTokens, "output_tokens": budget.OutputTokens, "requests": budget.Requests, "streams": budget.Streams}[key]
 			l.Amount = number(t, value)
+			if key == "streams" {
+				l.Period = 0
+			}
 		case "per":
+			if value == "request" {
+				l.PerRequest, l.Period = true, 0
+				break
+			}
 			l.Per = strings.Split(value, ",")
+		case "model", "path":
+			p := map[string]budget.Property{"model": budget.OfModel, "path": budget.OfPath}[key]
+			l.Match = append(l.Match, budget.Condition{Property: p, Any: strings.Split(value, ",")})
+		case "header":
+			name, globs, _ := strings.Cut(value, ":")
+			l.Match = append(l.Match, budget.Condition{Property: budget.OfHeader, Name: name, Any: strings.Split(globs, ",")})
 		case "period":
 			p, err := budget.ParsePeriod(value)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
@@ -124,10 +125,12 @@ type Exchange struct {
 	request     *dialect.Request
 	deployment  string // of the path, "" if it names none; it is the model then
 	model       count.Model
-	prompt      int64 // tokens counted in the prompt, by the model's stand-in if it has one
-	input       int64 // what the prompt costs: prompt times the model's factor
-	wanted      int64 // tokens of output asked for in the reservation
-	least       int64 // tokens of output without which there is none
+	path        string            // without the query
+	matched     []budget.Identity // headers that limits match
+	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
+	input       int64             // what the prompt costs: prompt times the model's factor
+	wanted      int64             // tokens of output asked for in the reservation
+	least       int64             // tokens of output without which there is none
 	reservation *budget.Reservation
 	record      Record
 	unforwarded bool // the request has not reached the upstream
@@ -226,18 +229,25 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
 	}
 
-	x.deployment = dialect.Deployment(x.record.Path)
+	if x.policy.PlainPath && !plainPath(x.record.Path) {
+		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
+	}
+	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
 	x.api, x.record.API, x.record.Path = api, api.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
 	}
 	ids, missing, tooLong := x.policy.identify(h, m.GetMetadataContext())
 	x.record.Identities = ids
+	matched, longHeader := x.policy.matchHeaders(h)
+	x.matched = matched
 	switch {
+	case longHeader != "":
+		return x.refuse(400, fmt.Sprintf("the header %q, which budgets here depend on, is longer than %d bytes", longHeader, maxIdentity))
 	case tooLong != "":
 		return x.refuse(400, fmt.Sprintf("the identity %q is longer than %d bytes", tooLong, maxIdentity))
 	case missing != "":
-		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here are counted by", missing))
+		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here depend on", missing))
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
@@ -296,6 +306,9 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.state = stateReserving
 	return Ready{Reserve: &budget.Request{
 		Identities: x.record.Identities,
+		Model:      strings.ToLower(cmp.Or(x.deployment, req.Model)), // a lenient upstream must not make another model of it
+		Path:       x.path,
+		Headers:    x.matched,
 		Input:      x.input,
 		Output:     x.wanted,
 		MinOutput:  x.least,
@@ -333,19 +346,26 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 
 // outputCap is what each choice's output is to be capped at, in tokens; 0: not at all.
 func (x *Exchange) outputCap(strictest budget.Decision) int64 {
-	held := x.reservation.Held().Output
-	switch {
-	case x.policy.OutputCap == CapNever:
+	if x.policy.OutputCap == CapNever {
 		return 0
-	case !x.request.Stream:
-		if held >= x.wanted {
-			return 0
-		}
-		return max(1, held/x.request.Choices)
-	case x.policy.OutputCap == CapAlways && strictest.Limit != "" && strictest.Unit != budget.Requests:
-		return max(1, (held+strictest.Remaining)/x.request.Choices)
 	}
-	return 0
+	held := x.reservation.Held().Output
+	most := x.reservation.OutputCap() // of all choices; 0: as many as they like
+	lower := func(n int64) {
+		if most == 0 || n < most {
+			most = n
+		}
+	}
+	switch {
+	case !x.request.Stream && held < x.wanted:
+		lower(held)
+	case x.request.Stream && x.policy.OutputCap == CapAlways && strictest.Limit != "" && strictest.Unit < budget.Requests:
+		lower(held + strictest.Remaining)
+	}
+	if most == 0 {
+		return 0
+	}
+	return max(1, most/x.request.Choices)
 }
 
 func (x *Exchange) requestTrailers() Ready {

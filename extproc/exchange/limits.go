@@ -23,6 +23,12 @@ const shortWait = time.Minute
 // which keeps every client from retrying in vain.
 func (x *Exchange) deny(d budget.Decision) Ready {
 	x.record.Limit = d.Limit
+	switch {
+	case d.PerRequest:
+		return x.denyTooLarge(d)
+	case d.Unit == budget.Streams:
+		return x.denyStream(d)
+	}
 	now := x.policy.Now()
 	needed := budget.Amount{Input: x.input, Output: x.least}.In(d.Unit)
 	message := fmt.Sprintf("budget %q%s refuses this request: it allows %d %s%s, %d are left, and the request needs at least %d",
@@ -43,6 +49,29 @@ func (x *Exchange) deny(d budget.Decision) Ready {
 		}
 	}
 	set = append(set, header("x-should-retry", "false"))
+	return x.answerWith(Denied, 429, message, set)
+}
+
+// denyTooLarge refuses a request that is too large by itself, whenever it comes.
+func (x *Exchange) denyTooLarge(d budget.Decision) Ready {
+	needed := budget.Amount{Input: x.input, Output: x.least}.In(d.Unit)
+	message := fmt.Sprintf("budget %q refuses this request: it allows %d %s in each request, and this one needs at least %d; make it smaller",
+		d.Limit, d.Amount, spell(d.Unit), needed)
+	return x.answerWith(Denied, 400, message, []*corev3.HeaderValueOption{header("x-tokenbudget-limit", d.Limit), header("x-should-retry", "false")})
+}
+
+// streamWait is when a client may try again who has too many requests under way. Any
+// of them may end at any moment, so it is short; all who wait would come at once if
+// it were much shorter.
+const streamWait = time.Second
+
+// denyStream refuses a request because as many are under way as may be.
+func (x *Exchange) denyStream(d budget.Decision) Ready {
+	message := fmt.Sprintf("budget %q%s refuses this request: %d requests are under way, which is as many as it allows; try again when one has ended",
+		d.Limit, ofSubject(d.Subject), d.Amount-d.Remaining)
+	set := append(limitHeaders(d, x.policy.Now()), header("x-tokenbudget-limit", d.Limit),
+		header("retry-after", strconv.FormatInt(ceilSeconds(streamWait), 10)),
+		header("retry-after-ms", strconv.FormatInt(streamWait.Milliseconds(), 10)))
 	return x.answerWith(Denied, 429, message, set)
 }
 
@@ -93,10 +122,12 @@ func limitHeaders(d budget.Decision, now time.Time) []*corev3.HeaderValueOption 
 		names = &limitNames[1]
 	}
 	set := make([]*corev3.HeaderValueOption, 0, 8) // with room for those of a refusal
-	set = append(set,
-		header(names.limit, strconv.FormatInt(d.Amount, 10)),
-		header(names.remaining, strconv.FormatInt(d.Remaining, 10)),
-	)
+	if d.Unit != budget.Streams {                  // of which OpenAI has no headers
+		set = append(set,
+			header(names.limit, strconv.FormatInt(d.Amount, 10)),
+			header(names.remaining, strconv.FormatInt(d.Remaining, 10)),
+		)
+	}
 	var buf [128]byte
 	policy := strconv.AppendInt(append(strconv.AppendQuote(buf[:0], d.Limit), ";q="...), d.Amount, 10)
 	var more [128]byte

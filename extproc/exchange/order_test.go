@@ -70,8 +70,11 @@ func FuzzOrder(f *testing.F) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
 		ledger, err := budget.New(t.Context(), budget.Options{
-			Limits: []budget.Limit{{Name: "tokens", Unit: budget.Tokens, Amount: 25, Period: budget.Day}, {Name: "requests", Unit: budget.Requests, Amount: 1, Period: budget.Day}},
-			Now:    clock, GrowthStep: 4,
+			Limits: []budget.Limit{
+				{Name: "tokens", Unit: budget.Tokens, Amount: 25, Period: budget.Day}, {Name: "requests", Unit: budget.Requests, Amount: 1, Period: budget.Day},
+				{Name: "streams", Unit: budget.Streams, Amount: 1}, {Name: "size", Unit: budget.OutputTokens, Amount: 10, PerRequest: true},
+			},
+			Now: clock, GrowthStep: 4,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -100,7 +103,7 @@ func FuzzOrder(f *testing.F) {
 		c.perform(c.x.Step(message(4, 2, nil)))
 		c.check(t)
 		if c.x.stream != nil {
-			if n := counted(c.x.model.Encoding, c.client.String()); n > 25 {
+			if n := counted(c.x.model.Encoding, c.client.String()); n > 10 {
 				t.Errorf("%d tokens were delivered", n)
 			}
 		}

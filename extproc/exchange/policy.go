@@ -22,6 +22,12 @@ type Policy struct {
 	Deny        []string   // path patterns that are refused; stronger than Pass
 	PassUnknown bool       // paths of no known API pass unmetered, else requests with a body are refused
 
+	// MatchHeaders are the headers that limits match, in lower case.
+	MatchHeaders []string
+	// PlainPath refuses metered requests whose path servers may read in several ways,
+	// because limits depend on it.
+	PlainPath bool
+
 	// OutputCap says whose output cap is lowered to what is left of the budget.
 	OutputCap OutputCap
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
@@ -145,6 +151,21 @@ func (p *Policy) identify(h headers, metadata *corev3.Metadata) (ids []budget.Id
 		ids = append(ids, budget.Identity{Name: id.Name, Value: value})
 	}
 	return ids, missing, tooLong
+}
+
+// matchHeaders reads the headers that limits match; of several of a name the first.
+// tooLong is one whose value is longer than maxIdentity.
+func (p *Policy) matchHeaders(h headers) (found []budget.Identity, tooLong string) {
+	for _, name := range p.MatchHeaders {
+		v := h.get(name)
+		if len(v) > maxIdentity {
+			return nil, name
+		}
+		if v != "" {
+			found = append(found, budget.Identity{Name: name, Value: v})
+		}
+	}
+	return found, ""
 }
 
 // claim returns a string claim of the JWT which Envoy verified. The namespace

@@ -41,6 +41,10 @@ var balances = []budget.Balance{
 		Limit: "day", Unit: budget.OutputTokens, Subject: []budget.Identity{{Name: "team", Value: budget.None}, {Name: "user", Value: "ann"}},
 		WindowStart: start, WindowEnd: end, Amount: 10, Spent: 1, Held: 0,
 	},
+	{
+		Limit: "parallel", Unit: budget.Streams, Subject: []budget.Identity{{Name: "team", Value: budget.Overflow}},
+		WindowStart: time.Unix(0, 0), Amount: 3, Held: 2,
+	},
 }
 
 const wantBudgets = `{
@@ -101,6 +105,20 @@ const wantBudgets = `{
       "held": 0,
       "debt": 0,
       "remaining": 9
+    },
+    {
+      "name": "parallel",
+      "subject": {
+        "team": "(overflow)"
+      },
+      "unit": "streams",
+      "window_start": "1970-01-01T00:00:00Z",
+      "window_end": null,
+      "limit": 3,
+      "spent": 0,
+      "held": 2,
+      "debt": 0,
+      "remaining": 1
     }
   ]
 }
@@ -125,6 +143,12 @@ const wantUsage = `{
       "unit": "tokens",
       "spent": 9007199254740993,
       "held": 7
+    },
+    {
+      "name": "parallel",
+      "unit": "streams",
+      "spent": 0,
+      "held": 2
     }
   ]
 }
@@ -146,6 +170,13 @@ const wantUsageByTeam = `{
       "unit": "requests",
       "spent": 15,
       "held": 3
+    },
+    {
+      "name": "parallel",
+      "value": "(overflow)",
+      "unit": "streams",
+      "spent": 0,
+      "held": 2
     }
   ]
 }

@@ -20,17 +20,17 @@ const maxSize = 1 << 40
 const maxDigits = 64
 
 const (
-	amountHint = "write it like 20k tokens, 1.5M tokens or 60 requests"
+	amountHint = "write it like 20k tokens, 1.5M tokens, 60 requests or 3 streams"
 	sizeHint   = "write it like 16MiB, 512KiB or 1048576"
 )
 
-// ParseAmount reads an amount such as "50M tokens", "1.5k tokens" or
-// "60 requests". k is 10³, M 10⁶, B 10⁹. Decimals are exact; what does not come out
+// ParseAmount reads an amount such as "50M tokens", "1.5k tokens", "60 requests" or
+// "3 streams". k is 10³, M 10⁶, B 10⁹. Decimals are exact; what does not come out
 // as a whole number from 1 to [MaxAmount] is an error. The error is an *[Error]
 // without a position; it quotes at most the part of s that is wrong.
 func ParseAmount(s string) (n int64, unit budget.Unit, err error) {
 	if strings.HasPrefix(s, "$") {
-		return 0, 0, mistake("limit tokens or requests", "a limit in dollars is not supported yet")
+		return 0, 0, mistake("limit tokens, requests or streams", "a limit in dollars is not supported yet")
 	}
 	words := strings.Fields(s)
 	if len(words) == 0 {
@@ -44,8 +44,10 @@ func ParseAmount(s string) (n int64, unit budget.Unit, err error) {
 		unit = budget.Tokens
 	case "request", "requests":
 		unit = budget.Requests
+	case "stream", "streams":
+		unit = budget.Streams
 	default:
-		return 0, 0, mistake("the units are tokens and requests; "+amountHint, "%s is not a unit", quote(name))
+		return 0, 0, mistake("the units are tokens, requests and streams; "+amountHint, "%s is not a unit", quote(name))
 	}
 	n, err = scaled(words[0], amountFactors, MaxAmount, amountHint)
 	return n, unit, err

@@ -23,6 +23,8 @@ func TestParseAmount(t *testing.T) {
 		{in: "1.5M tokens", n: 1_500_000, unit: budget.Tokens},
 		{in: "2B tokens", n: 2_000_000_000, unit: budget.Tokens},
 		{in: "60 requests", n: 60, unit: budget.Requests},
+		{in: "3 streams", n: 3, unit: budget.Streams},
+		{in: "1 stream", n: 1, unit: budget.Streams},
 		{in: "1 request", n: 1, unit: budget.Requests},
 		{in: "1 token", n: 1, unit: budget.Tokens},
 		{in: "0.001k tokens", n: 1, unit: budget.Tokens},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -37,22 +38,21 @@ func (d *decoder) budgets(key, n *node, c *Config, ids *identities) []*node {
 func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name *node) {
 	base := budget.Limit{Location: time.UTC}
 	var amounts []amount
-	perRequest := false
+	var onInput string
+	var overrides *node
 
 	seen := d.object("a budget", n, fields{
-		"name": value(d, &base.Name, parseName),
-		"per": list(d, &base.Per, maxIdentities, true, func(s string) (string, error) {
-			perRequest = perRequest || s == "request"
-			return ids.parse(s)
-		}),
-		"limit":    d.limit(&amounts),
-		"period":   value(d, &base.Period, parsePeriod),
-		"timezone": value(d, &base.Location, parseZone),
+		"name":         value(d, &base.Name, parseName),
+		"per":          list(d, &base.Per, maxIdentities, true, ids.parse),
+		"match":        d.match(&base.Match, ids),
+		"limit":        d.limit(&amounts),
+		"period":       value(d, &base.Period, parsePeriod),
+		"timezone":     value(d, &base.Location, parseZone),
+		"overrides":    func(_, n *node) { overrides = n },
+		"max_subjects": value(d, &base.MaxSubjects, parseSubjects),
+		"on_input":     value(d, &onInput, parseOnInput),
 	}, refusals{
-		"match":           later("match", "remove it; the budget then concerns every request"),
-		"overrides":       later("overrides", "remove it; the limit then is the same for everybody"),
 		"alerts":          later("alerts", "remove it, and watch the metrics"),
-		"on_input":        later("on_input", "remove it"),
 		"action":          later("action", "remove it; new requests are refused and running streams cut"),
 		"admission":       later("admission", "remove it"),
 		"when_store_down": later("when_store_down", "remove it"),
@@ -61,11 +61,14 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name 
 	})
 	d.require(n, seen, "a budget", "name", "name: everyone")
 	d.require(n, seen, "a budget", "limit", "limit: 50M tokens")
-	if !perRequest { // which has no period, and is refused for itself
-		d.require(n, seen, "a budget", "period", "period: month")
+	if base.PerRequest = slices.Contains(base.Per, perRequest); base.PerRequest {
+		d.checkPerRequest(&base, amounts, seen)
+	} else if on := seen["on_input"]; on != nil {
+		d.fail(on, "remove it, or write per: request", "on_input concerns limits per request only")
 	}
-	if zone := d.at[&base.Location]; zone != nil && base.Period == budget.Total {
-		d.warn(zone, "remove it", "the timezone has no effect, because a total never starts again")
+	d.checkPeriod(n, &base, amounts, seen)
+	if n := d.at[&base.MaxSubjects]; n != nil && len(base.Per) == 0 {
+		d.warn(n, "remove it", "max_subjects has no effect, because the budget has a single counter")
 	}
 
 	if len(amounts) == 0 {
@@ -76,7 +79,68 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name 
 		l.Amount, l.Unit = a.n, a.unit
 		limits = append(limits, l)
 	}
+	if overrides != nil && !base.PerRequest {
+		d.overrides(seen["overrides"], overrides, limits)
+	}
 	return limits, d.at[&base.Name]
+}
+
+// perRequest is the name in per which bounds each request by itself.
+const perRequest = "request"
+
+// checkPerRequest checks what a budget per request can have.
+func (d *decoder) checkPerRequest(l *budget.Limit, amounts []amount, seen map[string]*node) {
+	if len(l.Per) > 1 {
+		d.fail(d.at[&l.Per], "use match to say for whom it is", "per: request stands alone")
+	}
+	l.Per = nil
+	input := false
+	for _, a := range amounts {
+		if a.n > 0 && a.unit >= budget.Requests {
+			d.fail(seen["limit"], "such as limit: {input: 8k tokens, output: 2k tokens}", "a limit per request counts tokens, not %s", a.unit)
+		}
+		input = input || a.unit != budget.OutputTokens
+	}
+	if on := seen["on_input"]; on != nil && !input {
+		d.warn(on, "remove it", "on_input has no effect, because the input is not limited")
+	}
+	if o := seen["overrides"]; o != nil {
+		d.fail(o, "write a budget of its own with match", "a budget per request has no overrides")
+	}
+}
+
+// checkPeriod checks that a budget has a period, or that it has none.
+func (d *decoder) checkPeriod(n *node, l *budget.Limit, amounts []amount, seen map[string]*node) {
+	zone := d.at[&l.Location]
+	streams := slices.ContainsFunc(amounts, func(a amount) bool { return a.unit == budget.Streams })
+	switch {
+	case !l.PerRequest && !streams:
+		d.require(n, seen, "a budget", "period", "period: month")
+		if zone != nil && l.Period == budget.Total {
+			d.warn(zone, "remove it", "the timezone has no effect, because a total never starts again")
+		}
+		return
+	case seen["period"] == nil:
+	case l.PerRequest:
+		d.fail(seen["period"], "remove it", "a limit per request has no period: it bounds each request by itself")
+	default:
+		d.fail(seen["period"], "remove it", "a limit in streams has no period: it counts the requests under way")
+	}
+	if zone != nil {
+		d.warn(zone, "remove it", "the timezone has no effect, because there is no period")
+	}
+}
+
+// parseSubjects reads how many counters a budget may have.
+func parseSubjects(s string) (int64, error) {
+	return scaled(s, amountFactors, maxSubjects, "write it like 100k or 5000")
+}
+
+func parseOnInput(s string) (string, error) {
+	if s == "truncate" {
+		return "", mistake("use refuse, which answers 400", "it is not supported yet")
+	}
+	return oneOf("refuse")(s)
 }
 
 // amount is a limit's number with its unit.

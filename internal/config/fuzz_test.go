@@ -89,14 +89,27 @@ func checkConfig(t *testing.T, c *Config) {
 			t.Fatalf("limit %q", l.Name)
 		}
 		seen[id{l.Name, l.Unit}] = true
-		if _, err := budget.ParsePeriod(l.Period.String()); err != nil || l.Amount < 1 || l.Amount > MaxAmount || l.Location == nil {
+		if l.Amount < 1 || l.Amount > MaxAmount || l.Location == nil {
 			t.Fatalf("limit %+v", l)
 		}
 		for i, name := range l.Per {
-			if !declared[name] || slices.Contains(l.Per[:i], name) {
+			if !declared[name] && name != budget.ByModel && name != budget.ByPath || slices.Contains(l.Per[:i], name) {
 				t.Fatalf("limit %s is per %q", l.Name, l.Per)
 			}
 		}
+		for _, m := range l.Match {
+			if m.Property == budget.OfIdentity && !declared[m.Name] {
+				t.Fatalf("limit %s matches %q", l.Name, m.Name)
+			}
+		}
+	}
+	// What is accepted here, a ledger accepts, too.
+	ledger, err := budget.New(t.Context(), budget.Options{Limits: c.Budgets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if len(c.Budgets) == 0 {
 		t.Fatal("no budgets")

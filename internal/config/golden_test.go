@@ -83,7 +83,23 @@ func describe(c *Config) string {
 	line("missing %s", c.Missing)
 	line("store dir=%q sync=%s", c.Store.File.Dir, c.Store.File.Sync)
 	for _, l := range c.Budgets {
-		line("budget %s: %d %s per %q each %s in %s", l.Name, l.Amount, l.Unit, l.Per, l.Period, l.Location)
+		switch {
+		case l.PerRequest:
+			line("budget %s: %d %s in each request", l.Name, l.Amount, l.Unit)
+		case l.Period == 0:
+			line("budget %s: %d %s per %q", l.Name, l.Amount, l.Unit, l.Per)
+		default:
+			line("budget %s: %d %s per %q each %s in %s", l.Name, l.Amount, l.Unit, l.Per, l.Period, l.Location)
+		}
+		for _, m := range l.Match {
+			line("  match %s %s any of %q", [...]string{"identity", "model", "path", "header"}[m.Property], m.Name, m.Any)
+		}
+		for _, o := range l.Overrides {
+			line("  override %v: %d", o.Subject, o.Amount)
+		}
+		if l.MaxSubjects > 0 {
+			line("  at most %d subjects", l.MaxSubjects)
+		}
 	}
 	for _, m := range c.Models {
 		line("model %q %s", m.Match, m.How())

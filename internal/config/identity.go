@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tokenbudget/tokenbudget/budget"
 )
 
 // reserved names mean other things than identities where budgets use them.
@@ -104,8 +106,8 @@ func (ids *identities) parse(s string) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
-	case s == "request" || s == "model" || s == "path":
-		return "", mistake("count per identity, or leave per out", "counting per %s is not supported yet", s)
+	case s == perRequest || s == budget.ByModel || s == budget.ByPath:
+		return s, nil
 	case slices.Contains(reserved, s) || s == missing:
 		return "", mistake("choose another name", "it cannot be the name of an identity")
 	case ids.at[s] == nil:

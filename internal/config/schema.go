@@ -13,6 +13,8 @@ const (
 	maxSources    = 8
 	maxBudgets    = 1000
 	maxGlobs      = 256
+	maxOverrides  = 10_000
+	maxSubjects   = 1_000_000 // as many counters as the ledger keeps in memory
 )
 
 // config decodes the whole file. What depends on several keys is checked at the end,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
 	d.warnListen(c)
 	d.warnIdentities(c, ids)
 	d.warnBudgets(c, limits)
+	d.warnUnlimited(c, limits)
 	if n := d.at[&c.UnknownAPI]; n != nil && c.UnknownAPI == UnknownPass {
 		d.warn(n, "prefer paths: {pass: […]} for what you know", "requests of an API that is not known are neither metered nor limited")
 	}
@@ -35,7 +37,7 @@ func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
 		}
 	}
 	if n := d.at[&c.OutputCap]; n != nil && c.OutputCap == CapNever {
-		d.warn(n, "use unary", "an answer that is not a stream cannot be cut; without an output cap it may exceed its budgets")
+		d.warn(n, "use unary", "an answer that is not a stream cannot be cut; without an output cap it may exceed its budgets, those per request included")
 	}
 }
 
@@ -63,11 +65,16 @@ func (d *decoder) warnIdentities(c *Config, ids *identities) {
 		for _, name := range l.Per {
 			used[name] = true
 		}
+		for _, c := range l.Match {
+			if c.Property == budget.OfIdentity {
+				used[c.Name] = true
+			}
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(ids.at)) {
 		n := ids.at[name]
 		if !used[name] {
-			d.warn(n, "count a budget per "+shorten(name)+", or keep it for the log only", "no budget is counted per %s", quote(name))
+			d.warn(n, "count a budget per "+shorten(name)+", or keep it for the log only", "no budget is counted per %s or matches it", quote(name))
 		}
 		if slices.Contains(logKeys, name) {
 			d.warn(n, "choose another name", "the log has a key %s already, and will have it twice", quote(name))
@@ -89,14 +96,19 @@ func (d *decoder) warnIdentities(c *Config, ids *identities) {
 func (d *decoder) warnBudgets(c *Config, limits []*node) {
 	type counted struct {
 		unit     budget.Unit
+		each     bool
+		match    string
 		per      string
 		period   budget.Period
 		location string
 	}
 	tightest := make(map[counted]int)
 	for i, l := range c.Budgets {
+		if len(l.Overrides) > 0 {
+			continue // one of its subjects may be tighter, or looser
+		}
 		per := slices.Sorted(slices.Values(l.Per))
-		k := counted{l.Unit, strings.Join(per, ","), l.Period, l.Location.String()}
+		k := counted{l.Unit, l.PerRequest, fmt.Sprint(l.Match), strings.Join(per, ","), l.Period, l.Location.String()}
 		j, ok := tightest[k]
 		if !ok {
 			tightest[k] = i
@@ -109,5 +121,14 @@ func (d *decoder) warnBudgets(c *Config, limits []*node) {
 		}
 		d.warn(limits[loose], "remove one", "budget %s never decides, because %s counts the same and allows no more",
 			quote(c.Budgets[loose].Name), quote(c.Budgets[tight].Name))
+	}
+}
+
+// warnUnlimited tells that some requests have no limit, because each budget picks
+// those that it concerns.
+func (d *decoder) warnUnlimited(c *Config, limits []*node) {
+	if len(limits) > 0 && !slices.ContainsFunc(c.Budgets, budget.Limit.CatchAll) {
+		d.warn(limits[len(limits)-1], "add a budget without match for the rest, unless that is meant",
+			"requests that match no budget are not limited, because every budget has a match")
 	}
 }

@@ -5,6 +5,43 @@ package glob
 
 import "strings"
 
+// Pattern is a pattern made ready to be matched again and again, without an
+// allocation. The zero value matches the empty text only.
+type Pattern struct {
+	text string // of exact and prefix, without the *
+	kind kind
+}
+
+type kind uint8
+
+const (
+	exact  kind = iota // no * at all
+	prefix             // one, at the end
+	free               // any other
+)
+
+// Compile makes a pattern ready. Every text is a pattern.
+func Compile(pattern string) Pattern {
+	switch star := strings.IndexByte(pattern, '*'); star {
+	case -1:
+		return Pattern{pattern, exact}
+	case len(pattern) - 1:
+		return Pattern{pattern[:star], prefix}
+	}
+	return Pattern{pattern, free}
+}
+
+// Match reports what the function Match does.
+func (p Pattern) Match(s string) bool {
+	switch p.kind {
+	case exact:
+		return s == p.text
+	case prefix:
+		return strings.HasPrefix(s, p.text)
+	}
+	return Match(p.text, s)
+}
+
 // Match reports whether pattern, in which * stands for any text, matches all of s.
 // It takes time proportional to len(pattern) × len(s) at most.
 func Match(pattern, s string) bool {

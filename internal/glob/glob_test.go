@@ -2,6 +2,9 @@ package glob
 
 import "testing"
 
+// matched keeps a result, so that the call is not left out.
+var matched bool
+
 func TestMatch(t *testing.T) {
 	for _, tt := range []struct {
 		pattern, s string
@@ -16,6 +19,13 @@ func TestMatch(t *testing.T) {
 	} {
 		if got := Match(tt.pattern, tt.s); got != tt.want {
 			t.Errorf("Match(%q, %q) is %v", tt.pattern, tt.s, got)
+		}
+		p := Compile(tt.pattern)
+		if got := p.Match(tt.s); got != tt.want {
+			t.Errorf("Compile(%q).Match(%q) is %v", tt.pattern, tt.s, got)
+		}
+		if n := testing.AllocsPerRun(10, func() { matched = p.Match(tt.s) }); n != 0 {
+			t.Errorf("Compile(%q).Match(%q) makes %v allocations", tt.pattern, tt.s, n)
 		}
 	}
 }

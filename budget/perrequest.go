@@ -1,0 +1,50 @@
+package budget
+
+// A limit per request has no counter: it bounds each request by itself. Its part of
+// a reservation is the most output that the request may ever hold.
+
+// outputCap is the narrowest of the limits per request on a request's output.
+type outputCap struct {
+	most int64 // tokens of output; maxTokens if rule is nil
+	rule *rule // that says so
+}
+
+// perRequest returns what the limits per request leave for the output, or the first
+// one that the request does not fit into.
+func (l *Ledger) perRequest(q *Request) (c outputCap, refused *rule) {
+	c.most = maxTokens
+	for _, r := range l.singles {
+		if !r.concerns(q) {
+			continue
+		}
+		room := r.Amount - charge{input: q.Input}.of(r.Unit)
+		if room < 0 {
+			return c, r
+		}
+		if !countsOutput(r.Unit) {
+			continue
+		}
+		if room < q.MinOutput {
+			return c, r
+		}
+		if room < c.most {
+			c = outputCap{room, r}
+		}
+	}
+	return c, nil
+}
+
+// refusal tells of a limit per request that refuses. What other requests use does
+// not matter to it, so all of it remains.
+func (r *rule) refusal() Decision {
+	return Decision{Limit: r.Name, PerRequest: true, Unit: r.Unit, Amount: r.Amount, Remaining: r.Amount}
+}
+
+// OutputCap is the most output, in tokens, that the limits per request allow this
+// request over all its choices; 0 if none of them limits it.
+func (r *Reservation) OutputCap() int64 {
+	if r.cap.rule == nil {
+		return 0
+	}
+	return r.cap.most
+}
