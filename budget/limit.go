@@ -27,7 +27,7 @@ type rule struct {
 
 	current atomic.Pointer[span] // the window last asked for
 	mu      sync.Mutex           // for who changes current
-	recent  [4]*span             // the windows before it, if they were asked for
+	recent  [4]*span             // the windows asked for last, the current one among them
 }
 
 // span is a window with what is derived from it, made once per window and shared
@@ -205,7 +205,7 @@ func (l Limit) check() error {
 		bad("unknown period %s: use the result of ParsePeriod", l.Period)
 	}
 	if l.PerRequest && (l.Unit >= Requests || len(l.Per) > 0) {
-		bad("a limit per request counts tokens, and nothing else than requests")
+		bad("a limit per request counts tokens, and is counted per nothing else")
 	}
 	if l.MaxSubjects < 0 {
 		bad("MaxSubjects is %d: it must not be below 0", l.MaxSubjects)
