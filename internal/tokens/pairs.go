@@ -29,7 +29,8 @@ func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
 
 // build fills the tables from parts.
 func (p *pairs) build() {
-	logSize := bits.Len(uint(len(p.parts)*2 - 1))
+	// At most four fifths full: with maybe in front, most look-ups find something, and a small table is in a near cache.
+	logSize := bits.Len(uint(len(p.parts) * 5 / 4))
 	p.slots = make([]uint64, 1<<logSize)
 	p.shift = uint8(64 - logSize)
 	p.maybe = new([1 << maybeBits / 64]uint64)
