@@ -10,6 +10,7 @@ import (
 	"github.com/pkoukk/tiktoken-go"
 	loader "github.com/pkoukk/tiktoken-go-loader"
 
+	"github.com/tokenbudget/tokenbudget/internal/bench"
 	"github.com/tokenbudget/tokenbudget/internal/bench/tokens/python"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
@@ -68,10 +69,10 @@ func closeAll(all []contestant) {
 // repeat is a turn of a candidate which is in this process.
 func repeat(least time.Duration, count func() int) (time.Duration, int) {
 	runtime.GC() // what the one before has left is not ours to clear away
-	begin := clock()
+	begin := bench.Clock()
 	for passes := time.Duration(1); ; passes++ {
 		n := count()
-		if spent := clock() - begin; spent >= least {
+		if spent := bench.Clock() - begin; spent >= least {
 			return spent / passes, n
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"runtime"
 
+	"github.com/tokenbudget/tokenbudget/internal/bench"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
@@ -82,12 +83,12 @@ func streamOnce(enc *tokens.Encoding, text []byte) (times []float64, allocs uint
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for at := 0; at+deltaBytes*batchDeltas <= len(text); {
-		begin := clock()
+		begin := bench.Clock()
 		for range batchDeltas {
 			c.Add(text[at : at+deltaBytes])
 			at += deltaBytes
 		}
-		times = append(times, float64(clock()-begin)/batchDeltas)
+		times = append(times, float64(bench.Clock()-begin)/batchDeltas)
 	}
 	runtime.ReadMemStats(&after)
 	return times, after.Mallocs - before.Mallocs

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/tokenbudget/tokenbudget/internal/bench"
 )
 
 // A table is rows of Markdown.
@@ -67,5 +69,5 @@ func spread(xs []float64) string {
 
 // machine says what ran this.
 func machine() string {
-	return fmt.Sprintf("%s/%s, %d processors, %s, shared. Times: %s.\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), clockName)
+	return fmt.Sprintf("%s/%s, %d processors, %s, shared. Times: %s.\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), bench.ClockName)
 }

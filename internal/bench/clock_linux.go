@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"time"
@@ -6,11 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const clockName = "processor time of the thread that counts"
+// ClockName says in a table what Clock measures.
+const ClockName = "processor time of the thread that counts"
 
-// clock is the processor time of this thread, to which the goroutine must be locked. Other work on the machine
+// Clock is the processor time of this thread, to which the goroutine must be locked. Other work on the machine
 // does not count, nor what a garbage collector does on other threads.
-func clock() time.Duration {
+func Clock() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
 		panic(err) // since Linux 2.6
