@@ -30,6 +30,10 @@ func TestOpaque(t *testing.T) {
 		{`{"messages":[],"web_search_options":{}}`, true},
 		{`{"messages":[],"tools":[{"type":"custom"},{"function":{"name":"f"}},"x"]}`, false},
 		{`{"messages":[],"tools":[{"type":"function"},{"type":"web_search"}]}`, true},
+		{`{"messages":[],"data_sources":[{"type":"azure_search"}]}`, true},
+		{`{"messages":[],"plugins":[{"id":"web"}]}`, true},
+		{`{"messages":[],"search_parameters":{"mode":"on"}}`, true},
+		{`{"messages":[],"data_sources":null}`, false},
 		{`{"messages":[],"tools":null}`, false},
 		{`{"messages":[],"web_search_options":null}`, false},
 	} {

@@ -64,6 +64,7 @@ func (p *chatRequest) parse() error {
 		i = value.end
 		switch key {
 		case "":
+			p.r.opaque = p.r.opaque || addsToPrompt(name.of(p.body)) && p.body[value.start] != 'n'
 		case "model":
 			err = p.model(value)
 		case "stream":
@@ -100,6 +101,16 @@ func (p *chatRequest) parse() error {
 		p.askForUsage(options)
 	}
 	return nil
+}
+
+// addsToPrompt says that some providers put what they find into the prompt if a request
+// has this member: Azure, OpenRouter, xAI.
+func addsToPrompt(raw []byte) bool {
+	switch string(raw) {
+	case `"data_sources"`, `"plugins"`, `"search_parameters"`:
+		return true
+	}
+	return false
 }
 
 // hostedTool says that one of the tools is none that the client runs: its results go

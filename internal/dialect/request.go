@@ -76,7 +76,7 @@ func (r *Request) Rest(model string, count func(text []byte)) (extra int64) {
 
 // Opaque says that the prompt has parts whose tokens are a mere guess, which the
 // provider may not read, or to which it may add: images, sound, files, members that
-// OpenAI's API does not have, and tools that run at the provider.
+// OpenAI's API does not have, and tools and searches that run at the provider.
 // Whoever compares a count with what the provider reports learns nothing from it.
 func (r *Request) Opaque() bool { return r.opaque }
 
