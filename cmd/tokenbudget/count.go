@@ -145,6 +145,9 @@ func countLines(w io.Writer, in io.Reader, enc *tokens.Encoding) (err error) {
 			B64  *string `json:"text_b64"`
 		}
 		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
+			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok { // it speaks of types of Go
+				err = errors.New(`it needs to be an object, with a string as "text" or "text_b64"`)
+			}
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 		var text []byte

@@ -24,6 +24,9 @@ func TestCountLines(t *testing.T) {
 		{"windows line ends", strings.NewReader("{\"text\": \"hello\"}\r\n{\"text\": \"hello\"}\r\n"), "1\n1\n", ""},
 		{"no final newline", strings.NewReader(good + strings.TrimSpace(good)), "1\n1\n", ""},
 		{"not UTF-8", strings.NewReader(good + "{\"text\": \"\xff\"}\n"), "1\n", "line 2: it is not UTF-8; put bytes into text_b64"},
+		{"no object", strings.NewReader(good + "[1]\n"), "1\n", `line 2: it needs to be an object, with a string as "text" or "text_b64"`},
+		{"no string", strings.NewReader(`{"text": 1}`), "", `line 1: it needs to be an object, with a string as "text" or "text_b64"`},
+		{"no JSON", strings.NewReader(`{"text": "a"} b`), "", "line 1: invalid character"},
 		{"too long", io.MultiReader(strings.NewReader(good), strings.NewReader(`{"text": "`), io.LimitReader(letters{}, maxLine)), "1\n", "line 2: "},
 		{"a reader that fails", io.MultiReader(strings.NewReader(good), failing{}), "1\n", "line 2: unexpected EOF"},
 	} {

@@ -23,7 +23,14 @@ func audioTokens(data []byte) int64 {
 	if decodePrefix(b[:], data) >= 44 && string(b[:4]) == "RIFF" && string(b[8:16]) == "WAVEfmt " {
 		// From telephone quality to eight channels of 96 kHz; what is beyond was
 		// made up.
-		rate = min(max(int64(binary.LittleEndian.Uint32(b[28:])), 1000), 8*96_000*4)
+		le := binary.LittleEndian
+		rate = int64(le.Uint32(b[28:]))
+		// Players go by rate, channels and bits of the samples rather than by the
+		// bytes in a second, which follow from them.
+		if samples := int64(le.Uint32(b[24:])) * int64(le.Uint16(b[22:])) * int64(le.Uint16(b[34:])) / 8; samples > 0 {
+			rate = min(rate, samples)
+		}
+		rate = min(max(rate, 1000), 8*96_000*4)
 		size -= 44
 	}
 	return 1 + max(size, 0)*tokensPerSecond/rate

@@ -130,12 +130,14 @@ const maxDeployment = 256
 
 // Deployment returns the deployment that a path of Azure OpenAI names, as in
 // /openai/deployments/NAME/chat/completions, or "". Azure takes the model from there and
-// ignores the body's. The path is the request's without its query.
+// ignores the body's. The path is the request's without its query. The letter case of
+// what stands in front of the name does not matter: a client must not choose by it
+// which of the two models is counted.
 func Deployment(path string) string {
 	const before, behind = "/openai/deployments/", "/chat/completions"
 	path, ok := strings.CutSuffix(path, behind)
 	i := strings.LastIndexByte(path, '/')
-	if !ok || i < 0 || !strings.HasSuffix(path[:i+1], before) {
+	if !ok || i+1 < len(before) || !strings.EqualFold(path[i+1-len(before):i+1], before) {
 		return ""
 	}
 	name, err := url.PathUnescape(path[i+1:])

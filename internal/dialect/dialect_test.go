@@ -9,6 +9,8 @@ func TestDeployment(t *testing.T) {
 	for path, want := range map[string]string{
 		"/openai/deployments/gpt-4/chat/completions":                            "gpt-4",
 		"/azure/openai/deployments/eu%20chat/chat/completions":                  "eu chat",
+		"/OpenAI/Deployments/GPT-4/chat/completions":                            "GPT-4",
+		"openai/deployments/a/chat/completions":                                 "",
 		"/openai/deployments/a/openai/deployments/b/chat/completions":           "b",
 		"/openai/deployments/" + strings.Repeat("x", 256) + "/chat/completions": strings.Repeat("x", 256),
 		"/openai/deployments/" + strings.Repeat("x", 257) + "/chat/completions": "",

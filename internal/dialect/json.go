@@ -245,10 +245,15 @@ func jsonError(err error, offset int64) error {
 	if bad, ok := errors.AsType[*BadRequest](err); ok {
 		return bad
 	}
+	deep := false
 	if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		offset = syn.ByteOffset
+		deep = syn.Err != nil && syn.Err.Error() == "exceeded max depth" // jsontext exports no such error
 	}
 	at := " (near byte " + strconv.FormatInt(offset, 10) + ")"
+	if deep {
+		return &BadRequest{"the request body is nested deeper than 10000 levels" + at}
+	}
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		return &BadRequest{"the request body has the same key twice in one object" + at}
 	}

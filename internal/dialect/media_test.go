@@ -115,6 +115,9 @@ func TestAudioTokens(t *testing.T) {
 		b = append(append(b, "\x02\x00\x10\x00data\x00\x00\x00\x00"...), make([]byte, size)...)
 		return []byte(strconv.Quote(base64.StdEncoding.EncodeToString(b)))
 	}
+	// 8 kHz of 8 bits, beside the byte rate of another sound.
+	lie := append([]byte("RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00"), "\x00\xe0\x2e\x00\x01\x00\x08\x00data\x00\x00\x00\x00"...)
+	samples := []byte(strconv.Quote(base64.StdEncoding.EncodeToString(append(lie, make([]byte, 8000)...))))
 	for _, tt := range []struct {
 		name string
 		data []byte
@@ -123,6 +126,7 @@ func TestAudioTokens(t *testing.T) {
 		{"WAV of 3 s", wav(48_000, 144_000-44), 30},
 		{"WAV that lies about its rate", wav(1<<32-1, 8*96_000*4), 10},
 		{"WAV that lies the other way", wav(0, 10_000), 101},
+		{"WAV whose samples say otherwise", samples, 11},
 		{"16 s of something at 64 kbit/s", []byte(`"` + strings.Repeat("A", 128_000/3*4) + `"`), 160},
 		{"nothing", nil, tokensPerFile},
 		{"empty", []byte(`""`), 1},

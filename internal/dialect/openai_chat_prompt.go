@@ -108,11 +108,10 @@ func (p *chatPrompt) message(raw []byte, model string, count func([]byte)) int64
 			calls = value
 		case `"function_call"`:
 			t.functionCall(value)
-		case `"tool_call_id"`: // no model reads it
+		case `"tool_call_id"`:
+			t.ignored(value)
 		case `"audio"`:
-			if raw[value.start] == '{' {
-				t.extra += earlierAudio
-			}
+			t.earlierAudio(value)
 		default: // everything else may reach the model, so it counts as it stands
 			t.value(value)
 		}
@@ -230,6 +229,26 @@ func (t *promptTexts) value(at span) {
 	}
 }
 
+// ignored is for a value that no model reads as it is commonly used, such as an id.
+// A longer one counts: chat templates differ, and some hand out all that there is.
+func (t *promptTexts) ignored(at span) {
+	if at.end-at.start > maxIgnored {
+		t.value(at)
+	}
+}
+
+// earlierAudio reads the reference to an earlier answer in sound.
+func (t *promptTexts) earlierAudio(at span) {
+	if t.body[at.start] != '{' {
+		t.value(at)
+		return
+	}
+	t.extra += earlierAudio
+	for _, value := range members(t.body, at) {
+		t.ignored(value)
+	}
+}
+
 // content reads the content of a message: a text, or parts.
 func (t *promptTexts) content(at span) {
 	if t.body[at.start] != '[' {
@@ -256,8 +275,9 @@ func (t *promptTexts) part(at span) {
 		case `"file"`:
 			t.file(value)
 		case `"video_url"`:
-			t.extra += tokensPerFile
+			t.video(value)
 		case `"type"`, `"cache_control"`:
+			t.ignored(value)
 		default:
 			t.value(value)
 		}
@@ -274,9 +294,10 @@ func (t *promptTexts) image(at span) {
 	for name, value := range members(t.body, at) {
 		switch string(name.of(t.body)) {
 		case `"url"`:
-			url = value
+			url = t.data(value)
 		case `"detail"`:
 			low = string(value.of(t.body)) == `"low"`
+			t.ignored(value)
 		default:
 			t.value(value)
 		}
@@ -285,14 +306,40 @@ func (t *promptTexts) image(at span) {
 	t.extra += t.model.image.tokens(width, height, low)
 }
 
+// data is a value that is no text, such as an image, if it is a string. Anything else
+// counts as it stands.
+func (t *promptTexts) data(at span) span {
+	if t.body[at.start] == '"' {
+		return at
+	}
+	t.value(at)
+	return span{}
+}
+
+// video reads an object with the URL of a video. What it costs is not known.
+func (t *promptTexts) video(at span) {
+	t.extra += tokensPerFile
+	for name, value := range members(t.body, at) {
+		if string(name.of(t.body)) == `"url"` {
+			t.data(value)
+		} else {
+			t.value(value)
+		}
+	}
+}
+
 // audio reads a sound that is sent along.
 func (t *promptTexts) audio(at span) {
 	var data span
+	if t.body[at.start] != '{' {
+		data = t.data(at)
+	}
 	for name, value := range members(t.body, at) {
 		switch string(name.of(t.body)) {
 		case `"data"`:
-			data = value
+			data = t.data(value)
 		case `"format"`:
+			t.ignored(value)
 		default:
 			t.value(value)
 		}
@@ -303,11 +350,15 @@ func (t *promptTexts) audio(at span) {
 // file reads a file that is sent along, or a reference to one.
 func (t *promptTexts) file(at span) {
 	pages := int64(1)
+	if t.body[at.start] != '{' {
+		pages += decodedSize(t.data(at).of(t.body)) / bytesPerPage
+	}
 	for name, value := range members(t.body, at) {
 		switch string(name.of(t.body)) {
 		case `"file_data"`:
-			pages += decodedSize(value.of(t.body)) / bytesPerPage
+			pages += decodedSize(t.data(value).of(t.body)) / bytesPerPage
 		case `"file_id"`:
+			t.ignored(value)
 		default:
 			t.value(value)
 		}
@@ -332,7 +383,9 @@ func (t *promptTexts) toolCalls(at span) (n int64) {
 		t.functionCall(function)
 		for name, value := range members(t.body, call) {
 			switch string(name.of(t.body)) {
-			case `"function"`, `"id"`, `"type"`, `"index"`:
+			case `"function"`:
+			case `"id"`, `"type"`, `"index"`:
+				t.ignored(value)
 			default:
 				t.value(value)
 			}
@@ -372,8 +425,8 @@ func (t *promptTexts) choice(at span, perName int64) {
 		}
 		name := t.member(function, `"name"`)
 		switch {
-		case name.end == 0:
-			t.value(at) // a choice of another kind
+		case name.end == 0, at.end-at.start-(name.end-name.start) > 2*maxIgnored:
+			t.value(at) // a choice of another kind, or one that says more
 		case !t.model.harmony:
 			t.extra += perName
 			t.value(name)
@@ -397,6 +450,11 @@ func (t *promptTexts) format(at span) bool {
 			t.value(at)
 		}
 		return false
+	}
+	for _, value := range members(t.body, at) {
+		if value != described {
+			t.ignored(value)
+		}
 	}
 	text := []byte(harmonyFormats)
 	for name, value := range members(t.body, described) {
@@ -431,6 +489,7 @@ func (t *promptTexts) prediction(at span) {
 		case `"content"`:
 			t.content(value)
 		case `"type"`:
+			t.ignored(value)
 		default:
 			t.value(value)
 		}

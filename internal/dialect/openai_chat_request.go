@@ -64,6 +64,7 @@ func (p *chatRequest) parse() error {
 		i = value.end
 		switch key {
 		case "":
+			p.r.opaque = p.r.opaque || addsToPrompt(name.of(p.body)) && p.body[value.start] != 'n'
 		case "model":
 			err = p.model(value)
 		case "stream":
@@ -78,6 +79,9 @@ func (p *chatRequest) parse() error {
 			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		case "tools":
 			p.r.opaque = p.r.opaque || p.hostedTool(value)
+			p.prompt.members = append(p.prompt.members, chatMember{key, value})
+		case "documents", "prompt", "chat_template", "chat_template_kwargs": // of vLLM and others; OpenAI does not read them
+			p.r.opaque = p.r.opaque || p.says(value)
 			fallthrough
 		default:
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
@@ -97,6 +101,16 @@ func (p *chatRequest) parse() error {
 		p.askForUsage(options)
 	}
 	return nil
+}
+
+// addsToPrompt says that some providers put what they find into the prompt if a request
+// has this member: Azure, OpenRouter, xAI.
+func addsToPrompt(raw []byte) bool {
+	switch string(raw) {
+	case `"data_sources"`, `"plugins"`, `"search_parameters"`:
+		return true
+	}
+	return false
 }
 
 // hostedTool says that one of the tools is none that the client runs: its results go
@@ -210,6 +224,10 @@ func (p *chatRequest) message(i int) (end int, err error) {
 		value := span{i, skipValue(p.body, i)}
 		i = value.end
 		switch key {
+		case "":
+			if !messageMember(name.of(p.body)) {
+				p.r.opaque = p.r.opaque || p.says(value)
+			}
 		case "role":
 			role := string(value.of(p.body))
 			system = role == `"system"` || role == `"developer"`
@@ -228,15 +246,38 @@ func (p *chatRequest) message(i int) (end int, err error) {
 	return i + 1, nil
 }
 
+// messageMember says that a member of a message, which is none of messageKeys, is one
+// that models are known to read.
+func messageMember(raw []byte) bool {
+	switch string(raw) {
+	case `"tool_calls"`, `"function_call"`, `"refusal"`:
+		return true
+	}
+	return false
+}
+
+// says tells whether a value counts as text. Upstreams leave out members that they
+// do not know, so that one of those can make a count too large by as much as the
+// client likes.
+func (p *chatRequest) says(value span) bool {
+	switch p.body[value.start] {
+	case 'n', 't', 'f':
+		return false
+	}
+	return value.end-value.start > len(`""`)
+}
+
 // parts checks the keys of a message's content, if it is a list of parts.
 func (p *chatRequest) parts(content span) error {
 	for part := range elements(p.body, content) {
-		for name := range members(p.body, part) {
+		for name, value := range members(p.body, part) {
 			key, err := decisionKey(name.of(p.body), partKeys)
 			if err != nil {
 				return err
 			}
 			switch key {
+			case "":
+				p.r.opaque = p.r.opaque || p.says(value)
 			case "image_url", "input_audio", "video_url", "file":
 				p.r.opaque = true
 			}

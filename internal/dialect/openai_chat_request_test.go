@@ -115,7 +115,7 @@ func TestRequestRefused(t *testing.T) {
 		{"long model", `{"messages":[],"model":"` + strings.Repeat("m", 300) + `"}`, "longer than 256"},
 		{"options of another kind", `{"messages":[],"stream_options":7}`, `"stream_options" must be an object`},
 		{"invalid UTF-8", "{\"messages\":[],\"model\":\"\xff\"}", "not valid JSON"},
-		{"too deep", `{"messages":[],"x":` + deep + `}`, "not valid JSON"},
+		{"too deep", `{"messages":[],"x":` + deep + `}`, "deeper than 10000 levels"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := OpenAIChat{}.ParseRequest([]byte(tt.in))

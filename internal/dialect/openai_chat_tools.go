@@ -67,6 +67,9 @@ func (t *promptTexts) tools(at span, wrapped bool) bool {
 			w.write("namespace functions {\n\n")
 			open = true
 		}
+		if wrapped {
+			w.wrapping(tool, function)
+		}
 		w.function(function, name)
 		w.flush()
 	}
@@ -136,6 +139,22 @@ func (w *toolsText) keyword(name, value span, depth int) {
 	w.write(": ")
 	w.out = append(w.out, value.of(w.t.body)...)
 	w.write("\n")
+}
+
+// wrapping writes what a tool says beside its function.
+func (w *toolsText) wrapping(tool, function span) {
+	for key, value := range members(w.t.body, tool) {
+		if value == function {
+			continue
+		}
+		switch string(key.of(w.t.body)) {
+		case `"type"`, `"cache_control"`:
+			if value.end-value.start <= maxIgnored {
+				continue
+			}
+		}
+		w.keyword(key, value, 0)
+	}
 }
 
 // function writes one function as a type.
@@ -346,15 +365,15 @@ func (w *toolsText) properties(s *schema, depth int) {
 	required, all := w.required(*s)
 	properties := s.properties
 	s.properties = span{}
-	if all {
-		s.required = span{}
-	}
+	said := 0 // of the required names
 	for key, value := range members(body, properties) {
 		p := w.read(value)
 		w.head(p, depth)
 		w.indent(depth)
 		w.text(key)
-		if !slices.ContainsFunc(required, func(r []byte) bool { return bytes.Equal(r, key.of(body)) }) {
+		if slices.ContainsFunc(required, func(r []byte) bool { return bytes.Equal(r, key.of(body)) }) {
+			said++
+		} else {
 			w.write("?")
 		}
 		w.write(": ")
@@ -370,13 +389,17 @@ func (w *toolsText) properties(s *schema, depth int) {
 		w.write("\n")
 		w.flush()
 	}
+	// The properties speak for the required ones, which need not be written down
+	// then. Names of no property would be free.
+	if all && said == len(required) {
+		s.required = span{}
+	}
 }
 
-// required returns the names of required properties. All says that the properties
-// speak for all of them, so that they need not be written down themselves.
+// required returns the names of required properties, and whether these are all.
 func (w *toolsText) required(s schema) (names [][]byte, all bool) {
 	if !isArray(w.t.body, s.required) {
-		return nil, s.required.end == 0
+		return nil, false
 	}
 	for v := range elements(w.t.body, s.required) {
 		if len(names) == maxRequired {
@@ -384,7 +407,7 @@ func (w *toolsText) required(s schema) (names [][]byte, all bool) {
 		}
 		names = append(names, v.of(w.t.body))
 	}
-	return names, s.required.end-s.required.start <= s.properties.end-s.properties.start
+	return names, true
 }
 
 // leftovers writes the keywords that no type has written.

@@ -74,8 +74,9 @@ func (r *Request) Rest(model string, count func(text []byte)) (extra int64) {
 	return r.prompt.rest(r.body, model, count)
 }
 
-// Opaque says that the prompt has parts whose tokens are a mere guess, or that the
-// provider may add to it: images, sound, files, and tools that run at the provider.
+// Opaque says that the prompt has parts whose tokens are a mere guess, which the
+// provider may not read, or to which it may add: images, sound, files, members that
+// OpenAI's API does not have, and tools and searches that run at the provider.
 // Whoever compares a count with what the provider reports learns nothing from it.
 func (r *Request) Opaque() bool { return r.opaque }
 
