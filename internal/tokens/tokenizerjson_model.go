@@ -22,14 +22,15 @@ const (
 
 // A modelFile is the model of a tokenizer.json.
 type modelFile struct {
-	Type         string     `json:"type"`
-	Dropout      float64    `json:"dropout"`
-	Prefix       string     `json:"continuing_subword_prefix"`
-	Suffix       string     `json:"end_of_word_suffix"`
-	ByteFallback bool       `json:"byte_fallback"`
-	IgnoreMerges bool       `json:"ignore_merges"`
-	Vocab        entries    `json:"vocab"`
-	Merges       mergesFile `json:"merges"`
+	Type string `json:"type"`
+	// Dropout is not read as a float64, because the error for one that does not fit quotes all its digits.
+	Dropout      json.Number `json:"dropout"`
+	Prefix       string      `json:"continuing_subword_prefix"`
+	Suffix       string      `json:"end_of_word_suffix"`
+	ByteFallback bool        `json:"byte_fallback"`
+	IgnoreMerges bool        `json:"ignore_merges"`
+	Vocab        entries     `json:"vocab"`
+	Merges       mergesFile  `json:"merges"`
 }
 
 // entries are the tokens of a vocabulary that a text of bytes can have, in the order of the file.
@@ -63,8 +64,9 @@ func parseModel(data []byte) (*vocab, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	dropout, err := m.Dropout.Float64()
 	switch {
-	case m.Dropout != 0:
+	case m.Dropout != "" && (err != nil || dropout != 0):
 		return nil, errors.New("model.dropout is not supported: it makes counts random")
 	case m.Prefix != "" || m.Suffix != "":
 		return nil, errors.New("model.continuing_subword_prefix and model.end_of_word_suffix are not supported: they are not of byte-level BPE")

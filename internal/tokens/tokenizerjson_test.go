@@ -204,10 +204,15 @@ func TestTokenizerErrors(t *testing.T) {
 		{`"type":"BPE"`, `"type":"WordPiece"`, `model "WordPiece" is not supported, only BPE`},
 		{`"type":"BPE"`, `"type":"BPE","byte_fallback":true`, "byte_fallback is not supported"},
 		{`"type":"BPE"`, `"type":"BPE","dropout":0.1`, "dropout is not supported"},
+		{`"type":"BPE"`, `"type":"BPE","dropout":1` + strings.Repeat("0", 5000), "dropout is not supported"},
 		{`"type":"BPE"`, `"type":"BPE","end_of_word_suffix":"</w>"`, "end_of_word_suffix are not supported"},
 		{`"type":"BPE"`, `"type":"BPE","continuing_subword_prefix":"##"`, "continuing_subword_prefix"},
 		{pre, pre + `,"normalizer":{"type":"Lowercase"}`, `normalizer "Lowercase" is not supported, only NFC`},
 		{pre, pre + `,"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Strip"}]}`, `normalizer "Strip"`},
+		{pre, pre + `,"normalizer":[]`, "no tokenizer.json: normalizer: "},
+		{pre, `"pre_tokenizer":7`, "no tokenizer.json: pre_tokenizer: "},
+		{pre, steps(strings.Repeat("{},", maxComponent/3) + "{}"), "the pre_tokenizer has more than 1024 KiB"},
+		{pre, pre + `,"normalizer":{"type":"` + strings.Repeat("x", maxComponent) + `"}`, "the normalizer has more than 1024 KiB"},
 		{pre, `"pre_tokenizer":null`, "there is no pre_tokenizer"},
 		{pre, `"pre_tokenizer":{"type":"Metaspace"}`, `pre_tokenizer "Metaspace" is not supported`},
 		{pre, steps(""), `pre_tokenizer "Sequence" is not supported`},
@@ -237,6 +242,9 @@ func TestTokenizerErrors(t *testing.T) {
 		// These are fine.
 		{pre, pre, ""},
 		{`"type":"BPE"`, `"byte_fallback":false`, ""},
+		{`"type":"BPE"`, `"dropout":0.0`, ""},
+		{`"type":"BPE"`, `"dropout":null`, ""},
+		{pre, pre + `,"normalizer":null`, ""},
 		{`["a","b"]`, `"a b"`, ""},
 		{pre, pre + `,"normalizer":{"type":"Sequence","normalizers":[]}`, ""},
 		{`"zz":302`, `"<｜end｜>":302`, ""},
@@ -246,7 +254,11 @@ func TestTokenizerErrors(t *testing.T) {
 			continue
 		}
 		if err == nil || c.want == "" || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "t.json: ") {
-			t.Errorf("%s instead of %s: error %v, want %q", c.new, c.old, err, c.want)
+			t.Errorf("%s instead of %s: error %v, want %q", short(c.new), c.old, err, c.want)
+			continue
+		}
+		if err != nil && len(err.Error()) > 1000 {
+			t.Errorf("%s instead of %s: an error of %d bytes", short(c.new), c.old, len(err.Error()))
 		}
 	}
 }
