@@ -242,6 +242,9 @@ func (e *entries) find(chars string) (at uint32, ok bool) {
 // UnmarshalJSON reads the object of tokens and ids. It is strict where the library is not: a token or an id that is
 // there twice is an error.
 func (e *entries) UnmarshalJSON(data []byte) error {
+	if e.byText != nil {
+		return errors.New("the vocabulary is there twice")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -286,6 +289,9 @@ func (e *entries) UnmarshalJSON(data []byte) error {
 
 // UnmarshalJSON reads the list of merges, each "left right" or ["left", "right"].
 func (m *mergesFile) UnmarshalJSON(data []byte) error {
+	if *m != nil {
+		return errors.New("the merges are there twice")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	if t, err := d.Token(); err != nil || t != json.Delim('[') {
 		return errors.New("merges is no list")

@@ -229,6 +229,8 @@ func TestTokenizerErrors(t *testing.T) {
 		{`"ab":300`, `"ab":"x"`, "no whole number below 2^32"},
 		{`"ab":300`, `"ab":300,"ab":305`, "there before, with another id"},
 		{`"zz":302`, `"zz":302,"中":303,"中":304`, "there before, with another id"},
+		{`"vocab":{`, `"vocab":{"other":9},"vocab":{`, "the vocabulary is there twice"},
+		{`"merges":[`, `"merges":[["a","b"]],"merges":[`, "the merges are there twice"},
 		{`["a","b"]`, `["z","b"]`, "merge 0 makes what is no token"},
 		{`["a","b"]`, `["ab","c"]`, "merge 1 is in the list before"},
 		{`["a","b"]`, `["中","b"]`, "merge 0 has a part which is no token"},
