@@ -28,7 +28,7 @@ type pair struct{ left, right uint32 }
 func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
 
 // build fills the tables from parts.
-func (p *pairs) build() {
+func (p *pairs) build() error {
 	logSize := bits.Len(uint(len(p.parts)*2 - 1))
 	p.slots = make([]uint64, 1<<logSize)
 	p.shift = uint8(64 - logSize)
@@ -41,9 +41,13 @@ func (p *pairs) build() {
 		for p.slots[i] != 0 {
 			i = (i + 1) & uint64(len(p.slots)-1)
 		}
+		if far(i, h>>p.shift, len(p.slots)) {
+			return errCollide
+		}
 		p.slots[i] = key<<idBits | uint64(id)
 	}
 	p.findInverted()
+	return nil
 }
 
 // merge returns the token that l and r make, if they make one.
