@@ -11,11 +11,15 @@ type orphans struct {
 	count uint32
 }
 
+// maxOrphanNodes bounds the nodes of the trie, each of which takes some 25 bytes of memory. Llama 3, with its 588
+// orphans, cannot have more than 75,264.
+const maxOrphanNodes = 1 << 20
+
 // nowhere is what a walk has come to that left the trie.
 const nowhere = 1<<32 - 1
 
-// add appends an orphan.
-func (o *orphans) add(b []byte) {
+// add appends an orphan. It returns false if there are too many.
+func (o *orphans) add(b []byte) bool {
 	if o.next == nil {
 		o.next, o.ends = make(map[uint64]uint32), make(map[uint32]uint32)
 	}
@@ -31,6 +35,7 @@ func (o *orphans) add(b []byte) {
 	}
 	o.ends[node] = o.count
 	o.count++
+	return len(o.next) <= maxOrphanNodes
 }
 
 // step returns the node behind node and the bytes of b, or nowhere.

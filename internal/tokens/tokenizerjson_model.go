@@ -122,7 +122,9 @@ func (m *modelFile) vocab() (*vocab, error) {
 			if v.orphans == nil {
 				v.orphans = &orphans{}
 			}
-			v.orphans.add([]byte(e.text))
+			if !v.orphans.add([]byte(e.text)) {
+				return nil, errors.New("model.vocab has too many tokens which no merge makes; with ignore_merges they may have up to a million bytes in all")
+			}
 			v.ids = append(v.ids, e.id)
 		}
 	}

@@ -279,6 +279,28 @@ func TestTokenizerLongToken(t *testing.T) {
 	}
 }
 
+// TestTokenizerOrphans is about tokens which no merge makes, of many bytes in all.
+func TestTokenizerOrphans(t *testing.T) {
+	for _, tooMany := range []bool{false, true} {
+		twin := &fileTwin{ids: make(map[string]uint32), ignore: true}
+		for c := range 256 {
+			twin.ids[string([]byte{byte(c)})] = uint32(c)
+		}
+		// The beginnings differ, so that nearly every byte is a node.
+		n := maxOrphanNodes / maxTokenLen
+		if tooMany {
+			n += n / 16
+		}
+		for i := range n {
+			twin.ids[fmt.Sprintf("%04x%s", i, strings.Repeat("x", maxTokenLen-4))] = uint32(i + 256)
+		}
+		_, err := Parse("t.json", twin.file())
+		if tooMany != (err != nil) || tooMany && !strings.Contains(err.Error(), "has too many tokens which no merge makes") {
+			t.Errorf("%d orphans: error %v", n, err)
+		}
+	}
+}
+
 func TestLoadFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "tokenizer.json")
