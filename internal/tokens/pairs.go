@@ -3,6 +3,7 @@ package tokens
 import (
 	"math"
 	"math/bits"
+	"sync/atomic"
 )
 
 // pairs knows the merges: which two tokens make which third one. A token has exactly one pair it is made of,
@@ -19,7 +20,13 @@ type pairs struct {
 
 	// inverted marks the tokens in whose making a merge comes after one of higher rank; nil if there are none.
 	inverted []bool
+	// answers are those of stableInverted, for pairs with such tokens: l and r as in pairKey, and in the lowest bit
+	// whether they are stable. An entry is overwritten by the next pair that belongs there.
+	answers []atomic.Uint64
 }
+
+// answerBits makes 2^answerBits answers, 512 KB.
+const answerBits = 16
 
 const maybeBits = 21
 
@@ -87,7 +94,7 @@ func (p *pairs) lookUp(key uint64) (id uint32, ok bool) {
 // its rank is lower than that of the merge just undone, or the same and further left.
 func (p *pairs) stable(l, r uint32) bool {
 	if p.inverted != nil && (p.inverted[l] || p.inverted[r]) {
-		return p.stableByMerging(l, r)
+		return p.stableInverted(l, r)
 	}
 	limit := uint32(math.MaxUint32)
 	for {

@@ -63,7 +63,7 @@ const mergeSize = 5
 
 // A vocab is the tokens of an encoding with the tables to find them by their bytes. Ids are ranks: the lower
 // the id, the earlier the pair is merged. Ids below 256 are the single bytes. It does not change after
-// newVocab.
+// newVocab, but for the answers of pairs.
 type vocab struct {
 	text  []byte   // the bytes of all tokens, one after another by id
 	start []uint32 // start[id] is where the token begins in text; one entry more than there are tokens
