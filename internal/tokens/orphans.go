@@ -1,5 +1,7 @@
 package tokens
 
+import "unicode/utf8"
+
 // Orphans are tokens which no merging makes, not even of their own bytes. Llama 3 has 588. With the option
 // "ignore_merges" of a tokenizer.json a piece that is a token as a whole is that token, orphan or not; without it
 // orphans are never used, and are left out.
@@ -81,6 +83,16 @@ func (g *growing) appendAll(v *vocab, b []byte) {
 		g.orphans = v.orphans
 		g.node = g.orphans.step(g.node, b)
 	}
+}
+
+// floor is that of the appender, but the whole may yet turn out to be an orphan. The last character is not of the
+// piece in some phases of a run.
+func (g *growing) floor() int {
+	least := g.appender.floor()
+	if g.orphans != nil && g.n < maxTokenLen+utf8.UTFMax {
+		return min(least, 1)
+	}
+	return least
 }
 
 // tokens returns the tokens of the piece so far.
