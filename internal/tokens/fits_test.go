@@ -144,3 +144,30 @@ func TestFitsNoAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestFitsOrphan is about a piece of many tokens which is one in the end, when the character behind it is known.
+func TestFitsOrphan(t *testing.T) {
+	const wide = "\u3000"
+	orphan := strings.Repeat(" ", maxTokenLen)
+	twin := &fileTwin{
+		ids:    map[string]uint32{orphan: 300, wide[:2]: 301, wide: 302},
+		merges: [][2]string{{wide[:1], wide[1:2]}, {wide[:2], wide[2:]}},
+		ignore: true,
+	}
+	for c := range 256 {
+		twin.ids[string([]byte{byte(c)})] = uint32(c)
+	}
+	e, err := Parse("twin", twin.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for before := range maxTokenLen {
+		delta := []byte(strings.Repeat("x", before) + orphan + wide + "a!!!!")
+		var c Counter
+		c.Reset(e)
+		limit := before + len("?.a")
+		if got, want := c.Fits(delta, limit), dumbFits(e, nil, delta, limit); got != want {
+			t.Errorf("behind %d letters: %d bytes fit, want %d", before, got, want)
+		}
+	}
+}

@@ -1,5 +1,7 @@
 package tokens
 
+import "sync/atomic"
+
 // A merge is inverted if its rank is lower than that of a merge which makes one of its parts. A trained vocabulary
 // has none, but Llama 3 has 81: its list of merges was worked out from the tokens. Such a merge comes at once after
 // the part is there, and not when its rank says, so that ranks do not tell what was merged first in its token or in
@@ -16,9 +18,27 @@ func (p *pairs) findInverted() {
 		}
 		if p.inverted == nil {
 			p.inverted = make([]bool, len(p.parts))
+			p.answers = make([]atomic.Uint64, 1<<answerBits)
 		}
 		p.inverted[id] = true
 	}
+}
+
+// stableInverted is stable for a pair with a token that is marked. Merging takes microseconds, and in a run of one
+// letter an appender may ask about a hundred pairs a byte, so answers are kept: most texts ask about the same pairs
+// again and again. An entry is one word, so that it need no lock.
+func (p *pairs) stableInverted(l, r uint32) bool {
+	key := pairKey(l, r) // not zero, since single bytes are not marked
+	entry := &p.answers[key*golden>>(64-answerBits)&uint64(len(p.answers)-1)]
+	if e := entry.Load(); e>>1 == key {
+		return e&1 != 0
+	}
+	if !p.stableByMerging(l, r) {
+		entry.Store(key << 1)
+		return false
+	}
+	entry.Store(key<<1 | 1)
+	return true
 }
 
 // stableByMerging is stable for any two tokens, by the definition: it merges the bytes of both until a merge reaches

@@ -1,5 +1,7 @@
 package tokens
 
+import "unicode/utf8"
+
 // Orphans are tokens which no merging makes, not even of their own bytes. Llama 3 has 588. With the option
 // "ignore_merges" of a tokenizer.json a piece that is a token as a whole is that token, orphan or not; without it
 // orphans are never used, and are left out.
@@ -11,11 +13,15 @@ type orphans struct {
 	count uint32
 }
 
+// maxOrphanNodes bounds the nodes of the trie, each of which takes some 25 bytes of memory. Llama 3, with its 588
+// orphans, cannot have more than 75,264.
+const maxOrphanNodes = 1 << 20
+
 // nowhere is what a walk has come to that left the trie.
 const nowhere = 1<<32 - 1
 
-// add appends an orphan.
-func (o *orphans) add(b []byte) {
+// add appends an orphan. It returns false if there are too many.
+func (o *orphans) add(b []byte) bool {
 	if o.next == nil {
 		o.next, o.ends = make(map[uint64]uint32), make(map[uint32]uint32)
 	}
@@ -31,6 +37,7 @@ func (o *orphans) add(b []byte) {
 	}
 	o.ends[node] = o.count
 	o.count++
+	return len(o.next) <= maxOrphanNodes
 }
 
 // step returns the node behind node and the bytes of b, or nowhere.
@@ -76,6 +83,16 @@ func (g *growing) appendAll(v *vocab, b []byte) {
 		g.orphans = v.orphans
 		g.node = g.orphans.step(g.node, b)
 	}
+}
+
+// floor is that of the appender, but the whole may yet turn out to be an orphan. The last character is not of the
+// piece in some phases of a run.
+func (g *growing) floor() int {
+	least := g.appender.floor()
+	if g.orphans != nil && g.n < maxTokenLen+utf8.UTFMax {
+		return min(least, 1)
+	}
+	return least
 }
 
 // tokens returns the tokens of the piece so far.

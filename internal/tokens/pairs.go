@@ -3,6 +3,7 @@ package tokens
 import (
 	"math"
 	"math/bits"
+	"sync/atomic"
 )
 
 // pairs knows the merges: which two tokens make which third one. A token has exactly one pair it is made of,
@@ -19,7 +20,13 @@ type pairs struct {
 
 	// inverted marks the tokens in whose making a merge comes after one of higher rank; nil if there are none.
 	inverted []bool
+	// answers are those of stableInverted, for pairs with such tokens: l and r as in pairKey, and in the lowest bit
+	// whether they are stable. An entry is overwritten by the next pair that belongs there.
+	answers []atomic.Uint64
 }
+
+// answerBits makes 2^answerBits answers, 512 KB.
+const answerBits = 16
 
 const maybeBits = 21
 
@@ -28,9 +35,8 @@ type pair struct{ left, right uint32 }
 func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
 
 // build fills the tables from parts.
-func (p *pairs) build() {
-	// At most four fifths full: with maybe in front, most look-ups find something, and a small table is in a near cache.
-	logSize := bits.Len(uint(len(p.parts) * 5 / 4))
+func (p *pairs) build() error {
+	logSize := bits.Len(uint(len(p.parts)*2 - 1))
 	p.slots = make([]uint64, 1<<logSize)
 	p.shift = uint8(64 - logSize)
 	p.maybe = new([1 << maybeBits / 64]uint64)
@@ -42,9 +48,13 @@ func (p *pairs) build() {
 		for p.slots[i] != 0 {
 			i = (i + 1) & uint64(len(p.slots)-1)
 		}
+		if far(i, h>>p.shift, len(p.slots)) {
+			return errCollide
+		}
 		p.slots[i] = key<<idBits | uint64(id)
 	}
 	p.findInverted()
+	return nil
 }
 
 // merge returns the token that l and r make, if they make one.
@@ -84,7 +94,7 @@ func (p *pairs) lookUp(key uint64) (id uint32, ok bool) {
 // its rank is lower than that of the merge just undone, or the same and further left.
 func (p *pairs) stable(l, r uint32) bool {
 	if p.inverted != nil && (p.inverted[l] || p.inverted[r]) {
-		return p.stableByMerging(l, r)
+		return p.stableInverted(l, r)
 	}
 	limit := uint32(math.MaxUint32)
 	for {

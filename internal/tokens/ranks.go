@@ -1,8 +1,10 @@
 package tokens
 
 import (
+	"cmp"
 	"embed"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 	"sync"
@@ -18,6 +20,31 @@ const (
 // maxTokenLen is the length of the longest token of both vocabularies, in bytes. The state of an appender
 // relies on it.
 const maxTokenLen = 128
+
+// maxProbes bounds how many places of a hash table are looked at for one key. The hashes are known to all, so that a
+// file can be made whose tokens have all the same, and then a look-up costs as much as there are tokens. The tables
+// of trained vocabularies, which are at most half full, have up to 37 entries side by side.
+const maxProbes = 512
+
+var errCollide = errors.New("the tokens of the vocabulary collide in the hash tables, as those of no trained one do")
+
+// far reports whether the place at is too far behind the one where a key belongs, in a table of that size.
+func far(at, home uint64, size int) bool { return (at-home)&uint64(size-1) > maxProbes }
+
+// crowded reports whether more than maxProbes places of a hash table that are side by side are taken. So many would
+// have to be looked at for a key that is not there.
+func crowded[T uint32 | uint64 | edge](table []T) bool {
+	taken := 0
+	for _, e := range table {
+		if taken++; e == 0 {
+			taken = 0
+		}
+		if taken > maxProbes {
+			return true
+		}
+	}
+	return false
+}
 
 // golden is 2^64 divided by the golden ratio, the multiplier of Fibonacci hashing.
 const golden = 0x9e3779b97f4a7c15
@@ -36,7 +63,7 @@ const mergeSize = 5
 
 // A vocab is the tokens of an encoding with the tables to find them by their bytes. Ids are ranks: the lower
 // the id, the earlier the pair is merged. Ids below 256 are the single bytes. It does not change after
-// newVocab.
+// newVocab, but for the answers of pairs.
 type vocab struct {
 	text  []byte   // the bytes of all tokens, one after another by id
 	start []uint32 // start[id] is where the token begins in text; one entry more than there are tokens
@@ -127,8 +154,7 @@ func (v *vocab) read(data []byte) error {
 		v.text = append(v.text, v.bytes(r)...)
 		v.start[id+1] = uint32(len(v.text))
 	}
-	v.build(parts)
-	return nil
+	return v.build(parts)
 }
 
 // index fills the tables of a vocab that has text and start. Cuts tells for each token from 256 on how long the left
@@ -137,7 +163,9 @@ func (v *vocab) index(cuts []byte) error {
 	if len(cuts) != v.size()-256 {
 		return fmt.Errorf("cuts of %d tokens, want %d", len(cuts), v.size()-256)
 	}
-	v.buildWhole()
+	if err := v.buildWhole(); err != nil {
+		return err
+	}
 	parts := make([]pair, v.size())
 	for id := range uint32(256) {
 		parts[id] = pair{id, id}
@@ -155,27 +183,44 @@ func (v *vocab) index(cuts []byte) error {
 		}
 		parts[id] = pair{l, r}
 	}
-	v.build(parts)
+	if err := v.build(parts); err != nil {
+		return err
+	}
 	v.needTrie = func() {}
-	return v.trie.build(v)
+	if err := v.trie.build(v); err != nil {
+		return err
+	}
+	if crowded(v.shorts.keys) || crowded(v.whole) || crowded(v.pairs.slots) || crowded(v.trie.edges) {
+		return errCollide
+	}
+	return nil
 }
 
 // build fills the tables but the trie, from text, start and what each token is made of. Two processors take about
 // the half of the time of one.
-func (v *vocab) build(parts []pair) {
+func (v *vocab) build(parts []pair) error {
 	v.pairs.parts = parts
-	var rest sync.WaitGroup
-	rest.Go(v.pairs.build)
+	var (
+		rest               sync.WaitGroup
+		errPairs, errWhole error
+	)
+	rest.Go(func() { errPairs = v.pairs.build() })
 	if v.whole == nil {
-		v.buildWhole()
+		errWhole = v.buildWhole()
 	}
 	rest.Wait()
+	if err := cmp.Or(errPairs, errWhole); err != nil {
+		return err
+	}
 	v.seeds.build(v)
+	return nil
 }
 
 // buildWhole fills the tables of whole tokens.
-func (v *vocab) buildWhole() {
-	v.shorts.build(v)
+func (v *vocab) buildWhole() error {
+	if err := v.shorts.build(v); err != nil {
+		return err
+	}
 	n := 1
 	for id := range uint32(v.size()) {
 		if v.len(id) > shortToken {
@@ -194,8 +239,12 @@ func (v *vocab) buildWhole() {
 		for v.whole[i] != 0 {
 			i = (i + 1) & uint64(len(v.whole)-1)
 		}
+		if far(i, h>>v.wholeShift, len(v.whole)) {
+			return errCollide
+		}
 		v.whole[i] = uint32(h)<<idBits | (id + 1)
 	}
+	return nil
 }
 
 // byLength returns the ids in the order of their lengths.
@@ -257,7 +306,8 @@ func (v *vocab) findLong(b []byte) (id uint32, ok bool) {
 }
 
 // hash maps 1 to 128 bytes to 64 bits. The high bits are the best. It need not resist an attacker: the table's
-// keys are fixed, so that a probe is as long as the vocabulary makes it, whatever is looked up.
+// keys are fixed, so that a probe is as long as the vocabulary makes it, whatever is looked up, and maxProbes bounds
+// that.
 func hash(b []byte) uint64 {
 	const k0, k1 = golden, 0xd1342543de82ef95
 	var lo, hi uint64

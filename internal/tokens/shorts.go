@@ -27,7 +27,7 @@ func shortKey(b []byte) uint64 {
 	return key | uint64(b[0]) | uint64(b[n>>1])<<(8*(n>>1)) | uint64(b[n-1])<<(8*(n-1))
 }
 
-func (s *shorts) build(v *vocab) {
+func (s *shorts) build(v *vocab) error {
 	n := 0
 	for id := range uint32(v.size()) {
 		if v.len(id) <= shortToken {
@@ -42,9 +42,13 @@ func (s *shorts) build(v *vocab) {
 		if v.len(id) <= shortToken {
 			key := shortKey(v.bytes(id))
 			i, _ := s.slot(key)
+			if far(i, key*golden>>s.shift, len(s.keys)) {
+				return errCollide
+			}
 			s.keys[i], s.ids[i] = key, id
 		}
 	}
+	return nil
 }
 
 // slot returns where the key is, or where it belongs if it is not there.

@@ -60,10 +60,14 @@ func Parse(name string, data []byte) (*Encoding, error) {
 
 // A tokenizerFile is what matters of a tokenizer.json.
 type tokenizerFile struct {
-	Normalizer   *component      `json:"normalizer"`
-	PreTokenizer *component      `json:"pre_tokenizer"`
+	Normalizer   json.RawMessage `json:"normalizer"`
+	PreTokenizer json.RawMessage `json:"pre_tokenizer"`
 	Model        json.RawMessage `json:"model"`
 }
+
+// maxComponent bounds the text of a normalizer or a pre-tokenizer, in bytes. A step of three bytes, "{},", becomes a
+// component of more than a hundred. The largest in use are tables of SentencePiece, of a few hundred KB.
+const maxComponent = 1 << 20
 
 // A component is a normalizer or a pre-tokenizer, with the options of all kinds of them.
 type component struct {
@@ -91,11 +95,19 @@ func parseTokenizer(data []byte) (*Encoding, error) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("no tokenizer.json: %w", err)
 	}
-	nfc, err := file.Normalizer.normalizer()
+	normalizer, err := parseComponent("normalizer", file.Normalizer)
 	if err != nil {
 		return nil, err
 	}
-	style, err := file.PreTokenizer.style()
+	nfc, err := normalizer.normalizer()
+	if err != nil {
+		return nil, err
+	}
+	preTokenizer, err := parseComponent("pre_tokenizer", file.PreTokenizer)
+	if err != nil {
+		return nil, err
+	}
+	style, err := preTokenizer.style()
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +123,21 @@ func parseTokenizer(data []byte) (*Encoding, error) {
 		loadGaps()
 	}
 	return &Encoding{vocab: vocab, style: style, nfc: nfc}, nil
+}
+
+// parseComponent returns nil for a component that is null or not there.
+func parseComponent(name string, data []byte) (*component, error) {
+	if len(data) > maxComponent {
+		return nil, fmt.Errorf("the %s has more than %d KiB, which none that is supported needs", name, maxComponent>>10)
+	}
+	if len(data) == 0 {
+		return nil, nil
+	}
+	var c *component
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("no tokenizer.json: %s: %w", name, err)
+	}
+	return c, nil
 }
 
 // normalizer reports whether the normalizer is NFC, the only one that is supported.

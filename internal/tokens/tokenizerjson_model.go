@@ -22,14 +22,15 @@ const (
 
 // A modelFile is the model of a tokenizer.json.
 type modelFile struct {
-	Type         string     `json:"type"`
-	Dropout      float64    `json:"dropout"`
-	Prefix       string     `json:"continuing_subword_prefix"`
-	Suffix       string     `json:"end_of_word_suffix"`
-	ByteFallback bool       `json:"byte_fallback"`
-	IgnoreMerges bool       `json:"ignore_merges"`
-	Vocab        entries    `json:"vocab"`
-	Merges       mergesFile `json:"merges"`
+	Type string `json:"type"`
+	// Dropout is not read as a float64, because the error for one that does not fit quotes all its digits.
+	Dropout      json.Number `json:"dropout"`
+	Prefix       string      `json:"continuing_subword_prefix"`
+	Suffix       string      `json:"end_of_word_suffix"`
+	ByteFallback bool        `json:"byte_fallback"`
+	IgnoreMerges bool        `json:"ignore_merges"`
+	Vocab        entries     `json:"vocab"`
+	Merges       mergesFile  `json:"merges"`
 }
 
 // entries are the tokens of a vocabulary that a text of bytes can have, in the order of the file.
@@ -63,8 +64,9 @@ func parseModel(data []byte) (*vocab, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
+	dropout, err := m.Dropout.Float64()
 	switch {
-	case m.Dropout != 0:
+	case m.Dropout != "" && (err != nil || dropout != 0):
 		return nil, errors.New("model.dropout is not supported: it makes counts random")
 	case m.Prefix != "" || m.Suffix != "":
 		return nil, errors.New("model.continuing_subword_prefix and model.end_of_word_suffix are not supported: they are not of byte-level BPE")
@@ -120,7 +122,9 @@ func (m *modelFile) vocab() (*vocab, error) {
 			if v.orphans == nil {
 				v.orphans = &orphans{}
 			}
-			v.orphans.add([]byte(e.text))
+			if !v.orphans.add([]byte(e.text)) {
+				return nil, errors.New("model.vocab has too many tokens which no merge makes; with ignore_merges they may have up to a million bytes in all")
+			}
 			v.ids = append(v.ids, e.id)
 		}
 	}
@@ -240,6 +244,9 @@ func (e *entries) find(chars string) (at uint32, ok bool) {
 // UnmarshalJSON reads the object of tokens and ids. It is strict where the library is not: a token or an id that is
 // there twice is an error.
 func (e *entries) UnmarshalJSON(data []byte) error {
+	if e.byText != nil {
+		return errors.New("the vocabulary is there twice")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -284,6 +291,9 @@ func (e *entries) UnmarshalJSON(data []byte) error {
 
 // UnmarshalJSON reads the list of merges, each "left right" or ["left", "right"].
 func (m *mergesFile) UnmarshalJSON(data []byte) error {
+	if *m != nil {
+		return errors.New("the merges are there twice")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	if t, err := d.Token(); err != nil || t != json.Delim('[') {
 		return errors.New("merges is no list")

@@ -204,10 +204,15 @@ func TestTokenizerErrors(t *testing.T) {
 		{`"type":"BPE"`, `"type":"WordPiece"`, `model "WordPiece" is not supported, only BPE`},
 		{`"type":"BPE"`, `"type":"BPE","byte_fallback":true`, "byte_fallback is not supported"},
 		{`"type":"BPE"`, `"type":"BPE","dropout":0.1`, "dropout is not supported"},
+		{`"type":"BPE"`, `"type":"BPE","dropout":1` + strings.Repeat("0", 5000), "dropout is not supported"},
 		{`"type":"BPE"`, `"type":"BPE","end_of_word_suffix":"</w>"`, "end_of_word_suffix are not supported"},
 		{`"type":"BPE"`, `"type":"BPE","continuing_subword_prefix":"##"`, "continuing_subword_prefix"},
 		{pre, pre + `,"normalizer":{"type":"Lowercase"}`, `normalizer "Lowercase" is not supported, only NFC`},
 		{pre, pre + `,"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Strip"}]}`, `normalizer "Strip"`},
+		{pre, pre + `,"normalizer":[]`, "no tokenizer.json: normalizer: "},
+		{pre, `"pre_tokenizer":7`, "no tokenizer.json: pre_tokenizer: "},
+		{pre, steps(strings.Repeat("{},", maxComponent/3) + "{}"), "the pre_tokenizer has more than 1024 KiB"},
+		{pre, pre + `,"normalizer":{"type":"` + strings.Repeat("x", maxComponent) + `"}`, "the normalizer has more than 1024 KiB"},
 		{pre, `"pre_tokenizer":null`, "there is no pre_tokenizer"},
 		{pre, `"pre_tokenizer":{"type":"Metaspace"}`, `pre_tokenizer "Metaspace" is not supported`},
 		{pre, steps(""), `pre_tokenizer "Sequence" is not supported`},
@@ -224,6 +229,8 @@ func TestTokenizerErrors(t *testing.T) {
 		{`"ab":300`, `"ab":"x"`, "no whole number below 2^32"},
 		{`"ab":300`, `"ab":300,"ab":305`, "there before, with another id"},
 		{`"zz":302`, `"zz":302,"中":303,"中":304`, "there before, with another id"},
+		{`"vocab":{`, `"vocab":{"other":9},"vocab":{`, "the vocabulary is there twice"},
+		{`"merges":[`, `"merges":[["a","b"]],"merges":[`, "the merges are there twice"},
 		{`["a","b"]`, `["z","b"]`, "merge 0 makes what is no token"},
 		{`["a","b"]`, `["ab","c"]`, "merge 1 is in the list before"},
 		{`["a","b"]`, `["中","b"]`, "merge 0 has a part which is no token"},
@@ -237,6 +244,9 @@ func TestTokenizerErrors(t *testing.T) {
 		// These are fine.
 		{pre, pre, ""},
 		{`"type":"BPE"`, `"byte_fallback":false`, ""},
+		{`"type":"BPE"`, `"dropout":0.0`, ""},
+		{`"type":"BPE"`, `"dropout":null`, ""},
+		{pre, pre + `,"normalizer":null`, ""},
 		{`["a","b"]`, `"a b"`, ""},
 		{pre, pre + `,"normalizer":{"type":"Sequence","normalizers":[]}`, ""},
 		{`"zz":302`, `"<｜end｜>":302`, ""},
@@ -246,7 +256,11 @@ func TestTokenizerErrors(t *testing.T) {
 			continue
 		}
 		if err == nil || c.want == "" || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "t.json: ") {
-			t.Errorf("%s instead of %s: error %v, want %q", c.new, c.old, err, c.want)
+			t.Errorf("%s instead of %s: error %v, want %q", short(c.new), c.old, err, c.want)
+			continue
+		}
+		if err != nil && len(err.Error()) > 1000 {
+			t.Errorf("%s instead of %s: an error of %d bytes", short(c.new), c.old, len(err.Error()))
 		}
 	}
 }
@@ -261,6 +275,28 @@ func TestTokenizerLongToken(t *testing.T) {
 		_, err := Parse("t.json", twin.file())
 		if ignore != (err != nil) || ignore && !strings.Contains(err.Error(), "the token with the id 300 has 129 bytes; up to 128 are supported") {
 			t.Errorf("ignore_merges %t: error %v", ignore, err)
+		}
+	}
+}
+
+// TestTokenizerOrphans is about tokens which no merge makes, of many bytes in all.
+func TestTokenizerOrphans(t *testing.T) {
+	for _, tooMany := range []bool{false, true} {
+		twin := &fileTwin{ids: make(map[string]uint32), ignore: true}
+		for c := range 256 {
+			twin.ids[string([]byte{byte(c)})] = uint32(c)
+		}
+		// The beginnings differ, so that nearly every byte is a node.
+		n := maxOrphanNodes / maxTokenLen
+		if tooMany {
+			n += n / 16
+		}
+		for i := range n {
+			twin.ids[fmt.Sprintf("%04x%s", i, strings.Repeat("x", maxTokenLen-4))] = uint32(i + 256)
+		}
+		_, err := Parse("t.json", twin.file())
+		if tooMany != (err != nil) || tooMany && !strings.Contains(err.Error(), "has too many tokens which no merge makes") {
+			t.Errorf("%d orphans: error %v", n, err)
 		}
 	}
 }

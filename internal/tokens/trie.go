@@ -69,7 +69,11 @@ func (t *trie) build(v *vocab) error {
 				*e |= edge(node) << idBits
 			}
 			key := uint64(node)<<8 | uint64(c)
-			if e = &t.edges[t.slot(key)]; *e == 0 {
+			at := t.slot(key)
+			if far(at, key*golden>>t.shift, len(t.edges)) {
+				return errCollide
+			}
+			if e = &t.edges[at]; *e == 0 {
 				*e = edge(key)<<(nodeBits+idBits) | noToken
 			}
 		}
