@@ -354,7 +354,7 @@ func TestMemoOfMessages(t *testing.T) {
 	for range 50 {
 		messages := []json.RawMessage{}
 		for range r.IntN(6) {
-			messages = append(messages, chatMessage(r, "user", size(r)))
+			messages = append(messages, chatMessage(r, "tool", size(r)))
 		}
 		q := chatRequest(t, messages, `[{"type":"function","function":{"name":"f"}}]`)
 		for _, name := range []string{"gpt-4o", "gpt-4", "gpt-5", "gpt-4o"} {
@@ -370,7 +370,7 @@ func TestMemoOfMessages(t *testing.T) {
 			if want := plain.Prompt(m, q); sum != want {
 				t.Fatalf("%s: %d tokens in all, want %d", name, sum, want)
 			}
+			memo.entries.Wait()
 		}
-		memo.entries.Wait()
 	}
 }
