@@ -29,7 +29,7 @@ type Policy struct {
 	PlainPath bool
 
 	// Truncate names the limits per request that shorten a prompt instead of refusing
-	// it. Sizes are the ledger's limits per request; nil is none, if Truncate is empty.
+	// it. Sizes are the ledger's limits per request; they are needed if there are names.
 	Truncate []string
 	Sizes    *budget.Sizes
 

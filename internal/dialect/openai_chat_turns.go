@@ -9,8 +9,8 @@ import "strings"
 //
 // An answer of a tool belongs to the call whose id it names: all turns between the
 // two are one. Ids may come again, since some models count them anew for each
-// message; the last call with an id is meant. An answer whose id no call has
-// belongs to the last call of any.
+// message; the last call with an id is meant. An answer without an id, or whose id no
+// call has, belongs to the last call of its kind, or else of any.
 //
 // Messages of the system or the developer stay, and so do those of unknown roles,
 // the user's last message, and the last turn.
@@ -109,6 +109,9 @@ func (t *turnsReader) message(raw []byte, i int32) (role chatRole, need int32, o
 				calls, t.function = true, i
 			}
 		case `"tool_calls"`:
+			if v[0] != '[' && v[0] != 'n' {
+				return role, i, false
+			}
 			for call := range elements(raw, value) {
 				calls, t.calls = true, i
 				if !t.call(raw, call, i) {
@@ -127,16 +130,22 @@ func (t *turnsReader) message(raw []byte, i int32) (role chatRole, need int32, o
 	if role != roleAnswer {
 		return role, i, true
 	}
-	last := t.calls
+	need = t.calls
 	if function {
-		last = t.function
-	} else if at, known := t.ids[string(t.text(id))]; known {
-		last = at
+		need = t.function
 	}
-	if last < 0 { // there is no call at all
-		last = i
+	if id != nil {
+		if at, known := t.ids[string(t.text(id))]; known {
+			need = at
+		}
 	}
-	return role, last, true
+	if need < 0 {
+		need = max(t.calls, t.function)
+	}
+	if need < 0 { // there is no call at all
+		need = i
+	}
+	return role, need, true
 }
 
 // call reads one call of a tool in message i.

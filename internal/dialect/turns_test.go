@@ -116,6 +116,7 @@ func TestTurnsOfStrangeMessages(t *testing.T) {
 		{"the user calls", `{"role":"user","tool_calls":[{"id":"1"}]}`, false},
 		{"the user answers", `{"role":"user","tool_call_id":"1"}`, false},
 		{"an unknown role answers", `{"role":"ipython","tool_call_id":"1"}`, false},
+		{"calls that are no list", `{"role":"assistant","tool_calls":{"id":"1"}}`, false},
 		{"nobody calls", `{"function_call":{"name":"f"}}`, false},
 	} {
 		r := parseTalk(t, `{"messages":[`+tt.message+`]}`)
@@ -123,9 +124,11 @@ func TestTurnsOfStrangeMessages(t *testing.T) {
 			t.Errorf("%s: can be shortened: %v", tt.name, got)
 		}
 	}
-	r := parseTalk(t, `{"messages":[{"role":"user"},{"role":"assistant","tool_calls":[{"id":"\u0031"}]},{"role":"user"},{"role":"assistant"},{"role":"tool","tool_call_id":"1"},{"role":"user"}]}`)
-	if got := r.Turns(); !slices.Equal(got, []int32{1, 1, 1, 1, 1, Kept}) {
-		t.Errorf("an id with escapes: %v", got)
+	for _, answer := range []string{`"role":"tool","tool_call_id":"1"`, `"role":"function","tool_call_id":"1"`, `"role":"function","name":"f"`, `"role":"tool"`} {
+		r := parseTalk(t, `{"messages":[{"role":"user"},{"role":"assistant","tool_calls":[{"id":"\u0031"}]},{"role":"user"},{"role":"assistant"},{`+answer+`},{"role":"user"}]}`)
+		if got := r.Turns(); !slices.Equal(got, []int32{1, 1, 1, 1, 1, Kept}) {
+			t.Errorf("%s: %v", answer, got)
+		}
 	}
 }
 
