@@ -35,6 +35,9 @@ func (s *Server) record(r *exchange.Record) {
 		zap.Int64("duration_ms", r.Duration.Milliseconds()),
 		zap.Int64("ttft_ms", r.TTFT.Milliseconds()),
 	)
+	if r.Truncated > 0 {
+		fields = append(fields, zap.Int64("truncated_messages", r.Truncated))
+	}
 	if r.Reason != "" {
 		fields = append(fields, zap.String("reason", r.Reason))
 	}

@@ -13,6 +13,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
 
@@ -28,6 +29,11 @@ var exchangeKeys = []string{
 }
 
 func TestLogLine(t *testing.T) {
+	sizes, err := budget.NewSizes([]budget.Limit{{Name: "size", Unit: budget.InputTokens, Amount: 150, PerRequest: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	truncating := func(o *Options) { o.Policy.Sizes, o.Policy.Truncate = sizes, []string{"size"} }
 	usage := `data: {"choices":[],"usage":{"prompt_tokens":30,"completion_tokens":12,"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":4}}}` + "\n\n"
 	for _, tc := range []struct {
 		name string
@@ -101,6 +107,21 @@ func TestLogLine(t *testing.T) {
 			want: map[string]any{"outcome": "denied", "limit": "", "status": 400.0, "reason": `the request body has no "messages"`},
 		},
 		{
+			name: "truncated",
+			play: func(p *peer) {
+				p.send(requestHeaders(":method", "POST", ":path", "/v1/chat/completions", "x-user", "ann"))
+				p.next()
+				p.send(requestBody(`{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"` + strings.Repeat("Good morning. ", 300) + `"},{"role":"assistant"},{"role":"user","content":"Hello!"}]}`))
+				p.next()
+				p.send(responseHeaders(":status", "200", "content-type", eventStream))
+				p.next()
+				p.send(responseBody("data: [DONE]\n\n", true))
+				p.next()
+			},
+			more: []string{"truncated_messages"},
+			want: map[string]any{"outcome": "completed", "truncated_messages": 2.0, "input_tokens": 9.0},
+		},
+		{
 			name: "upstream error",
 			play: func(p *peer) {
 				p.request("ann", true)
@@ -126,7 +147,7 @@ func TestLogLine(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			bubble(t, nil, func(t *testing.T, r *rig) {
+			bubble(t, truncating, func(t *testing.T, r *rig) {
 				p := r.dial()
 				defer p.hangUp()
 				tc.play(p)

@@ -45,7 +45,8 @@ func TestMain(m *testing.M) {
 //	get STATUS ADDRESS PATH    asks an admin listener; the body is the standard output
 //	chat USER                  plays Envoy at $EXTPROC for one unary exchange of 30 + 12 tokens
 //	                           with $MODEL, or else gpt-4o, and prints the status; USER is a Go
-//	                           string without its quotes
+//	                           string without its quotes; $EARLIER is messages, with a comma
+//	                           behind each, that come first
 //	begin USER, finish         the same in two pieces; in between, the upstream is at work
 //	occupy                     takes a TCP port and sets $OCCUPIED
 //	refer FILE                 expands $VARIABLES in a file
@@ -321,7 +322,7 @@ func newChat(ts *testscript.TestScript, user string) *chat {
 	}})
 	r := c.exchange(ts, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
 		RequestBody: &extprocv3.HttpBody{
-			Body:        []byte(`{"model":"` + cmp.Or(ts.Getenv("MODEL"), "gpt-4o") + `","messages":[{"role":"user","content":"Good morning"}],"max_tokens":50}`),
+			Body:        []byte(`{"model":"` + cmp.Or(ts.Getenv("MODEL"), "gpt-4o") + `","messages":[` + ts.Getenv("EARLIER") + `{"role":"user","content":"Good morning"}],"max_tokens":50}`),
 			EndOfStream: true,
 		},
 	}})

@@ -112,6 +112,9 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 
 	factors := loadFactors(c.Store.File.Dir, log)
 	rules := policy(c)
+	if rules.Sizes, err = budget.NewSizes(c.Budgets); err != nil {
+		return err
+	}
 	memo, err := count.NewMemo(count.DefaultMemo)
 	if err != nil {
 		return err
@@ -193,6 +196,7 @@ func policy(c *config.Config) exchange.Policy {
 	p := exchange.Policy{
 		Pass: c.Paths.Pass, Deny: c.Paths.Deny, PassUnknown: c.UnknownAPI == config.UnknownPass,
 		SilentCut: !c.ClosingComment, MaxRequest: c.MaxRequestBody,
+		Truncate: c.Truncate,
 	}
 	switch c.OutputCap {
 	case config.CapAlways:

@@ -105,6 +105,18 @@ func TestPolicyOfLimits(t *testing.T) {
 	}
 }
 
+// Budgets whose on_input is truncate shorten prompts; the others refuse them.
+func TestPolicyOfInput(t *testing.T) {
+	c, err := config.Parse("f", []byte("budgets: [{name: a, per: request, limit: {input: 1 token, output: 1 token}, on_input: truncate}, "+
+		"{name: b, per: request, limit: 1 token, on_input: refuse}, {name: c, per: request, limit: 1 token}]\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := policy(c); !slices.Equal(p.Truncate, []string{"a"}) {
+		t.Errorf("truncate: %q", p.Truncate)
+	}
+}
+
 // To the server 0 is its default; in the file it means not to wait.
 func TestDrainTimeout(t *testing.T) {
 	for drain, want := range map[time.Duration]time.Duration{0: -1, time.Second: time.Second} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -72,7 +73,7 @@ func summary(w io.Writer, c *config.Config) error {
 	}
 	fmt.Fprintln(t, heading)
 	for _, b := range c.Budgets {
-		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s", b.Name, b.Amount, b.Unit, period(b), perWhom(b))
+		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s", b.Name, b.Amount, b.Unit, period(b), perWhom(c, b))
 		if some {
 			fmt.Fprint(t, "\t", matchText(b))
 		}
@@ -104,8 +105,10 @@ func period(b budget.Limit) string {
 	return b.Period.String()
 }
 
-func perWhom(b budget.Limit) string {
+func perWhom(c *config.Config, b budget.Limit) string {
 	switch {
+	case b.PerRequest && b.Unit != budget.OutputTokens && slices.Contains(c.Truncate, b.Name):
+		return "request, truncated"
 	case b.PerRequest:
 		return "request"
 	case len(b.Per) == 0:

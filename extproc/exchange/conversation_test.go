@@ -22,7 +22,8 @@ import (
 // The files in testdata/conversations are conversations of ext_proc messages. They read like
 // this:
 //
-//	limits            the ledger's limits, a line each: NAME UNIT=AMOUNT [per=ID,ID] [period=minute]
+//	limits            the ledger's limits, a line each: NAME UNIT=AMOUNT [per=ID,ID] [period=minute];
+//	                  per=request, and then truncate, for on_input: truncate
 //	policy            settings of the policy, as arguments
 //	request           request headers; path=, method=, eos, and any other argument is a header
 //	body              the request's body
@@ -114,6 +115,9 @@ func (c *conversation) start(t *testing.T) {
 		}
 	})
 	c.ledger = ledger
+	if c.policy.Sizes, err = budget.NewSizes(c.limits); err != nil {
+		t.Fatal(err)
+	}
 	c.policy.Now = func() time.Time { return c.now }
 	c.x = New(NewPolicy(c.policy))
 }
@@ -124,7 +128,11 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 	switch d.Cmd {
 	case "limits":
 		for line := range strings.SplitSeq(strings.TrimSpace(d.Input), "\n") {
+			line, truncate := strings.CutSuffix(line, " truncate")
 			c.limits = append(c.limits, parseLimit(t, line))
+			if truncate {
+				c.policy.Truncate = append(c.policy.Truncate, c.limits[len(c.limits)-1].Name)
+			}
 		}
 		return ""
 	case "policy":
@@ -363,7 +371,11 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 		c.fault("unknown message %v", m)
 	}
 	if md := m.GetDynamicMetadata().GetFields()[Namespace].GetStructValue().GetFields(); md != nil {
-		fmt.Fprintf(out, "metadata: outcome=%s limit=%s output_tokens=%v\n", md["outcome"].GetStringValue(), md["limit"].GetStringValue(), md["output_tokens"].GetNumberValue())
+		fmt.Fprintf(out, "metadata: outcome=%s limit=%s output_tokens=%v", md["outcome"].GetStringValue(), md["limit"].GetStringValue(), md["output_tokens"].GetNumberValue())
+		if n, truncated := md["truncated_messages"]; truncated {
+			fmt.Fprintf(out, " truncated_messages=%v", n.GetNumberValue())
+		}
+		fmt.Fprintln(out)
 	}
 }
 
@@ -399,6 +411,9 @@ func describe(r *Record) string {
 	s += fmt.Sprintf(" status=%d input=%d(%s) output=%d(%s)", r.Status, r.Input, r.InputSource, r.Output, r.OutputSource)
 	if r.Cached+r.Reasoning > 0 {
 		s += fmt.Sprintf(" cached=%d reasoning=%d", r.Cached, r.Reasoning)
+	}
+	if r.Truncated > 0 {
+		s += fmt.Sprintf(" truncated=%d", r.Truncated)
 	}
 	if r.Reason != "" {
 		s += " reason=" + strconv.Quote(r.Reason)

@@ -304,7 +304,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		x.least = min(req.Choices, x.wanted)
 	}
 	x.state = stateReserving
-	return Ready{Reserve: &budget.Request{
+	q := &budget.Request{
 		Identities: x.record.Identities,
 		Model:      strings.ToLower(cmp.Or(x.deployment, req.Model)), // a lenient upstream must not make another model of it
 		Path:       x.path,
@@ -312,7 +312,9 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		Input:      x.input,
 		Output:     x.wanted,
 		MinOutput:  x.least,
-	}}
+	}
+	x.truncate(q)
+	return Ready{Reserve: q}
 }
 
 func (x *Exchange) countedSource() string {
@@ -420,6 +422,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.state, x.record.Outcome = statePassing, Completed
 			x.limitHeaders(r, h, true)
 		}
+		x.truncatedHeader(r)
 	}
 	if m.GetEndOfStream() {
 		return x.last(r)

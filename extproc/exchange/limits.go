@@ -113,6 +113,20 @@ func (x *Exchange) limitHeaders(r *extprocv3.ProcessingResponse, h headers, stre
 	r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, set, stream)
 }
 
+// truncatedHeader tells a client with the answer, an error included, that the upstream
+// saw less than it was sent.
+func (x *Exchange) truncatedHeader(r *extprocv3.ProcessingResponse) {
+	if x.record.Truncated == 0 {
+		return
+	}
+	common := r.GetResponseHeaders().GetResponse()
+	if common.HeaderMutation == nil {
+		common.HeaderMutation = &extprocv3.HeaderMutation{}
+	}
+	m := common.HeaderMutation
+	m.SetHeaders = append(m.SetHeaders, header("x-tokenbudget-truncated", strconv.FormatInt(x.record.Truncated, 10)))
+}
+
 // limitHeaders are OpenAI's x-ratelimit headers and the IETF's RateLimit fields
 // (draft-ietf-httpapi-ratelimit-headers). The draft's registered units have no
 // tokens, so the unit is a parameter of our own.

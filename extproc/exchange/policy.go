@@ -28,6 +28,11 @@ type Policy struct {
 	// because limits depend on it.
 	PlainPath bool
 
+	// Truncate names the limits per request that shorten a prompt instead of refusing
+	// it. Sizes are the ledger's limits per request; they are needed if there are names.
+	Truncate []string
+	Sizes    *budget.Sizes
+
 	// OutputCap says whose output cap is lowered to what is left of the budget.
 	OutputCap OutputCap
 	// SilentCut leaves out the SSE comment which names the limit of a cut.

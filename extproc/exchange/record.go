@@ -59,6 +59,7 @@ type Record struct {
 	Outcome      Outcome
 	Limit        string // that decided, or what stands in for it
 	Reason       string // why a request was refused other than by a limit
+	Truncated    int64  // messages that were dropped from the prompt
 	Held         budget.Amount
 	Duration     time.Duration
 	TTFT         time.Duration // to the first text of a stream; 0 if there was none
@@ -67,9 +68,9 @@ type Record struct {
 // metadata returns the record as dynamic metadata.
 func (r *Record) metadata() *structpb.Struct {
 	// All values are in three pieces: each by itself would be two allocations.
-	values := make([]structpb.Value, 0, 14+len(r.Identities))
+	values := make([]structpb.Value, 0, 15+len(r.Identities))
 	texts := make([]structpb.Value_StringValue, 0, 6+len(r.Identities))
-	numbers := make([]structpb.Value_NumberValue, 0, 7)
+	numbers := make([]structpb.Value_NumberValue, 0, 8)
 	fields := make(map[string]*structpb.Value, cap(values))
 	add := func(name string) *structpb.Value {
 		values = append(values, structpb.Value{})
@@ -96,6 +97,9 @@ func (r *Record) metadata() *structpb.Struct {
 	number("reasoning_tokens", r.Reasoning)
 	text("input_source", r.InputSource)
 	text("output_source", r.OutputSource)
+	if r.Truncated > 0 {
+		number("truncated_messages", r.Truncated)
+	}
 	number("held", r.Held.Input+r.Held.Output)
 	number("duration_ms", r.Duration.Milliseconds())
 	number("ttft_ms", r.TTFT.Milliseconds())

@@ -15,7 +15,7 @@ func (d *decoder) budgets(key, n *node, c *Config, ids *identities) []*node {
 	var positions []*node
 	first := make(map[string]*node)
 	for _, item := range d.items(key, n, maxBudgets, false) {
-		limits, name := d.budget(item, ids)
+		limits, truncate, name := d.budget(item, ids)
 		if name == nil {
 			continue // reported
 		}
@@ -28,14 +28,17 @@ func (d *decoder) budgets(key, n *node, c *Config, ids *identities) []*node {
 			c.Budgets = append(c.Budgets, l)
 			positions = append(positions, name)
 		}
+		if truncate {
+			c.Truncate = append(c.Truncate, name.Value)
+		}
 	}
 	return positions
 }
 
 // budget decodes one budget into its limits, one for each unit. It returns where its
 // name stands, or nil if it has none. With a name there is at least one limit, which
-// may be incomplete if mistakes were reported.
-func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name *node) {
+// may be incomplete if mistakes were reported. truncate says that it shortens prompts.
+func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, truncate bool, name *node) {
 	base := budget.Limit{Location: time.UTC}
 	var amounts []amount
 	var onInput string
@@ -50,7 +53,7 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name 
 		"timezone":     value(d, &base.Location, parseZone),
 		"overrides":    func(_, n *node) { overrides = n },
 		"max_subjects": value(d, &base.MaxSubjects, parseSubjects),
-		"on_input":     value(d, &onInput, parseOnInput),
+		"on_input":     value(d, &onInput, oneOf(onInputRefuse, onInputTruncate)),
 	}, refusals{
 		"alerts":          later("alerts", "remove it, and watch the metrics"),
 		"action":          later("action", "remove it; new requests are refused and running streams cut"),
@@ -62,7 +65,7 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name 
 	d.require(n, seen, "a budget", "name", "name: everyone")
 	d.require(n, seen, "a budget", "limit", "limit: 50M tokens")
 	if base.PerRequest = slices.Contains(base.Per, perRequest); base.PerRequest {
-		d.checkPerRequest(&base, amounts, seen)
+		d.checkPerRequest(&base, amounts, onInput, seen)
 	} else if on := seen["on_input"]; on != nil {
 		d.fail(on, "remove it, or write per: request", "on_input concerns limits per request only")
 	}
@@ -82,14 +85,20 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, name 
 	if overrides != nil && !base.PerRequest {
 		d.overrides(seen["overrides"], overrides, limits)
 	}
-	return limits, d.at[&base.Name]
+	return limits, onInput == onInputTruncate, d.at[&base.Name]
 }
 
 // perRequest is the name in per which bounds each request by itself.
 const perRequest = "request"
 
+// The values of on_input.
+const (
+	onInputRefuse   = "refuse"
+	onInputTruncate = "truncate"
+)
+
 // checkPerRequest checks what a budget per request can have.
-func (d *decoder) checkPerRequest(l *budget.Limit, amounts []amount, seen map[string]*node) {
+func (d *decoder) checkPerRequest(l *budget.Limit, amounts []amount, onInput string, seen map[string]*node) {
 	if len(l.Per) > 1 {
 		d.fail(d.at[&l.Per], "use match to say for whom it is", "per: request stands alone")
 	}
@@ -102,7 +111,11 @@ func (d *decoder) checkPerRequest(l *budget.Limit, amounts []amount, seen map[st
 		input = input || a.unit != budget.OutputTokens
 	}
 	if on := seen["on_input"]; on != nil && !input {
-		d.warn(on, "remove it", "on_input has no effect, because the input is not limited")
+		if onInput == onInputTruncate {
+			d.fail(on, "add a limit, such as limit: {input: 8k tokens}", "a prompt cannot be truncated, because the input is not limited")
+		} else {
+			d.warn(on, "remove it", "on_input has no effect, because the input is not limited")
+		}
 	}
 	if o := seen["overrides"]; o != nil {
 		d.fail(o, "write a budget of its own with match", "a budget per request has no overrides")
@@ -134,13 +147,6 @@ func (d *decoder) checkPeriod(n *node, l *budget.Limit, amounts []amount, seen m
 // parseSubjects reads how many counters a budget may have.
 func parseSubjects(s string) (int64, error) {
 	return scaled(s, amountFactors, maxSubjects, "write it like 100k or 5000")
-}
-
-func parseOnInput(s string) (string, error) {
-	if s == "truncate" {
-		return "", mistake("use refuse, which answers 400", "it is not supported yet")
-	}
-	return oneOf("refuse")(s)
 }
 
 // amount is a limit's number with its unit.

@@ -24,6 +24,7 @@ type Config struct {
 	Missing        Missing        // what becomes of requests that lack an identity
 	Store          Store          // where balances are kept
 	Budgets        []budget.Limit // in the order of the file; input and output limits of one budget follow each other
+	Truncate       []string       // names of the budgets per request that shorten a prompt which is too long; the others refuse it
 	Models         []Model        // the first whose globs fit a request's model says how it is counted
 	MaxRequestBody int64          // bytes
 	Paths          Paths

@@ -101,6 +101,9 @@ func describe(c *Config) string {
 			line("  at most %d subjects", l.MaxSubjects)
 		}
 	}
+	if len(c.Truncate) > 0 {
+		line("truncate %q", c.Truncate)
+	}
 	for _, m := range c.Models {
 		line("model %q %s", m.Match, m.How())
 	}

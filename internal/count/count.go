@@ -97,7 +97,8 @@ func (c *Counter) Learn(m Model, input, output Pair) {
 }
 
 // Prompt returns the tokens of a request's prompt: of its texts, and what the
-// format adds to them. They are the encoding's; see [Model.Input].
+// format adds to them. They are the encoding's; see [Model.Input]. It is the sum of
+// Message over all messages, and Rest.
 func (c *Counter) Prompt(m Model, r *dialect.Request) int64 {
 	var texts, extra int64
 	if c.memo != nil && worthwhile(r) {
@@ -108,6 +109,17 @@ func (c *Counter) Prompt(m Model, r *dialect.Request) int64 {
 			extra += r.Message(i, m.Name, add)
 		}
 	}
-	extra += r.Rest(m.Name, func(text []byte) { texts += c.memo.text(m, text) })
+	return texts + extra + c.Rest(m, r)
+}
+
+// Message returns the tokens of message i. A Memo knows long ones.
+func (c *Counter) Message(m Model, r *dialect.Request, i int) int64 {
+	return c.memo.message(m, r, i)
+}
+
+// Rest returns the tokens of all of a request's prompt but its messages.
+func (c *Counter) Rest(m Model, r *dialect.Request) int64 {
+	var texts int64
+	extra := r.Rest(m.Name, func(text []byte) { texts += c.memo.text(m, text) })
 	return texts + extra
 }

@@ -17,7 +17,8 @@ import (
 // Memo remembers what the beginnings of conversations cost. A turn of a conversation
 // repeats all turns before it, so that without a memo the n-th turn counts the
 // first one for the n-th time. It also remembers what long texts beside the
-// messages cost, such as tools.
+// messages cost, such as tools, and what long messages cost by themselves, if they
+// are asked for one by one.
 //
 // It keeps no text, only keyed hashes. There is an entry for the messages up to
 // each one in which the bytes so far pass a multiple of 1 KiB. So the entries of
@@ -210,6 +211,26 @@ func (m *Memo) messages(model Model, r *dialect.Request) int64 {
 	}
 	m.seen.Add(w.total)
 	m.counted.Add(counted)
+	return n
+}
+
+// message returns the tokens of one message, whatever comes before it. m may be nil.
+func (m *Memo) message(model Model, r *dialect.Request, i int) (n int64) {
+	add := func(text []byte) { n += int64(model.Encoding.Count(text)) }
+	raw := r.RawMessage(i)
+	if m == nil || len(raw) < memoStep {
+		extra := r.Message(i, model.Name, add) // changes n by itself
+		return n + extra
+	}
+	w := walk{memo: m}
+	w.start('1', model.Name)
+	w.add(raw)
+	if known, ok := m.get(w.input, model.Encoding); ok {
+		return known
+	}
+	extra := r.Message(i, model.Name, add)
+	n += extra
+	m.put(w.input, model.Encoding, n)
 	return n
 }
 

@@ -344,3 +344,33 @@ func BenchmarkTurn(b *testing.B) {
 	})
 	b.Run("parse", func(b *testing.B) { run(b, func(body []byte) { parse(body) }) })
 }
+
+// A message by itself costs what it adds to the whole, whether it is remembered or
+// not; and the whole is the sum.
+func TestMemoOfMessages(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	plain, memo := New(Options{}), newMemo(t, 1000)
+	counter := New(Options{Memo: memo})
+	for range 50 {
+		messages := []json.RawMessage{}
+		for range r.IntN(6) {
+			messages = append(messages, chatMessage(r, "tool", size(r)))
+		}
+		q := chatRequest(t, messages, `[{"type":"function","function":{"name":"f"}}]`)
+		for _, name := range []string{"gpt-4o", "gpt-4", "gpt-5", "gpt-4o"} {
+			m := counter.Model(name)
+			sum := counter.Rest(m, q)
+			for i := range messages {
+				n := counter.Message(m, q, i)
+				if want := plain.Message(m, q, i); n != want {
+					t.Fatalf("%s: message %d has %d tokens, want %d", name, i, n, want)
+				}
+				sum += n
+			}
+			if want := plain.Prompt(m, q); sum != want {
+				t.Fatalf("%s: %d tokens in all, want %d", name, sum, want)
+			}
+			memo.entries.Wait()
+		}
+	}
+}

@@ -42,10 +42,11 @@ type capAt struct {
 
 // prompt is how a dialect reads the prompt of its requests. count is called with
 // each text, unquoted, which is valid during the call only; extra is the tokens
-// that are to be added to the texts'.
+// that are to be added to the texts'. turns is [Request.Turns].
 type prompt interface {
 	message(raw []byte, model string, count func(text []byte)) (extra int64)
 	rest(body []byte, model string, count func(text []byte)) (extra int64)
+	turns(body []byte, messages []message) []int32
 }
 
 // Messages is the number of messages of the prompt. It is 0 after Release.

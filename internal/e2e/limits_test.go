@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
 
 // TestPerRequest: the upstream is told the limit per request, also of a stream, and a
@@ -50,6 +53,55 @@ func TestPerRequest(t *testing.T) {
 	}
 	if _, reached := r.up.Exchange("prompt"); reached {
 		t.Error("a refused request reached the upstream")
+	}
+}
+
+// TestTruncate: a prompt that is too long reaches the upstream without its oldest
+// turn, in one piece, and the client and the logs are told.
+func TestTruncate(t *testing.T) {
+	limits := []budget.Limit{
+		perUser("user-year", budget.Tokens, 1e6),
+		{Name: "size", Unit: budget.InputTokens, Amount: 40, PerRequest: true},
+	}
+	sizes, err := budget.NewSizes(limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRoad(t, roadOptions{interval: time.Millisecond, limits: limits, policy: exchange.Policy{Truncate: []string{"size"}, Sizes: sizes}})
+	hc := client(true)
+	recording := map[string]string{"x-standin-recording": "openai/chat-streaming"}
+	old := `{"role":"user","content":"` + strings.Repeat("word ", 40) + `"}, {"role":"assistant","content":"Yes."}, `
+	const before, behind = `{"model":"gpt-4o","stream":true,"messages":[{"role":"system","content":"Be brief."}, `, `{"role":"user","content":"Why?"}]`
+	resp, _, err := r.do(t.Context(), hc, call{id: "long", user: "u", body: before + old + behind + `}`, headers: recording})
+	if err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("x-tokenbudget-truncated") != "2" {
+		t.Fatalf("%v %v", resp, err)
+	}
+	ex, err := r.up.WaitExchange(t.Context(), "long")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := before + behind + `,"stream_options":{"include_usage":true}}`; string(ex.Body) != want {
+		t.Errorf("the upstream got %s", ex.Body)
+	}
+	if _, err := r.finished("long"); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.logs.FilterMessage("exchange").FilterField(zap.Int64("truncated_messages", 2)).Len(); n != 1 {
+		t.Errorf("%d lines tell of it", n)
+	}
+	question := `{"role":"user","content":"` + strings.Repeat("word ", 40) + `"}]}`
+	resp, body, err := r.do(t.Context(), hc, call{id: "question", user: "u", body: before + question, headers: recording})
+	if err != nil || resp.StatusCode != http.StatusBadRequest || resp.Header.Get("x-tokenbudget-limit") != "size" {
+		t.Errorf("%v %v %s", resp, err, body)
+	}
+	if _, reached := r.up.Exchange("question"); reached {
+		t.Error("a refused request reached the upstream")
+	}
+	if err := r.envoy.Close(); err != nil { // it writes the rest of its log
+		t.Fatal(err)
+	}
+	if n := strings.Count(r.envoy.Output(), `"truncated_messages":2`); n != 1 {
+		t.Errorf("%d lines of the access log tell of it:\n%s", n, r.envoy.Output())
 	}
 }
 
