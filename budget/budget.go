@@ -191,14 +191,18 @@ type Entry struct {
 	Used int64 // spent + held when it was written
 }
 
-// Store keeps balances over restarts. Its methods may do I/O; the ledger never
-// calls them while a chunk of a stream waits.
+// Store keeps balances over restarts. Its methods may do I/O, except for Err.
 type Store interface {
 	// Get returns the entry of key, and false if the store has none. An error is
-	// never to be read as "nothing used".
+	// never to be read as "nothing used". Of a key that it has not, a store without
+	// room for more returns [ErrFull].
 	Get(ctx context.Context, key Key) (Entry, bool, error)
-	// Put writes all entries or none; when it returns nil they survive a crash of the process.
+	// Put writes all entries; when it returns nil they survive a crash of the process.
+	// After an error it may have written some of them.
 	Put(ctx context.Context, entries []Entry) error
+	// Err is why the store has failed for good: it will not write any more. It is nil
+	// while it works.
+	Err() error
 	// Range calls f for every entry, in no order, until f returns false.
 	Range(ctx context.Context, f func(Entry) bool) error
 	// Close releases the store. It is not used afterwards.

@@ -110,6 +110,8 @@ func (s *memStore) Range(_ context.Context, f func(Entry) bool) error {
 	return nil
 }
 
+func (s *memStore) Err() error { return nil }
+
 func (s *memStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,7 +25,8 @@ type Options struct {
 	// Store keeps balances over restarts. Without one they live in memory only.
 	// The ledger owns the store and closes it.
 	Store Store
-	// SyncInterval is how often Run writes to the store.
+	// SyncInterval is how often Run lets idle counters leave memory, and tries again
+	// what could not be written.
 	SyncInterval time.Duration
 	// Now is the clock of the windows, [time.Now] by default.
 	Now func() time.Time
@@ -38,9 +39,9 @@ type Options struct {
 	// unwritten changes; without a store, all of running windows. At the bound,
 	// requests that need a further counter fail with [ErrFull].
 	MaxCounters int64
-	// OnSyncError is called by Run when balances could not be written. They stay in
-	// memory and are written with the next success. It must not call the ledger.
-	OnSyncError func(error)
+	// OnStoreError is called when balances could not be written. They stay in memory,
+	// and what waits for them fails; see [Ledger.Err]. It must not call the ledger.
+	OnStoreError func(error)
 }
 
 // withDefaults returns o with defaults for zero values.
@@ -52,8 +53,8 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.OnSyncError == nil {
-		o.OnSyncError = func(error) {}
+	if o.OnStoreError == nil {
+		o.OnStoreError = func(error) {}
 	}
 	return o
 }
@@ -86,9 +87,10 @@ type Ledger struct {
 	store   Store // nil: memory only
 	options Options
 
-	table *table
-	cache *cache
-	loads singleflight.Group // by row key; the only way into the table if there is a store
+	table   *table
+	cache   *cache
+	commits *commits           // nil without a store
+	loads   singleflight.Group // by row key; the only way into the table if there is a store
 
 	gate    gate
 	syncing chan struct{} // holds one token while somebody writes to the store
@@ -115,14 +117,30 @@ func New(ctx context.Context, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Ledger{
+	l := &Ledger{
 		rules:   rules,
 		store:   o.Store,
 		options: o,
 		table:   newTable(o.MaxCounters),
 		cache:   c,
 		syncing: make(chan struct{}, 1),
-	}, nil
+	}
+	if l.store != nil {
+		l.commits = newCommits(l.store, o.OnStoreError)
+	}
+	return l, nil
+}
+
+// Err is why nothing can be reserved at the moment: the store has failed, or the
+// last write to it. It is nil while all is well.
+func (l *Ledger) Err() error {
+	if l.store == nil {
+		return nil
+	}
+	if err := l.commits.err(); err != nil {
+		return fmt.Errorf("budget: %w", err)
+	}
+	return l.store.Err()
 }
 
 // Reserve holds what q may cost on every limit, or on none.
@@ -134,16 +152,22 @@ func New(ctx context.Context, o Options) (*Ledger, error) {
 // If a limit has not enough, the Reservation is nil and the Decision is of the limit
 // that the client has to wait for: of those that refuse, the one which resets last.
 //
-// An error means that a balance could not be read, in time or at all, that there is
-// no room for a further counter ([ErrFull]), or that the ledger is closed
-// ([ErrClosed]). Nothing is held then, and the balance is unknown, not zero.
+// When it returns, the store has the hold.
+//
+// An error means that a balance could not be read, or the hold not be written, in
+// time or at all; that there is no room for a further counter ([ErrFull]); or that
+// the ledger is closed ([ErrClosed]). Nothing is held then, and the balance is
+// unknown, not zero.
 func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision, error) {
 	if l.gate.shut.Load() {
 		return nil, Decision{}, ErrClosed
 	}
+	if err := l.Err(); err != nil {
+		return nil, Decision{}, err
+	}
 	q = q.clamped()
 	now := l.options.Now()
-	r := &Reservation{charge: charge{input: q.Input, requests: 1}, step: l.options.GrowthStep}
+	r := &Reservation{commits: l.commits, charge: charge{input: q.Input, requests: 1}, step: l.options.GrowthStep}
 	r.layers = r.inline[:0]
 	for _, rule := range l.rules {
 		w, err := l.pin(ctx, rule, rule.at(now), q.Identities)
@@ -153,20 +177,27 @@ func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision
 		}
 		r.layers = append(r.layers, w)
 	}
-	output, refused := r.layers.take(r.charge, q.MinOutput, q.Output)
+	output, refused, undone := r.layers.take(r.charge, q.MinOutput, q.Output)
 	if refused != nil {
 		d := refused.decision(false)
+		if undone {
+			r.mark()
+		}
 		r.layers.unpin()
 		return nil, d, nil
 	}
 	r.output.Store(output)
 	r.layers.markGranted()
+	r.mark()
+	if err := r.Wait(ctx); err != nil {
+		r.abandon()
+		return nil, Decision{}, err
+	}
 	return r, r.Strictest(), nil
 }
 
-// Run writes changed balances to the store every [Options.SyncInterval], and frees
-// the memory of idle counters, until ctx ends. Then it does so a last time and
-// returns the error of that. It returns nil if the ledger is closed meanwhile.
+// Run calls Sync every [Options.SyncInterval] until ctx ends. Then it does so a last
+// time and returns the error of that. It returns nil if the ledger is closed meanwhile.
 func (l *Ledger) Run(ctx context.Context) error {
 	tick := time.NewTicker(l.options.SyncInterval)
 	defer tick.Stop()
@@ -179,12 +210,9 @@ func (l *Ledger) Run(ctx context.Context) error {
 			}
 			return err
 		case <-tick.C:
-			err := l.syncWithin(ctx)
-			switch {
-			case errors.Is(err, ErrClosed):
+			// Other errors are told to OnStoreError; the next round tries again.
+			if err := l.syncWithin(ctx); errors.Is(err, ErrClosed) {
 				return nil
-			case err != nil && ctx.Err() == nil:
-				l.options.OnSyncError(err)
 			}
 		}
 	}
@@ -212,5 +240,9 @@ func (l *Ledger) Close(ctx context.Context) error {
 		return nil
 	}
 	defer l.cache.close()
-	return errors.Join(l.write(ctx), l.store.Close())
+	err = l.commits.stop(ctx)
+	if err != nil {
+		err = fmt.Errorf("budget: %w", err)
+	}
+	return errors.Join(err, l.store.Close())
 }

@@ -442,11 +442,15 @@ func TestEviction(t *testing.T) {
 		store := newMemStore()
 		l := open(t, Options{Now: newClock().now, Store: store, CacheEntries: entries, Limits: limits})
 		busy := reserve(t, l, ask(10, 10, "user", "busy"))
+		rs := make(map[string]*Reservation)
 		for _, user := range []string{"a", "b", "c"} {
-			reserve(t, l, ask(10, 10, "user", user)).Settle(Amount{10, 5})
+			rs[user] = reserve(t, l, ask(10, 10, "user", user))
 		}
 		refused(t, l, ask(5000, 10, "user", "greedy"))
 		store.fail(false, true)
+		for _, r := range rs {
+			r.Settle(Amount{10, 5})
+		}
 		if err := l.Sync(t.Context()); !errors.Is(err, errBroken) {
 			t.Fatalf("Sync = %v", err)
 		}
@@ -626,9 +630,9 @@ func TestRun(t *testing.T) {
 		store := newMemStore()
 		var failures atomic.Int64
 		l := open(t, Options{Store: store, SyncInterval: time.Second, Limits: []Limit{{Name: "x", Amount: 1000, Period: Total}},
-			OnSyncError: func(err error) {
+			OnStoreError: func(err error) {
 				if !errors.Is(err, errBroken) {
-					t.Errorf("OnSyncError(%v)", err)
+					t.Errorf("OnStoreError(%v)", err)
 				}
 				failures.Add(1)
 			}})
@@ -645,23 +649,33 @@ func TestRun(t *testing.T) {
 			return used
 		}
 		r := reserve(t, l, ask(100, 100))
-		if inStore() != 0 {
-			t.Error("written before the interval")
-		}
-		time.Sleep(1100 * time.Millisecond)
 		if got := inStore(); got != 200 {
-			t.Errorf("%d in the store after the interval, want 200", got)
+			t.Errorf("%d in the store when Reserve returns, want 200", got)
 		}
+		r.Spend(300)
+		if err := r.Wait(ctx); err != nil || inStore() != 400 {
+			t.Errorf("%d in the store after a growth, %v; want 400", inStore(), err)
+		}
+		time.Sleep(500 * time.Millisecond)
 		store.fail(false, true)
 		r.Settle(Amount{10, 20})
+		if err := r.Wait(ctx); !errors.Is(err, errBroken) || !errors.Is(l.Err(), errBroken) {
+			t.Errorf("Wait = %v, Err = %v", err, l.Err())
+		}
+		if _, _, err := l.Reserve(ctx, ask(1, 1)); !errors.Is(err, errBroken) {
+			t.Errorf("Reserve beside a store that fails: %v", err)
+		}
 		time.Sleep(2 * time.Second)
-		if failures.Load() != 2 || inStore() != 200 {
+		if failures.Load() != 3 || inStore() != 400 {
 			t.Errorf("%d failures, %d in the store", failures.Load(), inStore())
 		}
 		store.fail(false, false)
 		time.Sleep(time.Second)
-		if got := inStore(); got != 30 {
-			t.Errorf("%d in the store after it recovered, want 30", got)
+		if got := inStore(); got != 30 || l.Err() != nil {
+			t.Errorf("%d in the store after it recovered, want 30; %v", got, l.Err())
+		}
+		if err := r.Wait(ctx); err != nil {
+			t.Logf("the batch that failed stays failed: %v", err)
 		}
 		reserve(t, l, ask(1, 1)).SettleHold()
 		cancel()
@@ -672,8 +686,9 @@ func TestRun(t *testing.T) {
 			t.Errorf("%d in the store after Run, want 32", got)
 		}
 		// The last write fails.
-		reserve(t, l, ask(1, 1)).SettleHold()
+		r = reserve(t, l, ask(1, 1))
 		store.fail(false, true)
+		r.Settle(Amount{7, 7})
 		if err := l.Run(ctx); !errors.Is(err, errBroken) {
 			t.Errorf("Run = %v", err)
 		}

@@ -26,12 +26,15 @@ type row struct {
 	held atomic.Int64 // of it, what open reservations hold
 	pins atomic.Int64 // open reservations and calls under way
 
-	granted atomic.Bool // a reservation was granted: the counter exists for reports and the store
-	written int64       // used in the store, absent if it has none; changed by Sync only
+	granted atomic.Bool  // a reservation was granted: the counter exists for reports and the store
+	written atomic.Int64 // used in the store, absent or unknown; changed by commits.write only
+	batch   *batch       // the last that the row was marked for; guarded by commits.mu
 }
 
-// absent stands for the balance of a counter that the store does not have.
-const absent = -1
+const (
+	absent  = -1 // the balance of a counter that the store does not have
+	unknown = -2 // that of a counter whose last write failed
+)
 
 // newRow returns a row that is not in the store.
 func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, error) {
@@ -39,13 +42,15 @@ func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, err
 	if err != nil {
 		return nil, err
 	}
-	return &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory, written: absent}, nil
+	w := &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory}
+	w.written.Store(absent)
+	return w, nil
 }
 
 // restore sets the balance to the one in the store, or absent, before the row is in
 // use.
 func (w *row) restore(stored int64) {
-	w.written = stored
+	w.written.Store(stored)
 	if stored != absent {
 		w.used.Store(stored)
 		w.granted.Store(true)
@@ -138,7 +143,7 @@ func (w *row) remaining() int64 { return max(0, w.rule.Amount-w.used.Load()) }
 // dirty reports whether the store has to be told. A row that was only looked at, or
 // refused, is of no interest to it.
 func (w *row) dirty(used int64) bool {
-	return !w.inMemory && w.granted.Load() && used != w.written
+	return !w.inMemory && w.granted.Load() && used != w.written.Load()
 }
 
 // idle reports whether the row may leave memory at a time when its window has

@@ -157,12 +157,17 @@ func (w *twin) settle(t *twinReservation, a Amount) {
 	}
 }
 
+// store puts all rows into the store.
+func (w *twin) store() {
+	w.synced = w.synced[:0]
+	for _, r := range w.rows {
+		w.synced = append(w.synced, *r)
+	}
+}
+
 func (w *twin) sync(now time.Time) {
 	if w.stored {
-		w.synced = w.synced[:0]
-		for _, r := range w.rows {
-			w.synced = append(w.synced, *r)
-		}
+		w.store()
 		return
 	}
 	w.rows = slices.DeleteFunc(w.rows, func(r *twinRow) bool {
@@ -289,10 +294,27 @@ func (m *machine) Reserve(t *rapid.T) {
 		q.Identities = append(q.Identities, Identity{"team", team})
 	}
 	q.Identities = append(q.Identities, Identity{"user", rapid.SampledFrom([]string{"ann", "bob"}).Draw(t, "user")})
+	failed := m.real.Err() != nil
 	r, d, err := m.real.Reserve(context.Background(), q)
+	if err == nil && failed {
+		t.Fatal("Reserve beside a failed store")
+	}
 	if err != nil {
-		if m.flaky == nil || !m.flaky.failGet || !errors.Is(err, errBroken) || r != nil || d.Allowed {
+		if m.flaky == nil || !failed && !m.flaky.failGet && !m.flaky.failPut || !errors.Is(err, errBroken) || r != nil || d.Allowed {
 			t.Fatalf("Reserve = %v, %+v, %v", r, d, err)
+		}
+		if !failed && m.real.Err() != nil {
+			// The hold could not be written and was undone. The counters exist since.
+			w, refused := m.twin.reserve(q, m.clock.now())
+			if refused != nil {
+				t.Fatalf("Reserve = %v; the twin was refused by %+v", err, refused)
+			}
+			m.twin.settle(w, Amount{})
+			for _, r := range w.rows {
+				if m.twin.limits[r.limit].Unit == Requests {
+					r.spent--
+				}
+			}
 		}
 		return
 	}
@@ -306,6 +328,20 @@ func (m *machine) Reserve(t *rapid.T) {
 	}
 	m.open = append(m.open, pair{r, w})
 	m.compare(t, d, m.twin.strictest(w))
+	m.written(t, r)
+}
+
+// written waits until the store has what r has done, unless it fails.
+func (m *machine) written(t *rapid.T, r *Reservation) {
+	err := r.Wait(context.Background())
+	switch {
+	case m.flaky == nil && err != nil:
+		t.Fatalf("Wait = %v without a store", err)
+	case err != nil && (!errors.Is(err, errBroken) || m.real.Err() == nil):
+		t.Fatalf("Wait = %v", err)
+	case m.real.Err() == nil:
+		m.twin.store()
+	}
 }
 
 // compare checks that a decision tells of the twin's row.
@@ -341,6 +377,7 @@ func (m *machine) Spend(t *rapid.T) {
 	if !ok {
 		m.compare(t, d, refused)
 	}
+	m.written(t, p.real)
 }
 
 func (m *machine) Settle(t *rapid.T) {
@@ -360,6 +397,7 @@ func (m *machine) Settle(t *rapid.T) {
 	m.twin.settle(p.twin, a)
 	m.open = slices.Delete(m.open, i, i+1)
 	m.done = append(m.done, p.real)
+	m.written(t, p.real)
 }
 
 func (m *machine) SettleAgain(t *rapid.T) {
@@ -410,7 +448,8 @@ func (m *machine) Crash(t *rapid.T) {
 	if err := m.flaky.Close(); err != nil { // what the end of the process does to the lock
 		t.Fatal(err)
 	}
-	m.real.cache.close() // ends its goroutine
+	m.flaky.failPut = true // the dead write nothing
+	_ = m.real.Close(context.Background())
 	m.open, m.done = nil, nil
 	m.twin.crash()
 	m.start(t)

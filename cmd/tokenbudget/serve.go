@@ -57,13 +57,10 @@ func newLog(e env) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(e.stderr)), zap.InfoLevel))
 }
 
-// openLedger opens the ledger that a configuration describes.
-func openLedger(ctx context.Context, c *config.Config, onSyncError func(error)) (*budget.Ledger, error) {
-	store, err := budget.OpenFile(c.Store.File.Dir)
-	if err != nil {
-		return nil, err
-	}
-	ledger, err := budget.New(ctx, budget.Options{Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnSyncError: onSyncError})
+// openLedger opens the ledger that a configuration describes, over a store which it
+// owns then.
+func openLedger(ctx context.Context, c *config.Config, store budget.Store, onError func(error)) (*budget.Ledger, error) {
+	ledger, err := budget.New(ctx, budget.Options{Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnStoreError: onError})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -76,10 +73,19 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		log.Warn("configuration", zap.String("warning", w))
 	}
 	storeErrors := prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbudget_store_errors_total", Help: "Times that balances could not be written."})
-	ledger, err := openLedger(ctx, c, func(err error) {
+	onStoreError := func(err error) {
+		if errors.Is(err, budget.ErrTorn) {
+			log.Warn("the store was not closed in good order; nothing that was acknowledged is missing", zap.Error(err))
+			return
+		}
 		storeErrors.Inc()
-		log.Error("balances cannot be written; they are kept in memory and tried again", zap.Error(err))
-	})
+		log.Error("the store cannot be written; new requests are refused while /readyz is not ready", zap.Error(err))
+	}
+	store, err := budget.OpenFile(c.Store.File.Dir, budget.WithFsync(c.Store.File.Fsync), budget.WithReport(onStoreError))
+	if err != nil {
+		return err
+	}
+	ledger, err := openLedger(ctx, c, store, onStoreError)
 	if err != nil {
 		return err
 	}
@@ -127,7 +133,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 				if ctx.Err() != nil {
 					return errors.New("draining")
 				}
-				return nil
+				return ledger.Err()
 			},
 		})
 		group.Go(func() error { return admin.Serve(background, adminLis, handler) })
