@@ -67,7 +67,7 @@ func (s slowStore) Put(ctx context.Context, e []Entry) error {
 func runVictim(mode, dir string) error {
 	start := time.Now()
 	now := func() time.Time { // a minute every 20 ms
-		return noon.Add(time.Since(start) * 3000)
+		return start.Add(time.Since(start) * 3000)
 	}
 	words := strings.Fields(mode)
 	file, err := OpenFile(dir, WithClock(now), WithFsync(Fsync(words[0])), WithReport(func(err error) {

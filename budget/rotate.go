@@ -7,23 +7,23 @@ import (
 )
 
 // rotate begins a new journal file and has a snapshot written, after which the files
-// before are not needed any more. The caller has the token. Only a failed flush is an
-// error of the caller's; with everything else the journal goes on as it is.
-func (s *FileStore) rotate() error {
+// before are not needed any more. The caller has the token. If that cannot be done, the
+// journal goes on as it is, unless the store has failed.
+func (s *FileStore) rotate() {
 	s.full = s.size + max(s.rotateAt, s.bytesNow()) // the next try, if this one fails
 	if !s.snapshotting.CompareAndSwap(false, true) {
-		return nil
+		return
 	}
 	// What the next file will build on must not be lost when that is not.
-	if err := s.flush(); err != nil {
+	if s.flush() != nil {
 		s.snapshotting.Store(false)
-		return err
+		return
 	}
 	old := s.file
 	if err := s.begin(); err != nil {
 		s.snapshotting.Store(false)
 		s.report(fmt.Errorf("budget: a new journal file in %s cannot be begun, the old one grows: %w", s.dir, err))
-		return nil
+		return
 	}
 	s.full = max(s.rotateAt, s.bytesNow())
 	if err := old.Close(); err != nil { // flushed already
@@ -45,7 +45,6 @@ func (s *FileStore) rotate() error {
 			s.report(fmt.Errorf("budget: a snapshot in %s could not be made, the journal grows until the next: %w", s.dir, err))
 		}
 	})
-	return nil
 }
 
 func (s *FileStore) bytesNow() int64 {

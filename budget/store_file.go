@@ -223,19 +223,26 @@ func (s *FileStore) recover() error {
 // entrySize is about what an entry takes in a snapshot.
 func entrySize(e Entry) int64 { return int64(len(e.Key.Limit) + len(e.Key.Subject) + 24) }
 
-// begin begins a new journal file. The caller has the token.
+// begin begins a new journal file. After an error the old one goes on, unless the store
+// has failed. The caller has the token.
 func (s *FileStore) begin() error {
 	name := journalName(s.next)
-	if err := replaceFile(s.disk, s.dir, name, func(w io.Writer) error {
+	path := filepath.Join(s.dir, name)
+	err := replaceFile(s.disk, s.dir, name, func(w io.Writer) error {
 		_, err := w.Write(appendJournalHeader(nil, s.next))
 		return err
-	}); err != nil {
-		return err
+	})
+	var file diskFile
+	if err == nil {
+		file, err = s.disk.openEnd(path)
 	}
-	path := filepath.Join(s.dir, name)
-	file, err := s.disk.openEnd(path)
 	if err != nil {
-		return errors.Join(err, s.disk.remove(path))
+		// An empty file in the chain would make the records that now follow in the old
+		// one look like damage.
+		if rerr := s.disk.remove(path); rerr != nil && !notExist(rerr) {
+			return s.fail(errors.Join(err, rerr))
+		}
+		return err
 	}
 	s.fileMu.Lock()
 	defer s.fileMu.Unlock()
@@ -345,9 +352,9 @@ func (s *FileStore) Put(ctx context.Context, entries []Entry) error {
 	}
 	s.mu.Unlock()
 	if s.size >= s.full {
-		return s.rotate()
+		s.rotate()
 	}
-	return nil
+	return s.Err()
 }
 
 // fail makes an error of writing or flushing final.
