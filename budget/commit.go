@@ -3,6 +3,7 @@ package budget
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +13,7 @@ const (
 	// putTimeout is the longest that one write to the store may wait for another.
 	putTimeout = 30 * time.Second
 	// commitTimeout is the longest that a caller waits for its change to be written.
-	commitTimeout = 5 * time.Second
+	commitTimeout = 15 * time.Second
 )
 
 // commits brings changed rows to the store, many in one write.
@@ -38,6 +39,8 @@ type commits struct {
 
 	failure atomic.Pointer[error] // of the last write; nil if it succeeded
 	retry   atomic.Bool           // asks for a write in spite of a failure
+
+	timers sync.Pool // of *time.Timer, stopped: each wait needs one
 
 	mu      sync.Mutex // held for a few instructions
 	current *batch     // is being collected
@@ -110,12 +113,20 @@ func (c *commits) wait(ctx context.Context, b *batch) error {
 	if err := c.err(); err != nil {
 		return err
 	}
-	return b.wait(ctx, commitTimeout)
+	return c.await(ctx, b, commitTimeout)
 }
 
-func (b *batch) wait(ctx context.Context, atMost time.Duration) error {
-	t := time.NewTimer(atMost)
-	defer t.Stop()
+func (c *commits) await(ctx context.Context, b *batch, atMost time.Duration) error {
+	t, ok := c.timers.Get().(*time.Timer)
+	if ok {
+		t.Reset(atMost)
+	} else {
+		t = time.NewTimer(atMost)
+	}
+	defer func() {
+		t.Stop()
+		c.timers.Put(t)
+	}()
 	select {
 	case <-b.done:
 		return b.err
@@ -133,7 +144,7 @@ func (c *commits) flush(ctx context.Context) error {
 	c.mu.Unlock()
 	c.retry.Store(true)
 	c.wake()
-	return b.wait(ctx, putTimeout)
+	return c.await(ctx, b, putTimeout)
 }
 
 // stop writes a last time and ends the goroutine. What is marked later is not written.
@@ -151,6 +162,8 @@ func (c *commits) run() {
 	for {
 		select {
 		case <-c.kick:
+			// Whoever is about to mark something may do so first: one write has it all.
+			runtime.Gosched()
 			c.write()
 		case <-c.quit:
 			c.write()

@@ -1,9 +1,7 @@
 package budget
 
 import (
-	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 )
@@ -49,62 +47,84 @@ func checkEntry(e Entry) error {
 	return nil
 }
 
-// readEntries calls f for every entry in b. What it allocates is bounded by the length
-// of b, whatever lengths b claims.
-func readEntries(b []byte, f func(Entry)) error {
-	r := bytes.NewReader(b)
-	for i := 1; r.Len() > 0; i++ {
-		e, err := readEntry(r)
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", i, err)
+// rawEntry is an entry as it lies in a file; its names are valid as long as the
+// file's bytes.
+type rawEntry struct {
+	limit, subject   []byte
+	unit             Unit
+	start, end, used int64
+}
+
+// addTo puts the entry into m, and reports whether m had none of its key. It allocates
+// only for a key that is new.
+func (r rawEntry) addTo(m map[Key]Entry) (added bool) {
+	e, ok := m[Key{Limit: string(r.limit), Unit: r.unit, Subject: string(r.subject), Start: r.start}]
+	if !ok {
+		e.Key = Key{Limit: string(r.limit), Unit: r.unit, Subject: string(r.subject), Start: r.start}
+	}
+	e.End, e.Used = r.end, r.used
+	m[e.Key] = e
+	return !ok
+}
+
+// readEntries calls f for every entry in b. It allocates nothing, whatever lengths b
+// claims.
+func readEntries(b []byte, f func(rawEntry)) error {
+	r := entryReader{rest: b}
+	for i := 1; len(r.rest) > 0; i++ {
+		e := rawEntry{limit: r.text(), unit: Unit(r.byte()), subject: r.text(), start: r.varint(), end: r.varint(), used: int64(r.uvarint())}
+		if r.bad || e.unit > Requests || e.used < 0 {
+			return fmt.Errorf("entry %d is none", i)
 		}
 		f(e)
 	}
 	return nil
 }
 
-func readEntry(r *bytes.Reader) (e Entry, err error) {
-	if e.Key.Limit, err = readString(r); err != nil {
-		return e, fmt.Errorf("limit: %w", err)
-	}
-	unit, err := r.ReadByte()
-	if err != nil {
-		return e, fmt.Errorf("unit: %w", err)
-	}
-	if e.Key.Unit = Unit(unit); e.Key.Unit > Requests {
-		return e, fmt.Errorf("unknown unit %d", unit)
-	}
-	if e.Key.Subject, err = readString(r); err != nil {
-		return e, fmt.Errorf("subject: %w", err)
-	}
-	if e.Key.Start, err = binary.ReadVarint(r); err != nil {
-		return e, fmt.Errorf("start: %w", err)
-	}
-	if e.End, err = binary.ReadVarint(r); err != nil {
-		return e, fmt.Errorf("end: %w", err)
-	}
-	used, err := binary.ReadUvarint(r)
-	if err != nil {
-		return e, fmt.Errorf("used: %w", err)
-	}
-	if e.Used = int64(used); e.Used < 0 {
-		return e, fmt.Errorf("used is out of range")
-	}
-	return e, nil
+// entryReader takes the parts of an entry from bytes. Once something is not there, it
+// is bad, and has nothing more.
+type entryReader struct {
+	rest []byte
+	bad  bool
 }
 
-func readString(r *bytes.Reader) (string, error) {
-	n, err := binary.ReadUvarint(r)
-	if err != nil {
-		return "", err
+// took removes n bytes; n ≤ 0 says that what was looked for is not there.
+func (r *entryReader) took(n int) {
+	if n <= 0 {
+		r.bad, n = true, len(r.rest)
 	}
-	if n > uint64(r.Len()) {
-		return "", errors.New("it is longer than the file")
+	r.rest = r.rest[n:]
+}
+
+func (r *entryReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	r.took(n)
+	return v
+}
+
+func (r *entryReader) varint() int64 {
+	v, n := binary.Varint(r.rest)
+	r.took(n)
+	return v
+}
+
+func (r *entryReader) byte() byte {
+	if len(r.rest) == 0 {
+		r.took(0)
+		return 0
 	}
-	b := make([]byte, n)
-	_, err = r.Read(b)
-	if n == 0 {
-		err = nil // bytes.Reader reports the end even if nothing was asked for
+	b := r.rest[0]
+	r.took(1)
+	return b
+}
+
+func (r *entryReader) text() []byte {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) {
+		r.took(0)
+		return nil
 	}
-	return string(b), err
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
 }

@@ -103,7 +103,7 @@ type scan struct {
 // sequence first, and calls f for the entries of each record from sequence from on. Errors
 // other than those of r wrap [ErrForeign], [ErrVersion] or [ErrDamaged]. It allocates
 // no more than a record at a time, and not more than r has.
-func scanJournal(r io.ReaderAt, size int64, first, from uint64, f func(Entry)) (s scan, err error) {
+func scanJournal(r io.ReaderAt, size int64, first, from uint64, f func(rawEntry)) (s scan, err error) {
 	damaged := func(at int64, format string, args ...any) (scan, error) {
 		return scan{}, fmt.Errorf("%w: at byte %d: %s", ErrDamaged, at, fmt.Sprintf(format, args...))
 	}
@@ -166,7 +166,7 @@ func scanJournal(r io.ReaderAt, size int64, first, from uint64, f func(Entry)) (
 		}
 		add := f
 		if s.next < from {
-			add = func(Entry) {}
+			add = func(rawEntry) {}
 		}
 		if err := readEntries(body, add); err != nil {
 			return damaged(s.end, "record %d: %v", s.next, err)

@@ -31,7 +31,7 @@ func journalBytes(first uint64, records ...[]Entry) (b []byte, ends []int) {
 // scanBytes reads a journal file from memory.
 func scanBytes(b []byte, first, from uint64) (map[Key]Entry, scan, error) {
 	got := make(map[Key]Entry)
-	s, err := scanJournal(bytes.NewReader(b), int64(len(b)), first, from, func(e Entry) { got[e.Key] = e })
+	s, err := scanJournal(bytes.NewReader(b), int64(len(b)), first, from, func(e rawEntry) { e.addTo(got) })
 	return got, s, err
 }
 

@@ -69,7 +69,7 @@ func readFolder(dir string) (*contents, error) {
 		if i > 0 && first != c.last.next || i > 0 && c.last.torn {
 			return nil, advise(fmt.Errorf("%w: its records up to %d are missing", ErrDamaged, first), c.journals[i-1])
 		}
-		if c.last, c.size, err = readJournal(path, first, from, func(e Entry) { c.entries[e.Key] = e }); err != nil {
+		if c.last, c.size, err = readJournal(path, first, from, func(e rawEntry) { e.addTo(c.entries) }); err != nil {
 			return nil, advise(err, path)
 		}
 	}
@@ -79,7 +79,7 @@ func readFolder(dir string) (*contents, error) {
 	return c, nil
 }
 
-func readJournal(path string, first, from uint64, f func(Entry)) (s scan, size int64, err error) {
+func readJournal(path string, first, from uint64, f func(rawEntry)) (s scan, size int64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return s, 0, err

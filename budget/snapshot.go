@@ -127,10 +127,8 @@ func parseSnapshot(b []byte) (entries map[Key]Entry, version uint32, next uint64
 	entries = make(map[Key]Entry)
 	var read uint64
 	var twice bool
-	if err := readEntries(body[headerSize:], func(e Entry) {
-		_, ok := entries[e.Key]
-		twice = twice || ok
-		entries[e.Key] = e
+	if err := readEntries(body[headerSize:], func(e rawEntry) {
+		twice = !e.addTo(entries) || twice
 		read++
 	}); err != nil {
 		return damaged("%v", err)
