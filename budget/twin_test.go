@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -232,18 +233,18 @@ type pair struct {
 // flakyStore passes everything on to a file store, or fails.
 type flakyStore struct {
 	*FileStore
-	failGet, failPut bool
+	failGet, failPut atomic.Bool // the ledger's writer reads them, too
 }
 
 func (s *flakyStore) Get(ctx context.Context, k Key) (Entry, bool, error) {
-	if s.failGet {
+	if s.failGet.Load() {
 		return Entry{}, false, errBroken
 	}
 	return s.FileStore.Get(ctx, k)
 }
 
 func (s *flakyStore) Put(ctx context.Context, e []Entry) error {
-	if s.failPut {
+	if s.failPut.Load() {
 		return errBroken
 	}
 	return s.FileStore.Put(ctx, e)
@@ -300,7 +301,7 @@ func (m *machine) Reserve(t *rapid.T) {
 		t.Fatal("Reserve beside a failed store")
 	}
 	if err != nil {
-		if m.flaky == nil || !failed && !m.flaky.failGet && !m.flaky.failPut || !errors.Is(err, errBroken) || r != nil || d.Allowed {
+		if m.flaky == nil || !failed && !m.flaky.failGet.Load() && !m.flaky.failPut.Load() || !errors.Is(err, errBroken) || r != nil || d.Allowed {
 			t.Fatalf("Reserve = %v, %+v, %v", r, d, err)
 		}
 		if !failed && m.real.Err() != nil {
@@ -416,7 +417,7 @@ func (m *machine) SettleAgain(t *rapid.T) {
 // Sync also evicts: with a store, all but the busy rows leave memory.
 func (m *machine) Sync(t *rapid.T) {
 	err := m.real.Sync(context.Background())
-	if m.flaky != nil && m.flaky.failPut && errors.Is(err, errBroken) {
+	if m.flaky != nil && m.flaky.failPut.Load() && errors.Is(err, errBroken) {
 		return
 	}
 	if err != nil {
@@ -436,8 +437,8 @@ func (m *machine) Fail(t *rapid.T) {
 	if m.flaky == nil {
 		t.Skip("no store")
 	}
-	m.flaky.failGet = rapid.Bool().Draw(t, "get")
-	m.flaky.failPut = rapid.Bool().Draw(t, "put")
+	m.flaky.failGet.Store(rapid.Bool().Draw(t, "get"))
+	m.flaky.failPut.Store(rapid.Bool().Draw(t, "put"))
 }
 
 // Crash forgets everything but the folder.
@@ -448,7 +449,7 @@ func (m *machine) Crash(t *rapid.T) {
 	if err := m.flaky.Close(); err != nil { // what the end of the process does to the lock
 		t.Fatal(err)
 	}
-	m.flaky.failPut = true // the dead write nothing
+	m.flaky.failPut.Store(true) // the dead write nothing
 	_ = m.real.Close(context.Background())
 	m.open, m.done = nil, nil
 	m.twin.crash()
@@ -460,7 +461,7 @@ func (m *machine) Restart(t *rapid.T) {
 	if m.dir == "" {
 		t.Skip("no store")
 	}
-	m.flaky.failPut = false
+	m.flaky.failPut.Store(false)
 	if err := m.real.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -517,7 +518,8 @@ func (m *machine) finish(t *rapid.T) {
 		}
 	})
 	if m.flaky != nil {
-		m.flaky.failGet, m.flaky.failPut = false, false
+		m.flaky.failGet.Store(false)
+		m.flaky.failPut.Store(false)
 	}
 	if err := m.real.Close(context.Background()); err != nil {
 		t.Fatal(err)
