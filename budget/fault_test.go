@@ -215,6 +215,9 @@ func TestPowerFailure(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.full, s.rotateAt = 400, 400
+				if rapid.Bool().Draw(t, "no snapshots") { // so that all depends on the chain of journals
+					d.failing("create", snapshotName, errBroken)
+				}
 				durable := make(map[Key]Entry)
 				puts := rapid.IntRange(0, 30).Draw(t, "puts")
 				flushed := rapid.IntRange(0, 30).Draw(t, "flushed")
@@ -235,7 +238,7 @@ func TestPowerFailure(t *testing.T) {
 				}
 				waitSnapshot(s)
 				d.mu.Lock()
-				d.dieAt = 1
+				d.dieAt = 1 // dead from the next step on
 				synced := maps.Clone(d.synced)
 				d.mu.Unlock()
 				die(s)

@@ -609,6 +609,39 @@ func TestSingleFlight(t *testing.T) {
 	})
 }
 
+// vagueStore fails after it has written.
+type vagueStore struct {
+	*memStore
+	vague bool
+}
+
+func (s *vagueStore) Put(ctx context.Context, e []Entry) error {
+	if err := s.memStore.Put(ctx, e); err != nil || !s.vague {
+		return err
+	}
+	return errBroken
+}
+
+// TestVagueFailure: after a write that failed, what the store has is not known, and is
+// written again even if nothing has changed in the end.
+func TestVagueFailure(t *testing.T) {
+	s := &vagueStore{memStore: newMemStore()}
+	l := open(t, Options{Now: newClock().now, Store: s, Limits: []Limit{{Name: "x", Amount: 1000, Period: Total}}})
+	reserve(t, l, ask(50, 50)).SettleHold()
+	syncNow(t, l)
+	s.vague = true
+	if _, _, err := l.Reserve(t.Context(), ask(7, 7)); !errors.Is(err, errBroken) {
+		t.Fatalf("Reserve = %v", err)
+	}
+	s.vague = false
+	syncNow(t, l)
+	for k, e := range s.entries {
+		if e.Used != 100 {
+			t.Errorf("%+v in the store, used are 100", k)
+		}
+	}
+}
+
 func TestMaxCounters(t *testing.T) {
 	c := newClock()
 	l := open(t, Options{Now: c.now, MaxCounters: 3, Limits: []Limit{{Name: "u", Amount: 1000, Period: Minute, Per: []string{"user"}}}})
