@@ -56,6 +56,17 @@ func TestAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { r.Strictest() }); n != 0 {
 		t.Errorf("Strictest makes %v allocations", n)
 	}
+
+	l, q = layeredOver(t, newMemStore())
+	r = reserve(t, l, q)
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, ok := r.Spend(500); !ok || r.Wait(ctx) != nil {
+			t.Fatal("refused")
+		}
+	}); n != 0 {
+		t.Errorf("Spend and Wait within the hold make %v allocations", n)
+	}
+	r.SettleHold()
 }
 
 func BenchmarkReserveSettle(b *testing.B) {
@@ -141,7 +152,7 @@ func BenchmarkMarked(b *testing.B) {
 		b.Run(fmt.Sprintf("marked=%t", marked), func(b *testing.B) {
 			l, q := layered(b)
 			if marked {
-				l.commits = newCommits(newMemStore(), nil)
+				l.commits = newCommits(b.Context(), newMemStore(), nil)
 				defer func() {
 					_ = l.commits.stop(b.Context())
 				}()

@@ -11,17 +11,18 @@
 //
 // # Life of a charge
 //
-//	Reserve ──► Spend* ──► Settle
-//	   │                     ▲
+//	Reserve ──► (Spend ─► Wait)* ──► Settle ─► Wait
+//	   │                               ▲
 //	   └─► Decision{Allowed: false}
 //
 // [Ledger.Reserve] holds the counted prompt and a first piece of the output on
 // every matching limit, or on none. [Reservation.Spend] is called before text is
-// forwarded and grows the hold in steps; it never waits and does no I/O. A
-// stream within its hold is never cut because of somebody else; the one that
+// forwarded and grows the hold in steps; it never waits and does no I/O. What it
+// has granted may be forwarded once [Reservation.Wait] has returned, which waits only
+// after a growth. A stream within its hold is never cut because of somebody else; the one that
 // asks for more and finds nothing is. [Reservation.Settle] charges what was
 // really used, exactly once, and gives the rest of the hold back to the window
-// it was taken from.
+// it was taken from. Wait then says that it is written.
 //
 // # Promises
 //
@@ -32,19 +33,20 @@
 //     it, its growth included.
 //   - Every request that is granted holds on all limits or on none, and is settled
 //     at most once, however its settlements race.
-//   - The store is written with spent + held. After a crash the restored usage is too
-//     high by at most the holds that were open at the last sync, and too low by at
-//     most what was reserved and settled since.
+//   - Reserve and Wait return when the store has spent + held. After a crash of the
+//     process the restored usage is at least every settlement that Wait has
+//     acknowledged and every text that it has let go, and at most that and the holds
+//     that were open.
 //   - A balance that cannot be read is an error, never "nothing used".
 //
 // # Where a balance lives
 //
 //	table    rows with open reservations or unwritten changes: the authority
 //	cache    balances of idle counters; losing one costs a read
-//	store    all of them, as of the last sync
+//	store    all of them, as of the last write
 //
-// [Ledger.Sync] writes the changed rows and lets the idle ones leave the table. A
-// counter that is asked for and not in the table is read once, however many ask.
+// One goroutine writes the rows that have changed, many in one write; see commits.
+// [Ledger.Sync] lets the idle ones leave the table. A counter that is asked for and not in the table is read once, however many ask.
 // Without a store the table keeps every counter until its window has ended.
 //
 // # Caveats

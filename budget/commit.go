@@ -59,8 +59,8 @@ type batch struct {
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
-// newCommits starts the goroutine that writes. It runs until stop.
-func newCommits(store Store, report func(error)) *commits {
+// newCommits starts the goroutine that writes. It runs until stop, whatever becomes of ctx.
+func newCommits(ctx context.Context, store Store, report func(error)) *commits {
 	c := &commits{
 		store:   store,
 		report:  report,
@@ -69,7 +69,7 @@ func newCommits(store Store, report func(error)) *commits {
 		ended:   make(chan struct{}),
 		current: newBatch(),
 	}
-	go c.run()
+	go c.run(context.WithoutCancel(ctx))
 	return c
 }
 
@@ -157,23 +157,23 @@ func (c *commits) stop(ctx context.Context) error {
 	return err
 }
 
-func (c *commits) run() {
+func (c *commits) run(ctx context.Context) {
 	defer close(c.ended)
 	for {
 		select {
 		case <-c.kick:
 			// Whoever is about to mark something may do so first: one write has it all.
 			runtime.Gosched()
-			c.write()
+			c.write(ctx)
 		case <-c.quit:
-			c.write()
+			c.write(ctx)
 			return
 		}
 	}
 }
 
 // write puts the batch that was collected.
-func (c *commits) write() {
+func (c *commits) write(ctx context.Context) {
 	failed := c.failure.Load() != nil
 	if !c.retry.Swap(false) && failed {
 		return
@@ -190,7 +190,7 @@ func (c *commits) write() {
 			c.dirty = append(c.dirty, w)
 		}
 	}
-	if err := c.put(); err != nil {
+	if err := c.put(ctx); err != nil {
 		b.err = fmt.Errorf("writing %d balances: %w", len(c.entries), err)
 		for _, w := range c.dirty {
 			w.written.Store(unknown)
@@ -219,11 +219,11 @@ func (c *commits) write() {
 	close(b.done)
 }
 
-func (c *commits) put() error {
+func (c *commits) put(ctx context.Context) error {
 	if len(c.entries) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), putTimeout)
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	return c.store.Put(ctx, c.entries)
 }

@@ -433,7 +433,7 @@ func TestFolderErrors(t *testing.T) {
 	newer := slices.Clone(snapshot3)
 	newer[len(snapshotMagic)] = 3
 	v1 := func(count uint64, entries ...Entry) []byte {
-		b := appendHeader(nil, 1, count)
+		b := newHeader(1, count)
 		for _, e := range entries {
 			b = appendEntry(b, e)
 		}

@@ -65,8 +65,8 @@ func journalFirst(name string) (first uint64, ok bool) {
 	return first, err == nil && first > 0
 }
 
-func appendJournalHeader(b []byte, first uint64) []byte {
-	b = append(b, journalMagic...)
+func newJournalHeader(first uint64) []byte {
+	b := []byte(journalMagic)
 	b = binary.LittleEndian.AppendUint32(b, journalVersion)
 	b = binary.LittleEndian.AppendUint64(b, first)
 	return appendSum(b)

@@ -20,7 +20,7 @@ import (
 // journalBytes is a journal file with records of the given entries, and the file's
 // size after each record.
 func journalBytes(first uint64, records ...[]Entry) (b []byte, ends []int) {
-	b = appendJournalHeader(nil, first)
+	b = newJournalHeader(first)
 	for _, r := range records {
 		b, first = appendRecords(b, first, r)
 		ends = append(ends, len(b))
@@ -146,7 +146,7 @@ func TestJournalSplits(t *testing.T) {
 	for i := range 100 {
 		many = append(many, Entry{Key: Key{Limit: fmt.Sprint(i), Subject: strings.Repeat("s", recordTarget/10)}, Used: int64(i)})
 	}
-	b, next := appendRecords(appendJournalHeader(nil, 7), 7, many)
+	b, next := appendRecords(newJournalHeader(7), 7, many)
 	got, s, err := scanBytes(b, 7, 1)
 	if err != nil || len(got) != 100 || s.next != next || next < 7+9 || next > 7+12 {
 		t.Errorf("%d entries, %+v, %v; next is %d", len(got), s, err, next)
@@ -243,7 +243,7 @@ func FuzzJournal(f *testing.F) {
 			h := binary.LittleEndian.AppendUint32(nil, uint32(len(data)))
 			h = binary.LittleEndian.AppendUint64(h, 3)
 			h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(data, castagnoli))
-			data = slices.Concat(appendJournalHeader(nil, 3), appendSum(h), data)
+			data = slices.Concat(newJournalHeader(3), appendSum(h), data)
 		}
 		got, s, err := scanBytes(data, 3, 1)
 		if err != nil {
@@ -265,12 +265,12 @@ func FuzzJournal(f *testing.F) {
 
 // FuzzSnapshot does the same with a snapshot.
 func FuzzSnapshot(f *testing.F) {
-	good := appendEntry(appendEntry(appendHeader(nil, 2, 9), entry("limit", "team=x", 5)), entry("", "", 1<<62))
+	good := appendEntry(appendEntry(newHeader(2, 9), entry("limit", "team=x", 5)), entry("", "", 1<<62))
 	f.Add(appendSum(slices.Clone(good)), false)
 	f.Add(good, true) // true: with a right checksum
 	f.Add(good[:len(good)-3], true)
-	f.Add(appendHeader(nil, 1, 1<<60), true)
-	f.Add(appendEntry(appendHeader(nil, 1, 1), entry("x", "", 1)), true)
+	f.Add(newHeader(1, 1<<60), true)
+	f.Add(appendEntry(newHeader(1, 1), entry("x", "", 1)), true)
 	f.Add([]byte("SQLite format 3\x00"), false)
 	f.Fuzz(func(t *testing.T, data []byte, seal bool) {
 		if seal {

@@ -65,9 +65,10 @@ func (s slowStore) Put(ctx context.Context, e []Entry) error {
 // slow; early: it acknowledges before the store has done so; ahead: it delivers text before
 // the store has its growth. The parent must notice the last two.
 func runVictim(mode, dir string) error {
-	start := time.Now()
-	now := func() time.Time { // a minute every 20 ms
-		return start.Add(time.Since(start) * 3000)
+	// A minute every 20 ms, and from child to child, too: or a limit that is used up
+	// would leave the later ones little to do.
+	now := func() time.Time {
+		return noon.Add(time.Duration(time.Now().UnixMilli()%1e9) * 3 * time.Second)
 	}
 	words := strings.Fields(mode)
 	file, err := OpenFile(dir, WithClock(now), WithFsync(Fsync(words[0])), WithReport(func(err error) {

@@ -126,7 +126,7 @@ func New(ctx context.Context, o Options) (*Ledger, error) {
 		syncing: make(chan struct{}, 1),
 	}
 	if l.store != nil {
-		l.commits = newCommits(l.store, o.OnStoreError)
+		l.commits = newCommits(ctx, l.store, o.OnStoreError)
 	}
 	return l, nil
 }

@@ -707,8 +707,8 @@ func TestRun(t *testing.T) {
 		if got := inStore(); got != 30 || l.Err() != nil {
 			t.Errorf("%d in the store after it recovered, want 30; %v", got, l.Err())
 		}
-		if err := r.Wait(ctx); err != nil {
-			t.Logf("the batch that failed stays failed: %v", err)
+		if err := r.Wait(ctx); !errors.Is(err, errBroken) {
+			t.Errorf("Wait = %v, though the settlement was late", err)
 		}
 		reserve(t, l, ask(1, 1)).SettleHold()
 		cancel()

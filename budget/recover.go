@@ -38,7 +38,7 @@ func readFolder(dir string) (*contents, error) {
 			c.obsolete = append(c.obsolete, n.Name())
 		}
 	}
-	from := uint64(1)
+	var from uint64 // the first record that is needed
 	c.entries, c.version, from, err = readSnapshot(dir)
 	switch {
 	case err == nil:

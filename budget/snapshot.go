@@ -33,8 +33,8 @@ const (
 	maxSnapshot     = 1 << 30 // bytes
 )
 
-func appendHeader(b []byte, version uint32, number uint64) []byte {
-	b = append(b, snapshotMagic...)
+func newHeader(version uint32, number uint64) []byte {
+	b := []byte(snapshotMagic)
 	b = binary.LittleEndian.AppendUint32(b, version)
 	return binary.LittleEndian.AppendUint64(b, number)
 }
@@ -50,7 +50,7 @@ type snapshotWriter struct {
 
 func newSnapshotWriter(w io.Writer, next uint64) *snapshotWriter {
 	s := &snapshotWriter{w: bufio.NewWriterSize(w, 1<<16)}
-	s.write(appendHeader(nil, snapshotVersion, next))
+	s.write(newHeader(snapshotVersion, next))
 	return s
 }
 

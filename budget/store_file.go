@@ -229,7 +229,7 @@ func (s *FileStore) begin() error {
 	name := journalName(s.next)
 	path := filepath.Join(s.dir, name)
 	err := replaceFile(s.disk, s.dir, name, func(w io.Writer) error {
-		_, err := w.Write(appendJournalHeader(nil, s.next))
+		_, err := w.Write(newJournalHeader(s.next))
 		return err
 	})
 	var file diskFile

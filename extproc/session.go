@@ -206,7 +206,7 @@ func (e *session) written(r exchange.Ready) error {
 	}
 	err := e.reservation.Wait(e.stream.Context())
 	if e.stream.Context().Err() != nil {
-		return nil // there is nobody to tell
+		err = nil // there is nobody to tell
 	}
 	return err
 }
