@@ -200,7 +200,7 @@ type Store interface {
 	// room for more returns [ErrFull].
 	Get(ctx context.Context, key Key) (Entry, bool, error)
 	// Put writes all entries; when it returns nil they survive a crash of the process.
-	// After an error it may have written some of them.
+	// They are of different keys. After an error it may have written some of them.
 	Put(ctx context.Context, entries []Entry) error
 	// Err is why the store has failed for good: it will not write any more. It is nil
 	// while it works.

@@ -74,19 +74,27 @@ func newCommits(ctx context.Context, store Store, report func(error)) *commits {
 }
 
 // mark says that rows have changed, and returns the batch which will have them. The
-// rows stay in memory until it is written, since they are dirty. It does not wait.
+// caller has pinned the rows. It does not wait.
 func (c *commits) mark(rows layers) *batch {
 	c.mu.Lock()
 	b := c.current
 	for _, w := range rows {
-		if w.batch != b {
-			w.batch = b
-			b.rows = append(b.rows, w)
-		}
+		b.add(w)
 	}
 	c.mu.Unlock()
 	c.wake()
 	return b
+}
+
+// add pins w until the batch is done. Else a row could leave memory whose balance has
+// gone back to the written one while another is on its way to the store, and that
+// would be what the next reads.
+func (b *batch) add(w *row) {
+	if w.batch != b {
+		w.batch = b
+		w.pins.Add(1)
+		b.rows = append(b.rows, w)
+	}
 }
 
 func (c *commits) wake() {
@@ -197,10 +205,7 @@ func (c *commits) write(ctx context.Context) {
 		}
 		c.mu.Lock()
 		for _, w := range c.dirty {
-			if w.batch != c.current {
-				w.batch = c.current
-				c.current.rows = append(c.current.rows, w)
-			}
+			c.current.add(w)
 		}
 		c.mu.Unlock()
 		c.failure.Store(&b.err)
@@ -215,6 +220,7 @@ func (c *commits) write(ctx context.Context) {
 			c.wake() // for those who marked meanwhile
 		}
 	}
+	layers(b.rows).unpin()
 	b.rows = nil // reservations keep batches
 	close(b.done)
 }

@@ -609,6 +609,33 @@ func TestSingleFlight(t *testing.T) {
 	})
 }
 
+// TestEvictionBesideWrite: a row does not leave memory while a balance of it is on its way
+// to the store, even if it has the written one again by now.
+func TestEvictionBesideWrite(t *testing.T) {
+	store, c := newMemStore(), newClock()
+	l := open(t, Options{Now: c.now, Store: store, GrowthStep: 1, Limits: []Limit{{Name: "x", Amount: 1000, Period: Day}}})
+	r := reserve(t, l, ask(0, 100))
+	syncNow(t, l)
+	began, gate := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	store.onPut = func() {
+		once.Do(func() { close(began) })
+		<-gate
+	}
+	r.Spend(150)
+	<-began
+	r.Settle(Amount{Output: 100})
+	l.table.evict(c.now(), l.keep)
+	if n := inMemory(l); n != 1 {
+		t.Errorf("%d rows in memory while one is written", n)
+	}
+	close(gate)
+	syncNow(t, l)
+	if d := reserve(t, l, ask(0, 1)).Strictest(); d.Remaining != 899 || inMemory(l) != 1 {
+		t.Errorf("%+v, want 899 remaining", d)
+	}
+}
+
 // vagueStore fails after it has written.
 type vagueStore struct {
 	*memStore

@@ -24,7 +24,7 @@ type row struct {
 
 	used atomic.Int64 // spent + held; never negative
 	held atomic.Int64 // of it, what open reservations hold
-	pins atomic.Int64 // open reservations and calls under way
+	pins atomic.Int64 // open reservations, calls under way, batches
 
 	granted atomic.Bool  // a reservation was granted: the counter exists for reports and the store
 	written atomic.Int64 // used in the store, absent or unknown; changed by commits.write only

@@ -510,6 +510,11 @@ func (m *machine) finish(t *rapid.T) {
 		}
 		m.twin.settle(p.twin, Amount{p.twin.input, 1})
 	}
+	if m.flaky != nil {
+		m.flaky.failGet.Store(false)
+		m.flaky.failPut.Store(false)
+		m.Sync(t)
+	}
 	m.open = nil
 	m.Check(t)
 	m.real.table.each(func(w *row) {
@@ -517,10 +522,6 @@ func (m *machine) finish(t *rapid.T) {
 			t.Fatalf("idle, but %+v is held", w.storeKey())
 		}
 	})
-	if m.flaky != nil {
-		m.flaky.failGet.Store(false)
-		m.flaky.failPut.Store(false)
-	}
 	if err := m.real.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
