@@ -164,7 +164,7 @@ func (e *session) perform(r exchange.Ready) {
 		}
 		res, d, err := e.server.opts.Ledger.Reserve(e.stream.Context(), *r.Reserve)
 		if err != nil {
-			e.server.opts.Log.Error("the ledger cannot be read", zap.Error(err))
+			e.server.opts.Log.Error("the ledger cannot be used", zap.Error(err))
 		}
 		e.reservation = res
 		r = e.x.Reserved(res, d, err)

@@ -79,7 +79,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 			return
 		}
 		storeErrors.Inc()
-		log.Error("the store cannot be written; new requests are refused while /readyz is not ready", zap.Error(err))
+		log.Error("the store has a fault; while /readyz is not ready, new requests are refused", zap.Error(err))
 	}
 	store, err := budget.OpenFile(c.Store.File.Dir, budget.WithFsync(c.Store.File.Fsync), budget.WithReport(onStoreError))
 	if err != nil {
