@@ -62,16 +62,15 @@ const snapshotChunk = 1024
 // they are in records from next on. It returns ErrClosed if the store is closed
 // meanwhile.
 func (s *FileStore) snapshot(next uint64) error {
-	oldest := s.now().Add(-s.retention).Unix()
-	expired := func(e Entry) bool { return e.End != 0 && e.End < oldest }
-	var drop []Key
+	now := s.now().Unix()
+	var expired []Key
 	err := replaceFile(s.disk, s.dir, snapshotName, func(f io.Writer) error {
 		w := newSnapshotWriter(f, next)
 		chunk := make([]Entry, 0, snapshotChunk)
 		spill := func() {
 			for _, e := range chunk {
-				if expired(e) {
-					drop = append(drop, e.Key)
+				if s.expired(e, now) {
+					expired = append(expired, e.Key)
 				} else {
 					w.add(e)
 				}
@@ -106,10 +105,9 @@ func (s *FileStore) snapshot(next uint64) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, k := range drop {
-		if e, ok := s.entries[k]; ok && expired(e) {
-			s.bytes -= entrySize(e)
-			delete(s.entries, k)
+	for _, k := range expired {
+		if e, ok := s.entries[k]; ok && s.expired(e, now) {
+			s.drop(e)
 		}
 	}
 	return nil

@@ -34,8 +34,10 @@ const (
 	rotateSize = 32 << 20
 )
 
-// DefaultRetention is how long a file store keeps windows that have ended: all days
-// of the longest month and some to look at them.
+// DefaultRetention is how long a file store keeps windows of a day or more that have
+// ended: all days of the longest month and some to look at them. Those of shorter windows
+// it keeps for 35 times their length, at least for an hour. All of that is less when the
+// store is half full.
 const DefaultRetention = 35 * 24 * time.Hour
 
 // Fsync says when what is written is flushed to the disk, which is what survives a
@@ -77,6 +79,9 @@ type FileStore struct {
 	most      int   // entries
 	rotateAt  int64 // least size of a journal file that is full
 
+	crowded    chan struct{} // holds one token while a sweep is wanted
+	sweepEvery time.Duration
+
 	failure atomic.Pointer[error]
 	quit    chan struct{} // closed by Close
 	workers sync.WaitGroup
@@ -107,8 +112,9 @@ type FileStore struct {
 // FileOption changes how a [FileStore] works.
 type FileOption func(*FileStore)
 
-// WithRetention sets how long windows that have ended are kept for reports, instead
-// of [DefaultRetention]. They are dropped when a snapshot is written.
+// WithRetention sets how long windows that have ended are kept for reports at most,
+// instead of [DefaultRetention]. They are dropped when a snapshot is written, or before
+// their time when the store is half full.
 func WithRetention(d time.Duration) FileOption {
 	return func(s *FileStore) { s.retention = max(0, d) }
 }
@@ -143,6 +149,9 @@ func newFileStore(dir string, options []FileOption) *FileStore {
 		quit:      make(chan struct{}),
 		writing:   make(chan struct{}, 1),
 		unflushed: make(chan struct{}, 1),
+		crowded:   make(chan struct{}, 1),
+
+		sweepEvery: sweepInterval,
 	}
 	for _, o := range options {
 		o(s)
@@ -170,6 +179,7 @@ func OpenFile(dir string, options ...FileOption) (*FileStore, error) {
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	s.workers.Go(s.sweepAgainAndAgain)
 	if s.fsync == FsyncGroup {
 		s.workers.Go(s.flushAgainAndAgain)
 	}
@@ -188,6 +198,9 @@ func (s *FileStore) recover() error {
 	s.entries, s.next, s.journals = c.entries, c.next, c.journals
 	for _, e := range s.entries {
 		s.bytes += entrySize(e)
+	}
+	if s.fill() >= fillHalf {
+		s.sweep() // the journal may have brought back what was dropped
 	}
 	fail := func(err error) error { return fmt.Errorf("budget: opening the ledger in %s: %w", s.dir, err) }
 	if torn := c.tornError(); torn != nil {
@@ -263,7 +276,8 @@ func (s *FileStore) Get(ctx context.Context, key Key) (Entry, bool, error) {
 		return Entry{}, false, ErrClosed
 	}
 	e, ok := s.entries[key]
-	if !ok && (len(s.entries) >= s.most || s.bytes >= maxBytes) {
+	if !ok && s.fill() >= fillParts {
+		s.wantSweep()
 		return Entry{}, false, fmt.Errorf("%w: the store in %s has %d, and takes no more; count limits per fewer identities", ErrFull, s.dir, len(s.entries))
 	}
 	return e, ok, nil
@@ -349,6 +363,9 @@ func (s *FileStore) Put(ctx context.Context, entries []Entry) error {
 			s.bytes += entrySize(e)
 		}
 		s.entries[e.Key] = e
+	}
+	if s.fill() >= fillHalf {
+		s.wantSweep()
 	}
 	s.mu.Unlock()
 	if s.size >= s.full {
