@@ -96,7 +96,10 @@ func stored(t *testing.T, f func(t *testing.T, r *rig, s *gatedStore)) {
 	bubble(t, func(o *Options) {
 		var err error
 		o.Ledger, err = budget.New(t.Context(), budget.Options{
-			Limits:     []budget.Limit{{Name: "all", Amount: 1_000_000, Period: budget.Total}},
+			Limits: []budget.Limit{
+				{Name: "all", Amount: 1_000_000, Period: budget.Total},
+				{Name: "one", Unit: budget.Streams, Amount: 1, Per: []string{"user"}},
+			},
 			Store:      s,
 			GrowthStep: 8,
 		})
@@ -198,6 +201,12 @@ func TestStoreFails(t *testing.T) {
 				}
 				if got := s.used(); got != r.balances()[0].Spent || got == held {
 					t.Errorf("the store that has recovered has %d, spent are %d", got, r.balances()[0].Spent)
+				}
+				// Neither the one that was broken off nor the one that was refused is under way.
+				for _, user := range []string{"ann", "bob"} {
+					p := r.dial()
+					p.begin(user)
+					p.hangUp()
 				}
 			})
 		})
