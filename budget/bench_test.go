@@ -173,9 +173,9 @@ func BenchmarkMarked(b *testing.B) {
 			if marked {
 				marks = l.commits
 			}
+			r := Reservation{commits: marks, layers: rows, charge: charge{1000, 1}}
 			b.ReportAllocs()
 			for b.Loop() {
-				r := Reservation{commits: marks, layers: rows, charge: charge{1000, 1}}
 				output, _, _ := rows.take(r.charge, 1, 500)
 				for _, w := range rows {
 					w.pins.Add(1)

@@ -36,9 +36,10 @@ type Reservation struct {
 // state.
 func (r *Reservation) begin(q *Request) {
 	*q = q.clamped()
-	r.commits = nil
 	r.output.Store(settled)
-	r.batch.Store(nil)
+	if r.batch.Load() != nil { // reading is cheaper
+		r.batch.Store(nil)
+	}
 	r.charge = charge{input: q.Input, requests: 1}
 	if r.layers == nil {
 		r.layers = r.inline[:]
