@@ -170,6 +170,43 @@ func TestFullOfWindows(t *testing.T) {
 	})
 }
 
+// TestSweepBesideSnapshots: sweeps, snapshots and writes at the same time lose nothing that
+// runs, on disk neither, and the books are right.
+func TestSweepBesideSnapshots(t *testing.T) {
+	c, dir := newClock(), t.TempDir()
+	s := openStore(t, dir, WithClock(c.now), func(s *FileStore) { s.most, s.sweepEvery, s.rotateAt = 3000, 0, 1<<14 })
+	last := make([]Entry, 1000)
+	for round := range 100 {
+		ended := make([]Entry, 200)
+		for i := range ended {
+			ended[i] = window("minute", fmt.Sprintf("%d-%d", round, i), time.Minute, time.Duration(2+i%50)*time.Minute)
+		}
+		for i := range last[:round*10] {
+			last[i] = Entry{Key: Key{Limit: "ever", Subject: fmt.Sprint(i)}, Used: int64(round)}
+		}
+		put(t, s, append(ended, last[:round*10]...)...)
+	}
+	waitSnapshot(s)
+	s.sweep()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, entries := range []map[Key]Entry{s.entries, openStore(t, dir, WithClock(c.now)).entries} {
+		for _, want := range last[:990] {
+			if got := entries[want.Key]; got != want {
+				t.Fatalf("%+v, want %+v", got, want)
+			}
+		}
+	}
+	var bytes int64
+	for _, e := range s.entries {
+		bytes += entrySize(e)
+	}
+	if bytes != s.bytes || len(s.entries) > 1500 {
+		t.Errorf("%d entries of %d bytes; %d bytes are accounted for", len(s.entries), bytes, s.bytes)
+	}
+}
+
 // until waits for a condition, but not forever.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
