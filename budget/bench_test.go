@@ -1,14 +1,20 @@
 package budget
 
 import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // layered is a ledger with four layers, all of them warm. Two match by what the request
 // is; two further limits do not concern it.
-func layered(t testing.TB) (*Ledger, Request) {
-	l := open(t, Options{Now: func() time.Time { return noon }, Limits: []Limit{
+func layered(t testing.TB) (*Ledger, Request) { return layeredOver(t, nil) }
+
+func layeredOver(t testing.TB, s Store) (*Ledger, Request) {
+	l := open(t, Options{Now: func() time.Time { return noon }, Store: s, Limits: []Limit{
 		{Name: "org", Amount: 1 << 50, Period: Month, Location: location(t, "Europe/Berlin")},
 		{Name: "team", Amount: 1 << 50, Period: Day, Per: []string{"team"}},
 		{Name: "user", Unit: OutputTokens, Amount: 1 << 50, Period: Minute, Per: []string{"team", "user"},
@@ -65,6 +71,17 @@ func TestAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { r.Strictest() }); n != 0 {
 		t.Errorf("Strictest makes %v allocations", n)
 	}
+
+	l, q = layeredOver(t, newMemStore())
+	r = reserve(t, l, q)
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, ok := r.Spend(500); !ok || r.Wait(ctx) != nil {
+			t.Fatal("refused")
+		}
+	}); n != 0 {
+		t.Errorf("Spend and Wait within the hold make %v allocations", n)
+	}
+	r.SettleHold()
 }
 
 func BenchmarkReserveSettle(b *testing.B) {
@@ -94,6 +111,115 @@ func BenchmarkReserveSettleParallel(b *testing.B) {
 			r.Settle(Amount{1000, 100})
 		}
 	})
+}
+
+// BenchmarkStored is reserve and settle over a file store, each waiting until it is
+// written: by one client, and by many, who share writes. Each is a user of its own, so
+// two of the four counters are.
+func BenchmarkStored(b *testing.B) {
+	for _, mode := range []Fsync{FsyncGroup, FsyncOS, FsyncWait} {
+		for _, clients := range []int{1, 32, 512} {
+			b.Run(fmt.Sprintf("%s/clients=%d", mode, clients), func(b *testing.B) {
+				l, _ := layeredOver(b, openStore(b, b.TempDir(), WithFsync(mode)))
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var workers sync.WaitGroup
+				b.ReportAllocs()
+				b.ResetTimer()
+				before := processorTime(b)
+				for i := range clients {
+					q := ask(1000, 500, "team", "search", "user", fmt.Sprintf("user%d@example.com", i))
+					workers.Go(func() {
+						for left.Add(-1) >= 0 {
+							r, _, err := l.Reserve(b.Context(), q)
+							if err != nil || r == nil {
+								b.Errorf("refused: %v", err)
+								return
+							}
+							r.Settle(Amount{1000, 100})
+							if err := r.Wait(b.Context()); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				workers.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "settles/s")
+				// Of use where the machine is shared.
+				b.ReportMetric(float64(processorTime(b)-before)/float64(b.N), "cpu-ns/settle")
+			})
+		}
+	}
+}
+
+// processorTime is what this process has used of the processors.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkMarked is what the store costs those who do not wait for it: reserve and
+// settle of four warm layers, whose rows are not marked for it, and are.
+func BenchmarkMarked(b *testing.B) {
+	for _, marked := range []bool{false, true} {
+		b.Run(fmt.Sprintf("marked=%t", marked), func(b *testing.B) {
+			l, q := layeredOver(b, newMemStore())
+			rows := reserve(b, l, q).layers
+			var marks *commits
+			if marked {
+				marks = l.commits
+			}
+			r := Reservation{commits: marks, layers: rows, charge: charge{1000, 1}}
+			b.ReportAllocs()
+			for b.Loop() {
+				output, _, _ := rows.take(r.charge, 1, 500)
+				for _, w := range rows {
+					w.pins.Add(1)
+				}
+				r.output.Store(output)
+				r.mark()
+				r.Settle(Amount{1000, 100})
+			}
+		})
+	}
+}
+
+// BenchmarkOpen is a start: a snapshot of 100,000 counters, and a journal that is about
+// to be rotated.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s := openStore(b, dir, WithFsync(FsyncOS))
+	var all []Entry
+	for i := range 100_000 {
+		all = append(all, entry("user-month", fmt.Sprintf("team=search&user=user%d@example.com", i), 1))
+	}
+	put(b, s, all...)
+	s.full = 1
+	put(b, s, entry("x", "", 1))
+	waitSnapshot(s)
+	for i := int64(2); s.size < s.full-1<<20; i++ {
+		for j := range all[:10_000] {
+			all[j].Used = i
+		}
+		put(b, s, all[:10_000]...)
+	}
+	b.Logf("%d bytes of journal", s.size)
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s, err := OpenFile(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkSpend(b *testing.B) {

@@ -14,17 +14,19 @@
 //
 // # Life of a charge
 //
-//	Reserve ──► Spend* ──► Settle
-//	   │                     ▲
+//	Reserve ──► (Spend ─► Wait)* ──► Settle ─► Wait
+//	   │                               ▲
 //	   └─► Decision{Allowed: false}
 //
-// [Ledger.Reserve] finds the limits that concern the request, and holds the counted prompt and a first piece of the output on
-// every matching limit, or on none. [Reservation.Spend] is called before text is
-// forwarded and grows the hold in steps; it never waits and does no I/O. A
-// stream within its hold is never cut because of somebody else; the one that
-// asks for more and finds nothing is. [Reservation.Settle] charges what was
-// really used, exactly once, and gives the rest of the hold back to the window
-// it was taken from.
+// [Ledger.Reserve] finds the limits that concern the request, and holds the counted
+// prompt and a first piece of the output on every one of them, or on none.
+// [Reservation.Spend] is called before text is forwarded and grows the hold in steps; it
+// never waits and does no I/O. What it has granted may be forwarded once
+// [Reservation.Wait] has returned, which waits only after a growth. A stream within its
+// hold is never cut because of somebody else; the one that asks for more and finds
+// nothing is. [Reservation.Settle] charges what was really used, exactly once, and gives
+// the rest of the hold back to the window it was taken from. Wait then says that it is
+// written.
 //
 // # Promises
 //
@@ -35,28 +37,31 @@
 //     it, its growth included.
 //   - Every request that is granted holds on all limits or on none, and is settled
 //     at most once, however its settlements race.
-//   - The store is written with spent + held. After a crash the restored usage is too
-//     high by at most the holds that were open at the last sync, and too low by at
-//     most what was reserved and settled since.
+//   - Reserve and Wait return when the store has spent + held. After a crash of the
+//     process the restored usage is at least every settlement that Wait has
+//     acknowledged and every text that it has let go, and at most that and the holds
+//     that were open. Limits in streams begin at nothing, since nothing is under way.
 //   - A balance that cannot be read is an error, never "nothing used".
 //
 // # Where a balance lives
 //
 //	table    rows with open reservations or unwritten changes: the authority
 //	cache    balances of idle counters; losing one costs a read
-//	store    all of them, as of the last sync
+//	store    all of them but those in streams, as of the last write
 //
-// [Ledger.Sync] writes the changed rows and lets the idle ones leave the table. A
-// counter that is asked for and not in the table is read once, however many ask.
-// Without a store the table keeps every counter until its window has ended.
+// One goroutine writes the rows that have changed, many in one write; see commits.
+// [Ledger.Sync] lets the idle ones leave the table. A counter that is asked for and not in
+// the table is read once, however many ask. Without a store the table keeps every counter
+// until its window has ended.
 //
 // # Caveats
 //
 //   - The limits of a ledger do not change while it runs.
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
-//   - A clock that jumps ahead by more than the store's retention, and back, loses
-//     the counts of windows that seemed to have ended long ago.
+//   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
+//     those of a minute, see [DefaultRetention]), and back, loses the counts of windows
+//     that seemed to have ended long ago.
 //   - Windows follow the clock. If it is set back, requests count in the earlier
 //     window again; without a store, that window may have been forgotten.
 //   - Identity values of more than 256 bytes are shown cut, with their SHA-256.
@@ -217,14 +222,18 @@ type Entry struct {
 	Used int64 // spent + held when it was written
 }
 
-// Store keeps balances over restarts. Its methods may do I/O; the ledger never
-// calls them while a chunk of a stream waits.
+// Store keeps balances over restarts. Its methods may do I/O, except for Err.
 type Store interface {
 	// Get returns the entry of key, and false if the store has none. An error is
-	// never to be read as "nothing used".
+	// never to be read as "nothing used". Of a key that it has not, a store without
+	// room for more returns [ErrFull].
 	Get(ctx context.Context, key Key) (Entry, bool, error)
-	// Put writes all entries or none; when it returns nil they survive a crash of the process.
+	// Put writes all entries; when it returns nil they survive a crash of the process.
+	// They are of different keys. After an error it may have written some of them.
 	Put(ctx context.Context, entries []Entry) error
+	// Err is why the store has failed for good: it will not write any more. It is nil
+	// while it works.
+	Err() error
 	// Range calls f for every entry, in no order, until f returns false.
 	Range(ctx context.Context, f func(Entry) bool) error
 	// Close releases the store. It is not used afterwards.

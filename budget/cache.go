@@ -51,7 +51,7 @@ func (c *cache) get(key string, generation uint64) (stored int64, ok bool) {
 
 // keep remembers the balance of a row that has left the table.
 func (c *cache) keep(w *row, generation uint64) {
-	c.entries.Set(w.key, &cached{key: w.key, stored: w.written, generation: generation}, 1)
+	c.entries.Set(w.key, &cached{key: w.key, stored: w.written.Load(), generation: generation}, 1)
 }
 
 // close ends the cache's goroutine. The cache must not be in use.

@@ -11,7 +11,9 @@ import (
 // disk is what a file store does to its folder when it writes. Tests put one in its
 // place that fails.
 type disk interface {
-	create(path string) (diskFile, error) // or truncate
+	create(path string) (diskFile, error)   // or truncate
+	openEnd(path string) (diskFile, error)  // for writing at its end
+	truncate(path string, size int64) error // and make that durable
 	rename(from, to string) error
 	remove(path string) error
 	syncDir(path string) error
@@ -26,7 +28,23 @@ type diskFile interface {
 type osDisk struct{}
 
 func (osDisk) create(path string) (diskFile, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+}
+
+func (osDisk) openEnd(path string) (diskFile, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+}
+
+func (osDisk) truncate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(size)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (osDisk) rename(from, to string) error { return os.Rename(from, to) }
@@ -43,39 +61,43 @@ func (osDisk) syncDir(path string) error {
 
 // ReplaceFile gives the file name in dir, which exists, the content data, in one step
 // and for good: after a crash at any moment it has the old content or the new one;
-// once it returns nil, the new one. It is how the file store writes its balances,
+// once it returns nil, the new one. It is how the file store writes its snapshots,
 // for what is kept beside them. Nobody else may be writing to the file.
 func ReplaceFile(dir, name string, data []byte) error {
-	return replaceFile(osDisk{}, dir, name, data)
+	return replaceFile(osDisk{}, dir, name, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }
 
-// replaceFile gives the file name in dir the content data, so that after a crash at
-// any moment it has either the old content or the new one; once it returns nil, the
-// new one. After an error it may have either.
+// replaceFile gives the file name in dir the content that fill writes, so that after a
+// crash at any moment it has either the old content or the new one; once it returns
+// nil, the new one. After an error it may have either.
 //
 // Each call writes a file of its own. So a failed fsync, after which an operating
 // system may take unwritten pages for written, cannot spoil the next attempt.
-func replaceFile(d disk, dir, name string, data []byte) error {
+func replaceFile(d disk, dir, name string, fill func(io.Writer) error) error {
 	path := filepath.Join(dir, name)
 	temp := path + tempSuffix
-	if err := writeFile(d, temp, data); err != nil {
+	err := writeFile(d, temp, fill)
+	if err == nil {
+		err = d.rename(temp, path)
+	}
+	if err != nil {
 		if rerr := d.remove(temp); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
 		return err
 	}
-	if err := d.rename(temp, path); err != nil {
-		return errors.Join(err, d.remove(temp))
-	}
 	return d.syncDir(dir)
 }
 
-func writeFile(d disk, path string, data []byte) error {
+func writeFile(d disk, path string, fill func(io.Writer) error) error {
 	f, err := d.create(path)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	if err := fill(f); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if err := f.Sync(); err != nil {

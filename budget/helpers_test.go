@@ -45,6 +45,7 @@ type memStore struct {
 	closed  bool
 
 	onGet func(ctx context.Context) // called without the lock
+	onPut func()                    // the same
 }
 
 func newMemStore() *memStore { return &memStore{entries: make(map[Key]Entry)} }
@@ -80,6 +81,9 @@ func (s *memStore) Get(ctx context.Context, key Key) (Entry, bool, error) {
 }
 
 func (s *memStore) Put(_ context.Context, entries []Entry) error {
+	if s.onPut != nil {
+		s.onPut()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.puts++
@@ -109,6 +113,8 @@ func (s *memStore) Range(_ context.Context, f func(Entry) bool) error {
 	}
 	return nil
 }
+
+func (s *memStore) Err() error { return nil }
 
 func (s *memStore) Close() error {
 	s.mu.Lock()

@@ -28,19 +28,21 @@ const takeAttempts = 4
 
 // take holds c and the greatest output between least and want which every layer can
 // give, on all layers, and returns that output. If a layer has not enough it holds
-// nothing and returns the layer which the client has to wait for.
-func (ls layers) take(c charge, least, want int64) (output int64, refused *row) {
+// nothing and returns the layer which the client has to wait for; undone then says
+// that something was held for a moment.
+func (ls layers) take(c charge, least, want int64) (output int64, refused *row, undone bool) {
 	for range takeAttempts {
 		output, refused = ls.fit(c, least, want)
 		if refused != nil {
-			return 0, refused
+			return 0, refused, undone
 		}
 		output, refused = ls.hold(c, least, output)
 		if refused == nil {
-			return output, nil
+			return output, nil, false
 		}
+		undone = true
 	}
-	return 0, refused
+	return 0, refused, undone
 }
 
 // fit looks, without holding anything, for the greatest output which every layer can
@@ -133,8 +135,8 @@ func (ls layers) unpin() {
 }
 
 // strictest returns, of the layers that count tokens, the one with the least
-// remaining; without such, of those that count requests, then streams. Of equals it is the one
-// that resets last. It is nil if there are no layers.
+// remaining; without such, of those that count requests, then streams. Of equals it is
+// the one that resets last. It is nil if there are no layers.
 func (ls layers) strictest() *row {
 	var best *row
 	var least int64

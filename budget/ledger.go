@@ -25,7 +25,8 @@ type Options struct {
 	// Store keeps balances over restarts. Without one they live in memory only.
 	// The ledger owns the store and closes it.
 	Store Store
-	// SyncInterval is how often Run writes to the store.
+	// SyncInterval is how often Run lets idle counters leave memory, and tries again
+	// what could not be written.
 	SyncInterval time.Duration
 	// Now is the clock of the windows, [time.Now] by default.
 	Now func() time.Time
@@ -43,9 +44,9 @@ type Options struct {
 	// [Overflow]; first says that it is the first one of this limit for a minute. It
 	// may be called at the same time, must be quick and must not call the ledger.
 	OnOverflow func(limit string, first bool)
-	// OnSyncError is called by Run when balances could not be written. They stay in
-	// memory and are written with the next success. It must not call the ledger.
-	OnSyncError func(error)
+	// OnStoreError is called when balances could not be written. They stay in memory,
+	// and what waits for them fails; see [Ledger.Err]. It must not call the ledger.
+	OnStoreError func(error)
 }
 
 // withDefaults returns o with defaults for zero values.
@@ -57,8 +58,8 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.OnSyncError == nil {
-		o.OnSyncError = func(error) {}
+	if o.OnStoreError == nil {
+		o.OnStoreError = func(error) {}
 	}
 	return o
 }
@@ -92,9 +93,10 @@ type Ledger struct {
 	store   Store   // nil: memory only
 	options Options
 
-	table *table
-	cache *cache
-	loads singleflight.Group // by row key; the only way into the table if there is a store
+	table   *table
+	cache   *cache
+	commits *commits           // nil without a store
+	loads   singleflight.Group // by row key; the only way into the table if there is a store
 
 	gate    gate
 	syncing chan struct{} // holds one token while somebody writes to the store
@@ -133,7 +135,22 @@ func New(ctx context.Context, o Options) (*Ledger, error) {
 	if l.cache, err = newCache(size); err != nil {
 		return nil, err
 	}
+	if l.store != nil {
+		l.commits = newCommits(ctx, l.store, o.OnStoreError)
+	}
 	return l, nil
+}
+
+// Err is why nothing can be reserved at the moment: the store has failed, or the
+// last write to it. It is nil while all is well.
+func (l *Ledger) Err() error {
+	if l.store == nil {
+		return nil
+	}
+	if err := l.commits.err(); err != nil {
+		return fmt.Errorf("budget: %w", err)
+	}
+	return l.store.Err()
 }
 
 // byName returns the limits that have counters.
@@ -155,9 +172,12 @@ func (l *Ledger) byName() map[ruleName]*rule {
 // that the client has to wait for: of those that refuse, the one which resets last. A
 // request that is too large for a limit per request is refused before that.
 //
-// An error means that a balance could not be read, in time or at all, that there is
-// no room for a further counter ([ErrFull]), or that the ledger is closed
-// ([ErrClosed]). Nothing is held then, and the balance is unknown, not zero.
+// When it returns, the store has the hold.
+//
+// An error means that a balance could not be read, or the hold not be written, in
+// time or at all; that there is no room for a further counter ([ErrFull]); or that
+// the ledger is closed ([ErrClosed]). Nothing is held then, and the balance is
+// unknown, not zero.
 func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision, error) {
 	r := new(Reservation)
 	d, err := l.ReserveIn(ctx, r, q)
@@ -175,10 +195,14 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 	if l.gate.shut.Load() {
 		return Decision{}, ErrClosed
 	}
+	if err := l.Err(); err != nil {
+		return Decision{}, err
+	}
 	var tooLarge *rule
 	if r.cap, tooLarge = l.perRequest(&q); tooLarge != nil {
 		return tooLarge.refusal(), nil
 	}
+	r.commits = l.commits
 	now := l.options.Now()
 	for _, rule := range l.rules {
 		if !rule.concerns(&q) {
@@ -191,22 +215,28 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 		}
 		r.layers = append(r.layers, w)
 	}
-	output, refused := r.layers.take(r.charge, q.MinOutput, min(q.Output, r.cap.most))
+	output, refused, undone := r.layers.take(r.charge, q.MinOutput, min(q.Output, r.cap.most))
 	if refused != nil {
 		d := refused.decision(false)
+		if undone {
+			r.mark()
+		}
 		r.layers.unpin()
 		return d, nil
 	}
 	r.step = l.options.GrowthStep
 	r.layers.markGranted()
-	d := r.Strictest()
 	r.output.Store(output) // from now on it is to be settled
-	return d, nil
+	r.mark()
+	if err := r.Wait(ctx); err != nil {
+		r.abandon()
+		return Decision{}, err
+	}
+	return r.Strictest(), nil
 }
 
-// Run writes changed balances to the store every [Options.SyncInterval], and frees
-// the memory of idle counters, until ctx ends. Then it does so a last time and
-// returns the error of that. It returns nil if the ledger is closed meanwhile.
+// Run calls Sync every [Options.SyncInterval] until ctx ends. Then it does so a last
+// time and returns the error of that. It returns nil if the ledger is closed meanwhile.
 func (l *Ledger) Run(ctx context.Context) error {
 	tick := time.NewTicker(l.options.SyncInterval)
 	defer tick.Stop()
@@ -219,12 +249,9 @@ func (l *Ledger) Run(ctx context.Context) error {
 			}
 			return err
 		case <-tick.C:
-			err := l.syncWithin(ctx)
-			switch {
-			case errors.Is(err, ErrClosed):
+			// Other errors are told to OnStoreError; the next round tries again.
+			if err := l.syncWithin(ctx); errors.Is(err, ErrClosed) {
 				return nil
-			case err != nil && ctx.Err() == nil:
-				l.options.OnSyncError(err)
 			}
 		}
 	}
@@ -252,5 +279,9 @@ func (l *Ledger) Close(ctx context.Context) error {
 		return nil
 	}
 	defer l.cache.close()
-	return errors.Join(l.write(ctx), l.store.Close())
+	err = l.commits.stop(ctx)
+	if err != nil {
+		err = fmt.Errorf("budget: %w", err)
+	}
+	return errors.Join(err, l.store.Close())
 }

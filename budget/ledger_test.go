@@ -459,11 +459,15 @@ func TestEviction(t *testing.T) {
 		store := newMemStore()
 		l := open(t, Options{Now: newClock().now, Store: store, CacheEntries: entries, Limits: limits})
 		busy := reserve(t, l, ask(10, 10, "user", "busy"))
+		rs := make(map[string]*Reservation)
 		for _, user := range []string{"a", "b", "c"} {
-			reserve(t, l, ask(10, 10, "user", user)).Settle(Amount{10, 5})
+			rs[user] = reserve(t, l, ask(10, 10, "user", user))
 		}
 		refused(t, l, ask(5000, 10, "user", "greedy"))
 		store.fail(false, true)
+		for _, r := range rs {
+			r.Settle(Amount{10, 5})
+		}
 		if err := l.Sync(t.Context()); !errors.Is(err, errBroken) {
 			t.Fatalf("Sync = %v", err)
 		}
@@ -622,6 +626,66 @@ func TestSingleFlight(t *testing.T) {
 	})
 }
 
+// TestEvictionBesideWrite: a row does not leave memory while a balance of it is on its way
+// to the store, even if it has the written one again by now.
+func TestEvictionBesideWrite(t *testing.T) {
+	store, c := newMemStore(), newClock()
+	l := open(t, Options{Now: c.now, Store: store, GrowthStep: 1, Limits: []Limit{{Name: "x", Amount: 1000, Period: Day}}})
+	r := reserve(t, l, ask(0, 100))
+	syncNow(t, l)
+	began, gate := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	store.onPut = func() {
+		once.Do(func() { close(began) })
+		<-gate
+	}
+	r.Spend(150)
+	<-began
+	r.Settle(Amount{Output: 100})
+	l.table.evict(c.now(), l.keep)
+	if n := inMemory(l); n != 1 {
+		t.Errorf("%d rows in memory while one is written", n)
+	}
+	close(gate)
+	syncNow(t, l)
+	if d := reserve(t, l, ask(0, 1)).Strictest(); d.Remaining != 899 || inMemory(l) != 1 {
+		t.Errorf("%+v, want 899 remaining", d)
+	}
+}
+
+// vagueStore fails after it has written.
+type vagueStore struct {
+	*memStore
+	vague bool
+}
+
+func (s *vagueStore) Put(ctx context.Context, e []Entry) error {
+	if err := s.memStore.Put(ctx, e); err != nil || !s.vague {
+		return err
+	}
+	return errBroken
+}
+
+// TestVagueFailure: after a write that failed, what the store has is not known, and is
+// written again even if nothing has changed in the end.
+func TestVagueFailure(t *testing.T) {
+	s := &vagueStore{memStore: newMemStore()}
+	l := open(t, Options{Now: newClock().now, Store: s, Limits: []Limit{{Name: "x", Amount: 1000, Period: Total}}})
+	reserve(t, l, ask(50, 50)).SettleHold()
+	syncNow(t, l)
+	s.vague = true
+	if _, _, err := l.Reserve(t.Context(), ask(7, 7)); !errors.Is(err, errBroken) {
+		t.Fatalf("Reserve = %v", err)
+	}
+	s.vague = false
+	syncNow(t, l)
+	for k, e := range s.entries {
+		if e.Used != 100 {
+			t.Errorf("%+v in the store, used are 100", k)
+		}
+	}
+}
+
 func TestMaxCounters(t *testing.T) {
 	c := newClock()
 	l := open(t, Options{Now: c.now, MaxCounters: 3, Limits: []Limit{{Name: "u", Amount: 1000, Period: Minute, Per: []string{"user"}}}})
@@ -661,9 +725,9 @@ func TestRun(t *testing.T) {
 		store := newMemStore()
 		var failures atomic.Int64
 		l := open(t, Options{Store: store, SyncInterval: time.Second, Limits: []Limit{{Name: "x", Amount: 1000, Period: Total}},
-			OnSyncError: func(err error) {
+			OnStoreError: func(err error) {
 				if !errors.Is(err, errBroken) {
-					t.Errorf("OnSyncError(%v)", err)
+					t.Errorf("OnStoreError(%v)", err)
 				}
 				failures.Add(1)
 			}})
@@ -680,23 +744,33 @@ func TestRun(t *testing.T) {
 			return used
 		}
 		r := reserve(t, l, ask(100, 100))
-		if inStore() != 0 {
-			t.Error("written before the interval")
-		}
-		time.Sleep(1100 * time.Millisecond)
 		if got := inStore(); got != 200 {
-			t.Errorf("%d in the store after the interval, want 200", got)
+			t.Errorf("%d in the store when Reserve returns, want 200", got)
 		}
+		r.Spend(300)
+		if err := r.Wait(ctx); err != nil || inStore() != 400 {
+			t.Errorf("%d in the store after a growth, %v; want 400", inStore(), err)
+		}
+		time.Sleep(500 * time.Millisecond)
 		store.fail(false, true)
 		r.Settle(Amount{10, 20})
+		if err := r.Wait(ctx); !errors.Is(err, errBroken) || !errors.Is(l.Err(), errBroken) {
+			t.Errorf("Wait = %v, Err = %v", err, l.Err())
+		}
+		if _, _, err := l.Reserve(ctx, ask(1, 1)); !errors.Is(err, errBroken) {
+			t.Errorf("Reserve beside a store that fails: %v", err)
+		}
 		time.Sleep(2 * time.Second)
-		if failures.Load() != 2 || inStore() != 200 {
+		if failures.Load() != 3 || inStore() != 400 {
 			t.Errorf("%d failures, %d in the store", failures.Load(), inStore())
 		}
 		store.fail(false, false)
 		time.Sleep(time.Second)
-		if got := inStore(); got != 30 {
-			t.Errorf("%d in the store after it recovered, want 30", got)
+		if got := inStore(); got != 30 || l.Err() != nil {
+			t.Errorf("%d in the store after it recovered, want 30; %v", got, l.Err())
+		}
+		if err := r.Wait(ctx); !errors.Is(err, errBroken) {
+			t.Errorf("Wait = %v, though the settlement was late", err)
 		}
 		reserve(t, l, ask(1, 1)).SettleHold()
 		cancel()
@@ -707,8 +781,9 @@ func TestRun(t *testing.T) {
 			t.Errorf("%d in the store after Run, want 32", got)
 		}
 		// The last write fails.
-		reserve(t, l, ask(1, 1)).SettleHold()
+		r = reserve(t, l, ask(1, 1))
 		store.fail(false, true)
+		r.Settle(Amount{7, 7})
 		if err := l.Run(ctx); !errors.Is(err, errBroken) {
 			t.Errorf("Run = %v", err)
 		}

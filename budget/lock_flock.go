@@ -11,8 +11,13 @@ import (
 
 // lockFile opens the file at path and locks it until it is closed, or the process
 // ends in whatever way. It returns [ErrLocked] if somebody else holds the lock.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+func lockFile(path string) (*os.File, error) { return lock(path, os.O_RDWR|os.O_CREATE) }
+
+// lockReadOnly is lockFile for a file that exists, and changes nothing.
+func lockReadOnly(path string) (*os.File, error) { return lock(path, os.O_RDONLY) }
+
+func lock(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}

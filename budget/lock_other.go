@@ -12,3 +12,6 @@ import (
 func lockFile(path string) (*os.File, error) {
 	return nil, &os.PathError{Op: "lock", Path: path, Err: errors.ErrUnsupported}
 }
+
+// lockReadOnly refuses as well.
+func lockReadOnly(path string) (*os.File, error) { return lockFile(path) }

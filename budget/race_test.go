@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -129,12 +130,17 @@ func TestConcurrentTotals(t *testing.T) {
 					}
 				}
 			})
-			var tokens, calls atomic.Int64
+			var tokens, calls, failed atomic.Int64
 			for g := range 16 {
 				workers.Go(func() {
 					rnd := rand.New(rand.NewPCG(uint64(g), 2))
 					for range 300 {
 						r, _, err := l.Reserve(t.Context(), ask(3, 5, "user", fmt.Sprint(rnd.IntN(6))))
+						if errors.Is(err, errBroken) {
+							failed.Add(1)
+							time.Sleep(50 * time.Microsecond) // somebody will sync
+							continue
+						}
 						if err != nil || r == nil {
 							t.Errorf("refused: %v", err)
 							return
@@ -174,7 +180,10 @@ func TestConcurrentTotals(t *testing.T) {
 				sums[e.Key.Limit] += e.Used
 				windows[e.Key.Start] = true
 			}
-			t.Logf("%d windows, %d reads, %d writes", len(windows), store.gets, store.puts)
+			t.Logf("%d windows, %d reads, %d writes, %d requests failed", len(windows), store.gets, store.puts, failed.Load())
+			if calls.Load() < 100 {
+				t.Errorf("only %d requests were granted", calls.Load())
+			}
 			if sums["all"] != tokens.Load() || sums["minute"] != tokens.Load() || sums["calls"] != calls.Load() {
 				t.Errorf("%v in the store, settled %d tokens in %d requests", sums, tokens.Load(), calls.Load())
 			}

@@ -1,6 +1,8 @@
 package budget
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -17,13 +19,15 @@ const settled = -1
 // every path, with [Reservation.Settle] or [Reservation.SettleHold]; otherwise its
 // hold stays until the process ends.
 type Reservation struct {
-	layers layers
-	charge charge
-	cap    outputCap
-	step   int64 // of growth
+	commits *commits // nil without a store
+	layers  layers
+	charge  charge
+	cap     outputCap
+	step    int64 // of growth
 
-	output atomic.Int64 // how much output is held, or settled
-	mu     sync.Mutex   // for whoever changes output; nothing under it waits
+	output atomic.Int64          // how much output is held, or settled
+	batch  atomic.Pointer[batch] // has what was changed last
+	mu     sync.Mutex            // for whoever changes output; nothing under it waits
 
 	inline [inlineLayers]*row
 }
@@ -33,6 +37,9 @@ type Reservation struct {
 func (r *Reservation) begin(q *Request) {
 	*q = q.clamped()
 	r.output.Store(settled)
+	if r.batch.Load() != nil { // reading is cheaper
+		r.batch.Store(nil)
+	}
 	r.charge = charge{input: q.Input, requests: 1}
 	if r.layers == nil {
 		r.layers = r.inline[:]
@@ -51,7 +58,8 @@ func (r *Reservation) Held() Amount {
 }
 
 // Spend asks whether the answer may be of output tokens in all, and is to be called
-// before they are forwarded. It does no I/O.
+// before they are forwarded. It does no I/O; what it granted is written when Wait
+// returns.
 //
 // It returns true if the hold covers them. If it does not, the hold is grown on
 // every limit, by what is missing or by [Options.GrowthStep] if that is more; where
@@ -83,12 +91,51 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 	if output > r.cap.most {
 		return r.cap.rule.refusal(), false
 	}
-	more, refused := r.layers.take(charge{}, missing, min(max(missing, r.step), r.cap.most-held))
+	more, refused, undone := r.layers.take(charge{}, missing, min(max(missing, r.step), r.cap.most-held))
 	if refused != nil {
+		if undone {
+			r.mark()
+		}
 		return refused.decision(false), false
 	}
 	r.output.Store(held + more)
+	r.mark()
 	return Decision{Allowed: true}, true
+}
+
+// mark hands the rows, which were changed, to the store's writer.
+func (r *Reservation) mark() {
+	if r.commits != nil {
+		r.batch.Store(r.commits.mark(r.layers))
+	}
+}
+
+// Wait waits until the store has all that the reservation has done before the call:
+// its hold, its growth, its settlement. It is to be called before the text leaves
+// that Spend has granted, and before the end of an answer does. While the hold has
+// not grown since the last call it does not wait.
+//
+// An error means that the store has failed, or has not written in time, or that ctx
+// has ended: after a crash, what was done since the last success may be missing.
+func (r *Reservation) Wait(ctx context.Context) error {
+	b := r.batch.Load()
+	if b == nil || b.written.Load() {
+		return nil
+	}
+	if err := r.commits.wait(ctx, b); err != nil {
+		return fmt.Errorf("budget: %w", err)
+	}
+	return nil
+}
+
+// abandon undoes a hold that could not be written.
+func (r *Reservation) abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.layers.release(r.charge, r.output.Load())
+	r.output.Store(settled)
+	r.mark()
+	r.layers.unpin()
 }
 
 // Strictest returns the state of the limit that is nearest to its end, for the
@@ -105,7 +152,8 @@ func (r *Reservation) Strictest() Decision {
 
 // Settle charges a, and one request, to the windows that admitted the request, and
 // gives back the rest of the hold. A charge above the hold is booked even where it
-// exceeds the limit: that is debt. Negative amounts count as 0.
+// exceeds the limit: that is debt. Negative amounts count as 0. It does no I/O; the
+// charge is written when Wait returns.
 //
 // It returns true the first time. Every later call, of SettleHold also, changes
 // nothing and returns false.
@@ -128,6 +176,7 @@ func (r *Reservation) settle(cost func(output int64) Amount) bool {
 	}
 	r.output.Store(settled)
 	r.layers.settle(r.charge, output, cost(output))
+	r.mark()
 	r.layers.unpin() // last: rows without pins may leave the table
 	return true
 }

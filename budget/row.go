@@ -22,20 +22,23 @@ type row struct {
 	next     *row       // in the table, of the same hash
 	subject  []Identity // decoded; immutable, handed out in decisions
 	bucket   bucket     // for whom it is
-	inMemory bool       // no store: the row is the only copy of its balance
+	inMemory bool       // the row is the only copy of its balance: no store, or a limit in streams
 
 	amount  atomic.Int64 // the limit, or the subject's own; changed by setAmount, at any time
 	ceiling atomic.Int64 // up to where reservations and growth may take used: amount less the guard
 	used    atomic.Int64 // spent + held; never negative
 	held    atomic.Int64 // of it, what open reservations hold
-	pins    atomic.Int64 // open reservations and calls under way
+	pins    atomic.Int64 // open reservations, calls under way, batches
 
-	granted atomic.Bool // a reservation was granted: the counter exists for reports and the store
-	written int64       // used in the store, absent if it has none; changed by Sync only
+	granted atomic.Bool  // a reservation was granted: the counter exists for reports and the store
+	written atomic.Int64 // used in the store, absent or unknown; changed by commits.write only
+	batch   *batch       // the last that the row was marked for; guarded by commits.mu
 }
 
-// absent stands for the balance of a counter that the store does not have.
-const absent = -1
+const (
+	absent  = -1 // the balance of a counter that the store does not have
+	unknown = -2 // that of a counter whose last write failed
+)
 
 // newRow returns a row that is not in the store.
 func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, error) {
@@ -43,7 +46,8 @@ func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, err
 	if err != nil {
 		return nil, err
 	}
-	w := &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory, written: absent}
+	w := &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory}
+	w.written.Store(absent)
 	w.bucket = r.bucketOf(key[keyPrefix:], subject)
 	w.setAmount(r.amountOf(key[keyPrefix:]))
 	return w, nil
@@ -59,7 +63,7 @@ func (w *row) setAmount(n int64) {
 // restore sets the balance to the one in the store, or absent, before the row is in
 // use.
 func (w *row) restore(stored int64) {
-	w.written = stored
+	w.written.Store(stored)
 	if stored != absent {
 		w.used.Store(stored)
 		w.granted.Store(true)
@@ -162,7 +166,7 @@ func (w *row) remaining() int64 { return max(0, w.amount.Load()-w.used.Load()) }
 // dirty reports whether the store has to be told. A row that was only looked at, or
 // refused, is of no interest to it.
 func (w *row) dirty(used int64) bool {
-	return !w.inMemory && w.granted.Load() && used != w.written
+	return !w.inMemory && w.granted.Load() && used != w.written.Load()
 }
 
 // gone reports whether the row, once out of memory, exists no more: the store has

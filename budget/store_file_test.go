@@ -3,7 +3,6 @@ package budget
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +12,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -51,12 +49,20 @@ func entry(limit, subject string, used int64) Entry {
 
 func TestFileStore(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
+	for _, empty := range []string{t.TempDir(), dir} {
+		if _, err := ReadFile(empty); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("ReadFile of an empty folder: %v", err)
+		}
+		if _, err := OpenReadOnly(empty); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("OpenReadOnly of an empty folder: %v", err)
+		}
+	}
 	s := openStore(t, dir)
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("folder: %v, %v", info, err)
 	}
-	if _, err := ReadFile(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("ReadFile of an empty folder: %v", err)
+	if got := content(t, dir); len(got) != 0 {
+		t.Errorf("ReadFile of an empty store: %+v", got)
 	}
 	want := []Entry{
 		entry("", "", 0),
@@ -66,12 +72,11 @@ func TestFileStore(t *testing.T) {
 		{Key: Key{Limit: "b", Unit: Requests, Start: 5}, Used: 4},
 		entry(strings.Repeat("n", 70_000), strings.Repeat("s", 70_000), 9),
 	}
-	s.retention = 1 << 62 // the ended one, too
 	put(t, s, want...)
 	if got := content(t, dir); !reflect.DeepEqual(got, want) {
 		t.Fatalf("content\n     %+v\nwant %+v", got, want)
 	}
-	if info, err := os.Stat(filepath.Join(dir, snapshotName)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(dir, journalName(1))); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("file: %v, %v", info, err)
 	}
 	if err := s.Close(); err != nil {
@@ -137,279 +142,60 @@ func TestFileStoreClosed(t *testing.T) {
 }
 
 // TestFileStoreRetention: ended windows are kept for a time and dropped with the next
-// write after it.
+// snapshot after it.
 func TestFileStoreRetention(t *testing.T) {
 	dir, c := t.TempDir(), newClock()
 	s := openStore(t, dir, WithClock(c.now), WithRetention(24*time.Hour))
+	s.full, s.rotateAt = 1, 1 // a snapshot with every Put
 	ended := entry("a", "ended", 1)
 	ended.End = noon.Unix()
 	forever := entry("a", "forever", 2)
 	put(t, s, ended, forever)
 	c.add(24 * time.Hour)
 	put(t, s, entry("b", "", 1))
+	waitSnapshot(s)
 	if got := content(t, dir); len(got) != 3 {
 		t.Fatalf("after 24 hours: %+v", got)
 	}
 	c.add(time.Second)
 	put(t, s, entry("b", "", 2))
-	if got, want := content(t, dir), []Entry{forever, entry("b", "", 2)}; !slices.Equal(got, want) {
+	waitSnapshot(s)
+	want := []Entry{forever, entry("b", "", 2)}
+	if got := content(t, dir); !slices.Equal(got, want) {
 		t.Fatalf("after the retention: %+v, want %+v", got, want)
 	}
+	if _, ok, err := s.Get(t.Context(), ended.Key); ok || err != nil {
+		t.Errorf("Get of what was dropped: %t, %v", ok, err)
+	}
 }
 
+// waitSnapshot waits until the snapshot under way is there.
+func waitSnapshot(s *FileStore) {
+	for s.snapshotting.Load() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestFileStoreFull: a full store goes on with the counters that it has, and those
+// that the ledger has in memory.
 func TestFileStoreFull(t *testing.T) {
-	dir := t.TempDir()
-	s := openStore(t, dir)
+	s := openStore(t, t.TempDir())
 	s.most = 2
 	put(t, s, entry("a", "1", 1), entry("a", "2", 1))
-	err := s.Put(t.Context(), []Entry{entry("a", "1", 5), entry("a", "3", 5)})
-	if !errors.Is(err, ErrFull) {
-		t.Fatalf("Put of a third counter: %v", err)
+	if _, _, err := s.Get(t.Context(), entry("a", "3", 0).Key); !errors.Is(err, ErrFull) {
+		t.Fatalf("Get of a third counter: %v", err)
 	}
-	put(t, s, entry("a", "1", 2))
-	if got, want := content(t, dir), []Entry{entry("a", "1", 2), entry("a", "2", 1)}; !slices.Equal(got, want) {
-		t.Errorf("content %+v, want %+v", got, want)
+	if e, ok, err := s.Get(t.Context(), entry("a", "1", 0).Key); !ok || err != nil || e.Used != 1 {
+		t.Errorf("Get of the first counter: %+v, %t, %v", e, ok, err)
 	}
-}
-
-// badDisk fails, or crashes, at one step of a write.
-type badDisk struct {
-	osDisk
-	step   string
-	err    error
-	writes int
-}
-
-func (d *badDisk) fail(step string) error {
-	if d.step == step {
-		return d.err
+	put(t, s, entry("a", "1", 2), entry("a", "4", 1))
+	l := open(t, Options{Now: newClock().now, Store: s, Limits: []Limit{{Name: "a", Unit: OutputTokens, Amount: 100, Period: Total}}})
+	if _, _, err := l.Reserve(t.Context(), ask(1, 1)); !errors.Is(err, ErrFull) {
+		t.Errorf("Reserve: %v", err)
 	}
-	return nil
-}
-
-func (d *badDisk) create(path string) (diskFile, error) {
-	d.writes++
-	if err := d.fail("create"); err != nil {
-		return nil, err
+	if err := l.Err(); err != nil {
+		t.Errorf("a full store has failed: %v", err)
 	}
-	f, err := d.osDisk.create(path)
-	return &badFile{f, d}, err
-}
-
-func (d *badDisk) rename(from, to string) error {
-	return errors.Join(d.fail("before rename"), d.doRename(from, to))
-}
-
-func (d *badDisk) doRename(from, to string) error {
-	if d.step == "before rename" {
-		return nil
-	}
-	return errors.Join(d.osDisk.rename(from, to), d.fail("after rename"))
-}
-
-func (d *badDisk) remove(path string) error {
-	if d.step != "" && d.err == errCrash {
-		return errCrash // who is dead tidies nothing up
-	}
-	return d.osDisk.remove(path)
-}
-
-func (d *badDisk) syncDir(path string) error {
-	return errors.Join(d.fail("sync folder"), d.osDisk.syncDir(path))
-}
-
-type badFile struct {
-	diskFile
-	d *badDisk
-}
-
-func (f *badFile) Write(b []byte) (int, error) {
-	if err := f.d.fail("write"); err != nil {
-		n, _ := f.diskFile.Write(b[:len(b)/2])
-		return n, err
-	}
-	return f.diskFile.Write(b)
-}
-
-func (f *badFile) Sync() error { return errors.Join(f.d.fail("sync"), f.diskFile.Sync()) }
-
-func (f *badFile) Close() error { return errors.Join(f.diskFile.Close(), f.d.fail("close")) }
-
-var errCrash = errors.New("crash")
-
-// TestFileStoreWriteErrors: a write that fails at any step, or a crash there, leaves
-// the old content or the new one, whole; and the next write works.
-func TestFileStoreWriteErrors(t *testing.T) {
-	for _, step := range []string{"create", "write", "sync", "close", "before rename", "after rename", "sync folder"} {
-		for _, failure := range []error{syscall.ENOSPC, syscall.EROFS, errCrash} {
-			t.Run(fmt.Sprintf("%s %v", step, failure), func(t *testing.T) {
-				dir := t.TempDir()
-				old, next := []Entry{entry("a", "", 1)}, []Entry{entry("a", "", 2), entry("b", "", 3)}
-				s := openStore(t, dir)
-				put(t, s, old...)
-				d := &badDisk{step: step, err: failure}
-				s.disk = d
-				if err := s.Put(t.Context(), next); !errors.Is(err, failure) {
-					t.Fatalf("Put = %v", err)
-				}
-				if got, _, _ := s.Get(t.Context(), old[0].Key); got != old[0] {
-					t.Errorf("the store shows %+v, which is not safe", got)
-				}
-				want := old
-				if step == "after rename" || step == "sync folder" {
-					want = next
-				}
-				if got := content(t, dir); !slices.Equal(got, want) {
-					t.Fatalf("the file has %+v, want %+v", got, want)
-				}
-				if failure == errCrash {
-					if err := s.Close(); err != nil { // as the end of a process does
-						t.Fatal(err)
-					}
-					s = openStore(t, dir)
-				} else if _, err := os.Stat(filepath.Join(dir, snapshotName+tempSuffix)); !errors.Is(err, fs.ErrNotExist) {
-					t.Errorf("the temporary file is still there: %v", err)
-				}
-				d.step = ""
-				put(t, s, next...)
-				if got := content(t, dir); !slices.Equal(got, next) {
-					t.Errorf("after the next write the file has %+v, want %+v", got, next)
-				}
-			})
-		}
-	}
-}
-
-// TestFileStoreUnchanged: what is stored already is not written again.
-func TestFileStoreUnchanged(t *testing.T) {
-	s := openStore(t, t.TempDir())
-	d := &badDisk{}
-	s.disk = d
-	for range 3 {
-		put(t, s)
-		put(t, s, entry("a", "", 1), entry("b", "", 2))
-		put(t, s, entry("b", "", 2))
-	}
-	if d.writes != 1 {
-		t.Errorf("%d writes, want 1", d.writes)
-	}
-}
-
-// TestLedgerOverFullDisk: what could not be written stays in memory, counts, and is
-// written later.
-func TestLedgerOverFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	s := openStore(t, dir)
-	d := &badDisk{step: "write", err: syscall.ENOSPC}
-	s.disk = d
-	l := open(t, Options{Now: newClock().now, Store: s, Limits: []Limit{{Name: "x", Amount: 100, Period: Total}}})
-	reserve(t, l, ask(50, 48)).SettleHold()
-	for range 2 {
-		if err := l.Sync(t.Context()); !errors.Is(err, syscall.ENOSPC) {
-			t.Fatalf("Sync = %v", err)
-		}
-		refused(t, l, ask(1, 1))
-	}
-	d.step = ""
-	syncNow(t, l)
-	if got := content(t, dir); len(got) != 1 || got[0].Used != 98 {
-		t.Errorf("content %+v", got)
-	}
-}
-
-func TestOpenFileErrors(t *testing.T) {
-	good := appendSum(appendEntry(appendHeader(nil, 1), entry("limit", "team=x", 5)))
-	flip := func(i int) []byte {
-		b := slices.Clone(good)
-		b[i] ^= 1
-		return b
-	}
-	sealed := func(count int, body ...byte) []byte { return appendSum(append(appendHeader(nil, count), body...)) }
-	one := appendEntry(nil, entry("l", "s", 1))
-	huge := binary.AppendUvarint(nil, 1<<62)
-	type file struct {
-		name    string
-		content []byte
-		want    error
-	}
-	files := []file{
-		{"empty", []byte{}, ErrDamaged},
-		{"foreign", []byte("SQLite format 3\x00 and more of it"), ErrForeign},
-		{"foreign and short", []byte("x"), ErrForeign},
-		{"foreign case", flip(0), ErrForeign},
-		{"version", flip(len(snapshotMagic)), ErrVersion},
-		{"count", flip(headerSize - 8), ErrDamaged},
-		{"entry", flip(headerSize + 2), ErrDamaged},
-		{"sum", flip(len(good) - 1), ErrDamaged},
-		{"more", append(slices.Clone(good), 0), ErrDamaged},
-		{"too many entries", sealed(1<<40, one...), ErrDamaged},
-		{"too few entries", sealed(2, one...), ErrDamaged},
-		{"entries left over", sealed(0, one...), ErrDamaged},
-		{"twice the same", sealed(2, append(one, one...)...), ErrDamaged},
-		{"huge limit", sealed(1, append(huge, 0, 0, 0, 0, 0)...), ErrDamaged},
-		{"huge subject", sealed(1, append(append([]byte{0, 0}, huge...), 0, 0, 0)...), ErrDamaged},
-		{"unit", sealed(1, 0, 9, 0, 0, 0, 0), ErrDamaged},
-		{"used", sealed(1, append([]byte{0, 0, 0, 0, 0}, binary.AppendUvarint(nil, 1<<63)...)...), ErrDamaged},
-	}
-	for i := range good {
-		files = append(files, file{fmt.Sprintf("cut at %d", i), good[:i], ErrDamaged})
-	}
-	for _, f := range files {
-		t.Run(f.name, func(t *testing.T) {
-			dir := t.TempDir()
-			path := filepath.Join(dir, snapshotName)
-			if err := os.WriteFile(path, f.content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := OpenFile(dir)
-			if !errors.Is(err, f.want) {
-				t.Fatalf("OpenFile = %v, want %v", err, f.want)
-			}
-			for _, word := range []string{path, "move the file away"} {
-				if !strings.Contains(err.Error(), word) {
-					t.Errorf("the error does not say %q: %v", word, err)
-				}
-			}
-			if _, err := ReadFile(dir); !errors.Is(err, f.want) {
-				t.Errorf("ReadFile = %v", err)
-			}
-			if got, err := os.ReadFile(path); err != nil || !slices.Equal(got, f.content) {
-				t.Errorf("the file was changed: %q, %v", got, err)
-			}
-			// The lock is free again: put back a good file and go on.
-			if err := os.WriteFile(path, good, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			s := openStore(t, dir)
-			if e, ok, err := s.Get(t.Context(), entry("limit", "team=x", 0).Key); !ok || e.Used != 5 || err != nil {
-				t.Errorf("%+v, %t, %v", e, ok, err)
-			}
-		})
-	}
-	t.Run("no folder", func(t *testing.T) {
-		file := filepath.Join(t.TempDir(), "file")
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := OpenFile(file); !errors.Is(err, syscall.ENOTDIR) {
-			t.Errorf("OpenFile of a file: %v", err)
-		}
-		if _, err := ReadFile(filepath.Join(file, "x")); err == nil {
-			t.Error("ReadFile below a file succeeded")
-		}
-	})
-	t.Run("read-only folder", func(t *testing.T) {
-		if os.Getuid() == 0 {
-			t.Skip("root may write everywhere")
-		}
-		dir := t.TempDir()
-		if err := os.Chmod(dir, 0o500); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := OpenFile(dir); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir) {
-			t.Errorf("OpenFile = %v", err)
-		}
-	})
 }
 
 func TestFileStoreLock(t *testing.T) {
@@ -422,8 +208,21 @@ func TestFileStoreLock(t *testing.T) {
 	if got := content(t, dir); len(got) != 1 {
 		t.Errorf("ReadFile beside an open store: %+v", got)
 	}
+	if _, err := OpenReadOnly(dir); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a reader: %v", err)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+	r, err := OpenReadOnly(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenFile(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("a store beside a reader: %v", err)
+	}
+	if err := errors.Join(r.Put(t.Context(), nil), r.Close()); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("Put: %v", err)
 	}
 	openStore(t, dir)
 }
@@ -491,47 +290,6 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
-// FuzzReadFile: whatever the file has, ReadFile returns an error or entries that can
-// be written and read again.
-func FuzzReadFile(f *testing.F) {
-	good := appendEntry(appendEntry(appendHeader(nil, 2), entry("limit", "team=x", 5)), entry("", "", 1<<62))
-	f.Add(appendSum(good), false)
-	f.Add(good, true) // true: with a right checksum, so that entries are reached
-	f.Add(good[:len(good)-3], true)
-	f.Add(appendHeader(nil, 1<<60), true)
-	f.Add([]byte("SQLite format 3\x00"), false)
-	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, data []byte, seal bool) {
-		if seal {
-			data = appendSum(slices.Clone(data))
-		}
-		path := filepath.Join(dir, snapshotName)
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		entries, err := ReadFile(dir)
-		if err != nil {
-			if !errors.Is(err, ErrForeign) && !errors.Is(err, ErrVersion) && !errors.Is(err, ErrDamaged) {
-				t.Fatalf("ReadFile = %v", err)
-			}
-			return
-		}
-		b := appendHeader(nil, len(entries))
-		for _, e := range entries {
-			b = appendEntry(b, e)
-		}
-		again, err := parseSnapshot(appendSum(b))
-		if err != nil || len(again) != len(entries) {
-			t.Fatalf("written again: %v", err)
-		}
-		for _, e := range entries {
-			if again[e.Key] != e {
-				t.Fatalf("%+v came back as %+v", e, again[e.Key])
-			}
-		}
-	})
-}
-
 // A folder that was removed and made anew is not the one which is locked.
 func TestFileStoreFolderReplaced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
@@ -548,16 +306,17 @@ func TestFileStoreFolderReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	entry[0].Used = 2
-	if err := s.Put(t.Context(), entry); err == nil {
-		t.Error("Put without a folder succeeded")
-	}
 	other, err := OpenFile(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
+	s.checked = time.Time{} // a second later
 	if err := s.Put(t.Context(), entry); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("Put into another's folder: %v", err)
+	}
+	if s.Err() == nil {
+		t.Error("the store goes on")
 	}
 	if _, ok, _ := other.Get(t.Context(), entry[0].Key); ok {
 		t.Error("it wrote there")

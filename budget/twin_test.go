@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -233,15 +234,20 @@ func (w *twin) settle(t *twinReservation, a Amount) {
 	}
 }
 
+// store puts all rows into the store.
+func (w *twin) store() {
+	w.synced = w.synced[:0]
+	for _, r := range w.rows {
+		if w.limits[r.limit].Unit != Streams {
+			w.synced = append(w.synced, *r)
+		}
+	}
+}
+
 func (w *twin) sync(now time.Time) {
 	w.endStreams()
 	if w.stored {
-		w.synced = w.synced[:0]
-		for _, r := range w.rows {
-			if w.limits[r.limit].Unit != Streams {
-				w.synced = append(w.synced, *r)
-			}
-		}
+		w.store()
 		return
 	}
 	w.rows = slices.DeleteFunc(w.rows, func(r *twinRow) bool {
@@ -311,18 +317,18 @@ type pair struct {
 // flakyStore passes everything on to a file store, or fails.
 type flakyStore struct {
 	*FileStore
-	failGet, failPut bool
+	failGet, failPut atomic.Bool // the ledger's writer reads them, too
 }
 
 func (s *flakyStore) Get(ctx context.Context, k Key) (Entry, bool, error) {
-	if s.failGet {
+	if s.failGet.Load() {
 		return Entry{}, false, errBroken
 	}
 	return s.FileStore.Get(ctx, k)
 }
 
 func (s *flakyStore) Put(ctx context.Context, e []Entry) error {
-	if s.failPut {
+	if s.failPut.Load() {
 		return errBroken
 	}
 	return s.FileStore.Put(ctx, e)
@@ -402,10 +408,27 @@ func (m *machine) Reserve(t *rapid.T) {
 	if env := rapid.SampledFrom([]string{"", "prod", "test"}).Draw(t, "env"); env != "" {
 		q.Headers = []Identity{{"env", env}}
 	}
+	failed := m.real.Err() != nil
 	r, d, err := m.real.Reserve(context.Background(), q)
+	if err == nil && failed {
+		t.Fatal("Reserve beside a failed store")
+	}
 	if err != nil {
-		if m.flaky == nil || !m.flaky.failGet || !errors.Is(err, errBroken) || r != nil || d.Allowed {
+		if m.flaky == nil || !failed && !m.flaky.failGet.Load() && !m.flaky.failPut.Load() || !errors.Is(err, errBroken) || r != nil || d.Allowed {
 			t.Fatalf("Reserve = %v, %+v, %v", r, d, err)
+		}
+		if !failed && m.real.Err() != nil {
+			// The hold could not be written and was undone. The counters exist since.
+			w, refused := m.twin.reserve(q, m.clock.now())
+			if refused != nil {
+				t.Fatalf("Reserve = %v; the twin was refused by %+v", err, refused)
+			}
+			m.twin.settle(w, Amount{})
+			for _, r := range w.rows {
+				if m.twin.limits[r.limit].Unit == Requests {
+					r.spent--
+				}
+			}
 		}
 		return
 	}
@@ -419,6 +442,20 @@ func (m *machine) Reserve(t *rapid.T) {
 	}
 	m.open = append(m.open, pair{r, w})
 	m.compare(t, d, m.twin.strictest(w))
+	m.written(t, r)
+}
+
+// written waits until the store has what r has done, unless it fails.
+func (m *machine) written(t *rapid.T, r *Reservation) {
+	err := r.Wait(context.Background())
+	switch {
+	case m.flaky == nil && err != nil:
+		t.Fatalf("Wait = %v without a store", err)
+	case err != nil && (!errors.Is(err, errBroken) || m.real.Err() == nil):
+		t.Fatalf("Wait = %v", err)
+	case m.real.Err() == nil:
+		m.twin.store()
+	}
 }
 
 // compare checks that a decision tells of the twin's row.
@@ -460,6 +497,7 @@ func (m *machine) Spend(t *rapid.T) {
 	if !ok {
 		m.compare(t, d, refused)
 	}
+	m.written(t, p.real)
 }
 
 func (m *machine) Settle(t *rapid.T) {
@@ -479,6 +517,7 @@ func (m *machine) Settle(t *rapid.T) {
 	m.twin.settle(p.twin, a)
 	m.open = slices.Delete(m.open, i, i+1)
 	m.done = append(m.done, p.real)
+	m.written(t, p.real)
 }
 
 func (m *machine) SettleAgain(t *rapid.T) {
@@ -497,7 +536,7 @@ func (m *machine) SettleAgain(t *rapid.T) {
 // Sync also evicts: with a store, all but the busy rows leave memory.
 func (m *machine) Sync(t *rapid.T) {
 	err := m.real.Sync(context.Background())
-	if m.flaky != nil && m.flaky.failPut && errors.Is(err, errBroken) {
+	if m.flaky != nil && m.flaky.failPut.Load() && errors.Is(err, errBroken) {
 		m.twin.endStreams()
 		return
 	}
@@ -518,8 +557,8 @@ func (m *machine) Fail(t *rapid.T) {
 	if m.flaky == nil {
 		t.Skip("no store")
 	}
-	m.flaky.failGet = rapid.Bool().Draw(t, "get")
-	m.flaky.failPut = rapid.Bool().Draw(t, "put")
+	m.flaky.failGet.Store(rapid.Bool().Draw(t, "get"))
+	m.flaky.failPut.Store(rapid.Bool().Draw(t, "put"))
 }
 
 // Crash forgets everything but the folder.
@@ -530,7 +569,8 @@ func (m *machine) Crash(t *rapid.T) {
 	if err := m.flaky.Close(); err != nil { // what the end of the process does to the lock
 		t.Fatal(err)
 	}
-	m.real.cache.close() // ends its goroutine
+	m.flaky.failPut.Store(true) // the dead write nothing
+	_ = m.real.Close(context.Background())
 	m.open, m.done = nil, nil
 	m.twin.crash()
 	m.start(t)
@@ -541,7 +581,7 @@ func (m *machine) Restart(t *rapid.T) {
 	if m.dir == "" {
 		t.Skip("no store")
 	}
-	m.flaky.failPut = false
+	m.flaky.failPut.Store(false)
 	if err := m.real.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -590,6 +630,11 @@ func (m *machine) finish(t *rapid.T) {
 		}
 		m.twin.settle(p.twin, Amount{p.twin.input, 1})
 	}
+	if m.flaky != nil {
+		m.flaky.failGet.Store(false)
+		m.flaky.failPut.Store(false)
+		m.Sync(t)
+	}
 	m.open = nil
 	m.Check(t)
 	m.real.table.each(func(w *row) {
@@ -597,9 +642,6 @@ func (m *machine) finish(t *rapid.T) {
 			t.Fatalf("idle, but %+v is held", w.storeKey())
 		}
 	})
-	if m.flaky != nil {
-		m.flaky.failGet, m.flaky.failPut = false, false
-	}
 	if err := m.real.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -91,6 +91,7 @@ func newRig(t *testing.T, configure func(*Options)) *rig {
 	if configure != nil {
 		configure(&opts)
 	}
+	r.ledger = opts.Ledger // it may be another one now
 	r.server = New(opts)
 
 	lis := bufconn.Listen(1 << 20)

@@ -165,7 +165,7 @@ func (e *session) perform(r exchange.Ready) {
 		}
 		d, err := e.server.opts.Ledger.ReserveIn(e.stream.Context(), &e.hold, *r.Reserve)
 		if err != nil {
-			e.server.opts.Log.Error("the ledger cannot be read", zap.Error(err))
+			e.server.opts.Log.Error("the ledger cannot be used", zap.Error(err))
 		} else if d.Allowed {
 			e.reservation = &e.hold
 		}
@@ -173,6 +173,10 @@ func (e *session) perform(r exchange.Ready) {
 	}
 	if r.Settle != nil && !r.Settle.Apply() {
 		e.server.opts.Log.Error("an exchange was settled twice")
+	}
+	if err := e.written(r); err != nil {
+		e.server.opts.Log.Error("the ledger cannot be written; an answer is broken off", zap.Error(err))
+		r = e.unsent(r, err)
 	}
 	for _, m := range r.Send {
 		if err := e.stream.Send(m); err != nil {
@@ -194,6 +198,19 @@ func (e *session) perform(r exchange.Ready) {
 	if r.End {
 		e.end(r.Err)
 	}
+}
+
+// written waits until the store has what r's messages tell of: the hold behind their
+// text, and the settlement before the answer's end. Within a hold it does not wait.
+func (e *session) written(r exchange.Ready) error {
+	if e.reservation == nil || len(r.Send) == 0 {
+		return nil
+	}
+	err := e.reservation.Wait(e.stream.Context())
+	if e.stream.Context().Err() != nil {
+		err = nil // there is nobody to tell
+	}
+	return err
 }
 
 // unsent is what remains of r after a message of it could not be sent. It settles

@@ -59,14 +59,11 @@ func newLog(e env) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(e.stderr)), zap.InfoLevel))
 }
 
-// openLedger opens the ledger that a configuration describes.
-func openLedger(ctx context.Context, c *config.Config, onSyncError func(error), onOverflow func(string, bool)) (*budget.Ledger, error) {
-	store, err := budget.OpenFile(c.Store.File.Dir)
-	if err != nil {
-		return nil, err
-	}
+// openLedger opens the ledger that a configuration describes, over a store which it
+// owns then.
+func openLedger(ctx context.Context, c *config.Config, store budget.Store, onError func(error), onOverflow func(string, bool)) (*budget.Ledger, error) {
 	ledger, err := budget.New(ctx, budget.Options{
-		Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnSyncError: onSyncError, OnOverflow: onOverflow,
+		Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnStoreError: onError, OnOverflow: onOverflow,
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -83,10 +80,19 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	overflow := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tokenbudget_overflow_requests_total", Help: "Requests that shared a counter because their budget had too many subjects, by limit.",
 	}, []string{"limit"})
-	ledger, err := openLedger(ctx, c, func(err error) {
+	onStoreError := func(err error) {
+		if errors.Is(err, budget.ErrTorn) {
+			log.Warn("the store was not closed in good order; nothing that was acknowledged is missing", zap.Error(err))
+			return
+		}
 		storeErrors.Inc()
-		log.Error("balances cannot be written; they are kept in memory and tried again", zap.Error(err))
-	}, func(limit string, first bool) {
+		log.Error("the store has a fault; while /readyz is not ready, new requests are refused", zap.Error(err))
+	}
+	store, err := budget.OpenFile(c.Store.File.Dir, budget.WithFsync(c.Store.File.Fsync), budget.WithReport(onStoreError))
+	if err != nil {
+		return err
+	}
+	ledger, err := openLedger(ctx, c, store, onStoreError, func(limit string, first bool) {
 		overflow.WithLabelValues(limit).Inc()
 		if first {
 			log.Warn("a budget has as many subjects as it may have; new ones share one counter",
@@ -153,7 +159,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 				if ctx.Err() != nil {
 					return errors.New("draining")
 				}
-				return nil
+				return ledger.Err()
 			},
 		})
 		group.Go(func() error { return admin.Serve(background, adminLis, handler) })

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,15 +112,16 @@ func readBudgets(ctx context.Context, e env, path string) (out admin.Budgets, er
 	if err != nil {
 		return out, err
 	}
-	// Opening a store makes its folder. A relative one that is read from the wrong
-	// working directory would look like a budget of which nothing is used.
-	if _, err := os.Stat(c.Store.File.Dir); errors.Is(err, fs.ErrNotExist) {
+	store, err := budget.OpenReadOnly(c.Store.File.Dir, budget.WithReport(func(err error) { fmt.Fprintln(e.stderr, err) }))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return out, fmt.Errorf("there is no store yet: %w (a relative store.file.dir counts from the working directory)", err)
-	}
-	ledger, err := openLedger(ctx, c, nil, nil)
-	if errors.Is(err, budget.ErrLocked) {
+	case errors.Is(err, budget.ErrLocked):
 		return out, fmt.Errorf("the server runs; ask it with -admin instead of -config (%w)", err)
+	case err != nil:
+		return out, err
 	}
+	ledger, err := openLedger(ctx, c, store, nil, nil)
 	if err != nil {
 		return out, err
 	}

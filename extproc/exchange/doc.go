@@ -10,10 +10,11 @@
 //
 // The driver owns the gRPC stream, the ledger, the clock's alarms and the log. It
 // must, for every Ready and in this order: reserve if asked and go on with
-// [Exchange.Reserved]; settle; send the messages; write the record; end the gRPC
-// stream if told so. An admitted exchange asks for settlement exactly once, on
-// every path: the natural end, a cut, an error of the upstream, an abort of the
-// client, a deadline, a drain.
+// [Exchange.Reserved]; settle; wait until the ledger's store has the growth or the
+// settlement that the messages tell of ([budget.Reservation.Wait]); send the messages;
+// write the record; end the gRPC stream if told so. An admitted exchange asks for
+// settlement exactly once, on every path: the natural end, a cut, an error of the
+// upstream, an abort of the client, a deadline, a drain.
 //
 // # A cut
 //

@@ -70,8 +70,9 @@ type Store struct{ File FileStore }
 
 // FileStore is the embedded store.
 type FileStore struct {
-	Dir  string        // directory; a relative one counts from the working directory
-	Sync time.Duration // how often balances are written
+	Dir   string        // directory; a relative one counts from the working directory
+	Fsync budget.Fsync  // when balances that are written are flushed to the disk
+	Sync  time.Duration // how often idle counters leave memory
 }
 
 // Paths are globs over the path of a request, its query left out: * stands for any
@@ -115,7 +116,7 @@ func defaults() *Config {
 	return &Config{
 		Listen:         Listen{ExtProc: "127.0.0.1:9002", Admin: "127.0.0.1:9003"},
 		Missing:        MissingShared,
-		Store:          Store{File: FileStore{Dir: "./data", Sync: time.Second}},
+		Store:          Store{File: FileStore{Dir: "./data", Fsync: budget.FsyncGroup, Sync: time.Second}},
 		MaxRequestBody: 16 << 20,
 		UnknownAPI:     UnknownRefuse,
 		OutputCap:      CapUnary,

@@ -81,7 +81,7 @@ func describe(c *Config) string {
 		line("identity %s %+v", id.Name, id.Sources)
 	}
 	line("missing %s", c.Missing)
-	line("store dir=%q sync=%s", c.Store.File.Dir, c.Store.File.Sync)
+	line("store dir=%q fsync=%s sync=%s", c.Store.File.Dir, c.Store.File.Fsync, c.Store.File.Sync)
 	for _, l := range c.Budgets {
 		switch {
 		case l.PerRequest:

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"strings"
 	"time"
+
+	"github.com/tokenbudget/tokenbudget/budget"
 )
 
 // Bounds of lists. Every request is checked against every budget, so their number is
@@ -36,11 +38,10 @@ func (d *decoder) config(root *node, c *Config) {
 		"identity":    d.identities(c, ids),
 		"store": d.section(fields{
 			"file": d.section(fields{
-				"dir":  value(d, &c.Store.File.Dir, parseDir),
-				"sync": value(d, &c.Store.File.Sync, duration(10*time.Millisecond, time.Minute)),
-			}, refusals{
-				"fsync": later("store.file.fsync", "remove it; balances are written every store.file.sync"),
-			}),
+				"dir":   value(d, &c.Store.File.Dir, parseDir),
+				"fsync": value(d, &c.Store.File.Fsync, oneOf(budget.FsyncWait, budget.FsyncGroup, budget.FsyncOS)),
+				"sync":  value(d, &c.Store.File.Sync, duration(10*time.Millisecond, time.Minute)),
+			}, nil),
 		}, refusals{
 			"redis": later("store.redis", "use store.file, which serves one replica"),
 		}),
