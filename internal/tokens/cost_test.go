@@ -59,7 +59,7 @@ func TestNoAllocations(t *testing.T) {
 
 // TestLinear compares the time for a long text with that for a short one, in the same run. With 16 times the
 // text, quadratic work would take 256 times as long; the bound leaves a linear one room. Where it can be had, the time
-// is the thread's own, so that it does not matter what else the machine does.
+// is the process's own, so that it does not matter what else the machine does.
 func TestLinear(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures times")
@@ -68,8 +68,6 @@ func TestLinear(t *testing.T) {
 		short, long = 4 << 10, 64 << 10
 		bound       = 100
 	)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	fastest := func(f func()) time.Duration {
 		least := time.Duration(1 << 62)
 		for range 3 {

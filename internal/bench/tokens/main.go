@@ -7,8 +7,8 @@
 //
 // The candidates take turns: in each round each of them works for a fraction of a second on the same text, in
 // its own process if it is not Go (helper.go; the programs are in the directories python and rust). What is
-// measured is the processor time of the thread that counts, so that other work on the machine does not count,
-// nor what tiktoken-go's garbage collector does on other threads. A ratio is of two neighbours in a round, and
+// measured is the processor time of the process that counts, so that other work on the machine does not count, and
+// what tiktoken-go's garbage collector does for it on other threads does. A ratio is of two neighbours in a round, and
 // what is written is the median over the rounds with the smallest and the largest. A candidate whose toolchain
 // is missing is left out, and the tables say so.
 package main
@@ -21,7 +21,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -85,8 +84,6 @@ func run(ctx context.Context, o options) error {
 
 // measure measures all there is, or the part that is asked for, and writes the tables.
 func measure(ctx context.Context, o options) error {
-	runtime.LockOSThread() // for the clock
-	defer runtime.UnlockOSThread()
 	ref := reference(ctx)
 	texts, err := loadTexts(ctx, ref)
 	if err != nil {
