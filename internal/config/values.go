@@ -165,6 +165,14 @@ func parseDir(s string) (string, error) {
 	return s, nil
 }
 
+// parseFile accepts the path of a file.
+func parseFile(s string) (string, error) {
+	if strings.TrimSpace(s) == "" {
+		return "", mistake("name a file, or remove the key", "it is empty")
+	}
+	return parseDir(s)
+}
+
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
 
 // parseName accepts names of budgets and identities.
