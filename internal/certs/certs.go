@@ -160,26 +160,18 @@ func load(f Files, c content, now time.Time) (*Set, error) {
 		problems = append(problems, &Problem{part, f.paths()[part], fmt.Sprintf(format, args...), hint})
 	}
 	readable := func(part Part) bool {
-		err := c[part].err
-		var inner *fs.PathError
-		switch {
-		case err == nil:
-			return true
-		case errors.Is(err, fs.ErrNotExist):
-			fail(part, "a relative path counts from the working directory", "the file does not exist")
-		case errors.As(err, &inner): // the path is shown already
-			fail(part, "let the server's user read it", "the file cannot be read: %v", inner.Err)
-		default:
-			fail(part, "name a file in PEM form", "%v", err)
+		if err := c[part].err; err != nil {
+			problems = append(problems, unreadable(part, f.paths()[part], err))
+			return false
 		}
-		return false
+		return true
 	}
 
 	if readable(Cert) {
 		chain, err := certificates(c[Cert].data)
 		switch {
 		case err != nil:
-			fail(Cert, "it must hold the server's certificate in PEM form", "%v", err)
+			fail(Cert, certHint, "%v", err)
 		case now.After(chain[0].NotAfter):
 			fail(Cert, "renew it", "the certificate ended at %s", stamp(chain[0].NotAfter))
 		case now.Before(chain[0].NotBefore):
@@ -218,6 +210,34 @@ func load(f Files, c content, now time.Time) (*Set, error) {
 	}
 	return s, nil
 }
+
+// ReadLeaf reads the first certificate of a file, which is a server's own. It may have
+// ended. The error is a [Problem].
+func ReadLeaf(path string) (*x509.Certificate, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, unreadable(Cert, path, err)
+	}
+	all, err := certificates(data)
+	if err != nil {
+		return nil, &Problem{Cert, path, err.Error(), certHint}
+	}
+	return all[0], nil
+}
+
+// unreadable says why a file cannot be read.
+func unreadable(part Part, path string, err error) *Problem {
+	var inner *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &Problem{part, path, "the file does not exist", "a relative path counts from the working directory"}
+	case errors.As(err, &inner): // the path is shown already
+		return &Problem{part, path, "the file cannot be read: " + inner.Err.Error(), "let the server's user read it"}
+	}
+	return &Problem{part, path, err.Error(), "name a file in PEM form"}
+}
+
+const certHint = "it must hold the server's certificate in PEM form"
 
 // stamp writes a time as RFC 3339 in UTC.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -115,10 +115,10 @@ func checkConfig(t *testing.T, c *Config) {
 		t.Fatal("no budgets")
 	}
 	if l := c.Listen; !c.Insecure {
-		if !loopback(l.ExtProc) && (l.ExtProcTLS == nil || l.ExtProcTLS.ClientCA == "") {
+		if !Loopback(l.ExtProc) && (l.ExtProcTLS == nil || l.ExtProcTLS.ClientCA == "") {
 			t.Fatalf("anybody can talk to %s", l.ExtProc)
 		}
-		if l.Admin != "" && !loopback(l.Admin) && (l.AdminTLS == nil || !c.AdminGuarded()) {
+		if l.Admin != "" && !Loopback(l.Admin) && (l.AdminTLS == nil || !c.AdminGuarded()) {
 			t.Fatalf("anybody can read %s", l.Admin)
 		}
 	}

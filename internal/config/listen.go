@@ -24,7 +24,7 @@ type Listen struct {
 // file names. Where only this machine can reach the address, the token is not asked for.
 func (c *Config) AdminGuarded() bool {
 	t := c.Listen.AdminTLS
-	return t != nil && t.ClientCA != "" || c.AdminToken != "" && c.Listen.Admin != "" && !loopback(c.Listen.Admin)
+	return t != nil && t.ClientCA != "" || c.AdminToken != "" && c.Listen.Admin != "" && !Loopback(c.Listen.Admin)
 }
 
 // listenKeys is what the section listen says that is not yet settled when it ends.
@@ -161,7 +161,7 @@ func (d *decoder) settleTLS(address string, dst **certs.Files, l *listenKeys, ow
 
 // exposed returns where the file sets an address, if other machines can reach it.
 func (d *decoder) exposed(address *string) *node {
-	if n := d.at[address]; n != nil && *address != "" && !loopback(*address) {
+	if n := d.at[address]; n != nil && *address != "" && !Loopback(*address) {
 		return n
 	}
 	return nil

@@ -125,9 +125,8 @@ func parseAdminAddress(s string) (string, error) {
 	return parseAddress(s)
 }
 
-// loopback says whether only this machine can reach an address that parseAddress
-// accepts. Names other than localhost may mean anything.
-func loopback(address string) bool {
+// Loopback says whether only this machine can reach an address, host:port or unix:/path. Names other than localhost may mean anything.
+func Loopback(address string) bool {
 	if strings.HasPrefix(address, "unix:") {
 		return true
 	}
