@@ -50,6 +50,7 @@ func TestMain(m *testing.M) {
 //	                           with $MODEL, or else gpt-4o, and prints the status; USER is a Go
 //	                           string without its quotes
 //	begin USER, finish         the same in two pieces; in between, the upstream is at work
+//	strange                    fails to reach $EXTPROC over TLS without a certificate
 //	occupy                     takes a TCP port and sets $OCCUPIED
 //	refer FILE                 expands $VARIABLES in a file
 //
@@ -94,6 +95,7 @@ func TestScripts(t *testing.T) {
 			"chat":      cmdChat,
 			"begin":     cmdBegin,
 			"finish":    cmdFinish,
+			"strange":   cmdStrange,
 			"occupy":    cmdOccupy,
 			"refer":     cmdRefer,
 		},
@@ -277,6 +279,20 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = io.Copy(ts.Stdout(), resp.Body)
 	ts.Check(err)
+}
+
+func cmdStrange(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args)
+	c := worldOf(ts).tls.Clone()
+	c.Certificates, c.NextProtos = nil, []string{"h2"}
+	conn, err := tls.Dial("tcp", ts.Getenv("EXTPROC"), c)
+	ts.Check(err)
+	defer conn.Close()
+	ts.Check(conn.SetDeadline(time.Now().Add(patience)))
+	// In TLS 1.3 a client learns of it with the first answer.
+	if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
+		ts.Fatalf("without a certificate: %v", err)
+	}
 }
 
 func cmdOccupy(ts *testscript.TestScript, neg bool, args []string) {
