@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -51,6 +52,9 @@ type adminClient struct {
 // client returns the client that the flags describe.
 func (f *adminFlags) client() (*adminClient, error) {
 	addr, https := strings.CutPrefix(cmp.Or(f.addr, defaultAdmin), "https://")
+	if https {
+		addr = strings.TrimSuffix(addr, "/")
+	}
 	c := &adminClient{addr: addr}
 	if https || f.ca != "" || f.cert != "" || f.key != "" || f.name != "" {
 		var err error
@@ -143,10 +147,8 @@ func (c *adminClient) check(what string) error {
 		return nil
 	}
 	_, _, err := net.SplitHostPort(c.addr)
-	if err == nil {
-		_, err = http.NewRequest(http.MethodGet, "http://"+c.addr+"/", nil)
-	}
-	if err != nil {
+	u, urlErr := url.Parse("http://" + c.addr)
+	if err != nil || urlErr != nil || u.Host != c.addr {
 		return usagef("%s is no address; write host:port, https://host:port or unix:/path", what)
 	}
 	return nil

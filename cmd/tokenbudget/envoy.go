@@ -89,16 +89,19 @@ func clientTLS(files envoy.ClientTLS, address string, server *certs.Files) (*env
 		return nil, fmt.Errorf("-extproc %q is no address; write host:port", address)
 	}
 	leaf, err := certs.ReadLeaf(server.Cert)
-	if err == nil && leaf.VerifyHostname(host) != nil {
+	if err != nil { // it is on another machine
+		if ip, notIP := netip.ParseAddr(host); host == "" || notIP == nil && ip.IsUnspecified() {
+			return nil, fmt.Errorf("what is the server's name? give -extproc or -extproc-server-name, since its certificate is not at hand: %w", err)
+		}
+		return &files, nil // Envoy will check for the host
+	}
+	if leaf.VerifyHostname(host) != nil {
 		// The address is one of many that lead to the server, or that of all interfaces.
 		named := slices.IndexFunc(leaf.DNSNames, func(name string) bool { return !strings.Contains(name, "*") })
 		if named < 0 {
 			return nil, fmt.Errorf("the certificate %s does not name %s; give -extproc-server-name", server.Cert, host)
 		}
 		files.ServerName = leaf.DNSNames[named]
-	}
-	if ip, notIP := netip.ParseAddr(host); err != nil && (host == "" || notIP == nil && ip.IsUnspecified()) {
-		return nil, fmt.Errorf("what is the server's name? give -extproc or -extproc-server-name, since its certificate is not at hand: %w", err)
 	}
 	return &files, nil
 }

@@ -20,6 +20,7 @@ type rotation struct {
 	reloads *prometheus.CounterVec
 	expiry  *prometheus.GaugeVec
 	sources []*certs.Source
+	every   time.Duration // how often files are read; 0: the default
 }
 
 func newRotation(log *zap.Logger, reg prometheus.Registerer) *rotation {
@@ -44,10 +45,8 @@ func (r *rotation) config(listener string, f *certs.Files, auth tls.ClientAuthTy
 	for _, result := range []string{"ok", "failed"} {
 		r.reloads.WithLabelValues(listener, result) // a counter that is missing alarms nobody
 	}
-	told := func(set *certs.Set) {
-		r.expiry.WithLabelValues(listener).Set(float64(set.NotAfter().Unix()))
-	}
-	source, err := certs.NewSource(*f, certs.Options{OnChange: func(set *certs.Set, err error) {
+	show := func(set *certs.Set) { r.expiry.WithLabelValues(listener).Set(float64(set.NotAfter().Unix())) }
+	source, err := certs.NewSource(*f, certs.Options{Interval: r.every, OnChange: func(set *certs.Set, err error) {
 		at := zap.String("listener", listener)
 		if err != nil {
 			r.reloads.WithLabelValues(listener, "failed").Inc()
@@ -55,7 +54,7 @@ func (r *rotation) config(listener string, f *certs.Files, auth tls.ClientAuthTy
 			return
 		}
 		r.reloads.WithLabelValues(listener, "ok").Inc()
-		told(set)
+		show(set)
 		r.log.Info("new certificate", at, zap.Time("until", set.NotAfter().UTC()))
 		for _, w := range set.Warnings(time.Now()) {
 			r.log.Warn("certificate", at, zap.String("warning", w.Error()))
@@ -64,7 +63,7 @@ func (r *rotation) config(listener string, f *certs.Files, auth tls.ClientAuthTy
 	if err != nil {
 		return nil, fmt.Errorf("listen.%s: tls: %w", listener, err)
 	}
-	told(source.Set())
+	show(source.Set())
 	r.sources = append(r.sources, source)
 	return source.ServerConfig(auth, protocol), nil
 }

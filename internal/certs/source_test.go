@@ -172,8 +172,7 @@ func TestRotation(t *testing.T) {
 	} {
 		m.swap(t, bad[0], bad[1], bad[2])
 		err := next()
-		var problems certs.Problems
-		if !errors.As(err, &problems) {
+		if _, ok := errors.AsType[certs.Problems](err); !ok {
 			t.Errorf("a bad file was taken, or the error is %v", err)
 		}
 		if conn, err := dial(t, addr, client(ca, first)); err != nil || served(conn) != now {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"strings"
 	"time"
 
@@ -90,7 +91,8 @@ func (d *decoder) tls(dst **certs.Files) setter {
 		}
 		set, err := certs.Load(*f)
 		if err != nil {
-			d.reportFiles(f, err, d.fail)
+			problems, _ := errors.AsType[certs.Problems](err) // what Load promises
+			d.reportFiles(f, problems, d.fail)
 			return
 		}
 		d.reportFiles(f, set.Warnings(time.Now()), d.warn)
@@ -98,8 +100,7 @@ func (d *decoder) tls(dst **certs.Files) setter {
 }
 
 // reportFiles reports problems with files where the configuration names them.
-func (d *decoder) reportFiles(f *certs.Files, err error, report func(n *node, hint, format string, args ...any)) {
-	problems, _ := err.(certs.Problems) // what certs.Load promises
+func (d *decoder) reportFiles(f *certs.Files, problems certs.Problems, report func(n *node, hint, format string, args ...any)) {
 	for _, p := range problems {
 		part := map[certs.Part]struct {
 			key string

@@ -30,7 +30,7 @@ func TestListenTLS(t *testing.T) {
 		noTLS    = "without TLS"
 		noClient = "anybody could pose as Envoy"
 		noReader = "anybody could read who uses how much"
-		clear    = "without encryption"
+		bare     = "without encryption"
 		anybody  = "serves everybody who can reach it"
 		idle     = "the admin token has no effect yet"
 		unused   = "tls has no effect"
@@ -64,7 +64,7 @@ func TestListenTLS(t *testing.T) {
 		{"{admin: 0.0.0.0:1, tls: $TLS}", []string{noReader}, nil, ""},
 		{"{admin: 0.0.0.0:1, tls: $TLS}" + token, nil, nil, "tt+"},
 		{"{admin: 0.0.0.0:1, tls: $TLS}" + insecure, nil, []string{anybody}, "tt"},
-		{"{admin: 0.0.0.0:1}" + insecure, nil, []string{clear}, "--"},
+		{"{admin: 0.0.0.0:1}" + insecure, nil, []string{bare}, "--"},
 		{"{admin: 0.0.0.0:1}" + insecure + token, nil, []string{"can read the admin token"}, "--+"},
 		{"{admin: 0.0.0.0:1, extproc: {tls: $TLS}, tls: $MUTUAL}", nil, nil, "tm+"},
 		{"{admin: 0.0.0.0:1, tls: $TLS}\nadmin_token: ''", []string{"admin_token (hidden): it is empty"}, nil, ""},

@@ -24,8 +24,8 @@ func TestMutualTLS(t *testing.T) {
 	ca, next := certtest.New(t), certtest.New(t)
 	served, envoys := ca.Issue(t, "budget.test"), ca.Issue(t)
 	files := certs.Files{Cert: served.CertFile, Key: served.KeyFile, ClientCA: ca.File}
-	changes := make(chan error, 10)
-	source, err := certs.NewSource(files, certs.Options{Interval: 10 * time.Millisecond, OnChange: func(_ *certs.Set, err error) { changes <- err }})
+	changes := make(chan struct{}, 10)
+	source, err := certs.NewSource(files, certs.Options{Interval: 10 * time.Millisecond, OnChange: func(*certs.Set, error) { changes <- struct{}{} }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,8 +102,8 @@ func TestMutualTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	head := make([]byte, 1)
-	if _, err := io.ReadFull(resp.Body, head); err != nil {
+	body := make([]byte, 1)
+	if _, err := io.ReadFull(resp.Body, body); err != nil {
 		t.Fatal(err)
 	}
 	renewed := next.Issue(t, "budget.test")
@@ -112,7 +112,7 @@ func TestMutualTLS(t *testing.T) {
 	certtest.Copy(t, renewed.CertFile, files.Cert)
 	for want, _ := certs.ReadLeaf(renewed.CertFile); !source.Set().Leaf().Equal(want); {
 		select {
-		case <-changes: // an error, as long as only some of the files are new
+		case <-changes: // to what cannot be used, as long as only some of the files are new
 		case <-time.After(time.Minute):
 			t.Fatal("the new files were not noticed")
 		}
@@ -128,7 +128,7 @@ func TestMutualTLS(t *testing.T) {
 	if loadErr != nil {
 		t.Fatal(loadErr)
 	}
-	body := append(head, rest...)
+	body = append(body, rest...)
 	got, _ := content(body)
 	want, _ := content(rec.Body)
 	if err != nil || !maps.Equal(got, want) || !strings.HasSuffix(string(body), "data: [DONE]\n\n") {
