@@ -125,32 +125,3 @@ func TestWarnings(t *testing.T) {
 		}
 	}
 }
-
-// FuzzLoad feeds the three files with anything: no panic, errors of one line, and what
-// is accepted can be served.
-func FuzzLoad(f *testing.F) {
-	ca := certtest.New(f)
-	p := ca.Issue(f, "localhost")
-	read := func(path string) []byte {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		return data
-	}
-	f.Add(read(p.CertFile), read(p.KeyFile), read(ca.File))
-	f.Add(read(p.KeyFile), read(p.CertFile), []byte("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"))
-	f.Fuzz(func(t *testing.T, cert, key, clientCA []byte) {
-		set, err := certs.Load(certs.Files{Cert: put(t, cert), Key: put(t, key), ClientCA: put(t, clientCA)})
-		if err != nil {
-			if strings.Contains(err.Error(), "\n") {
-				t.Errorf("more than a line: %q", err)
-			}
-			return
-		}
-		if set.Leaf() == nil || !set.NotAfter().After(time.Now()) {
-			t.Error("accepted, but cannot be served")
-		}
-		_ = set.Warnings(time.Now())
-	})
-}

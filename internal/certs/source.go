@@ -23,7 +23,8 @@ type Options struct {
 type Source struct {
 	files   Files
 	opts    Options
-	seen    content // at the last look; of Run only
+	read    func(Files) content // read, but for tests
+	seen    content             // at the last look; of Run only
 	current atomic.Pointer[Set]
 }
 
@@ -35,7 +36,7 @@ func NewSource(f Files, o Options) (*Source, error) {
 	if o.OnChange == nil {
 		o.OnChange = func(*Set, error) {}
 	}
-	s := &Source{files: f, opts: o, seen: read(f)}
+	s := &Source{files: f, opts: o, read: read, seen: read(f)}
 	set, err := load(f, s.seen, time.Now())
 	if err != nil {
 		return nil, err
@@ -63,13 +64,13 @@ func (s *Source) Run(ctx context.Context) error {
 
 // look loads the files if they have changed since the last look.
 func (s *Source) look() {
-	now := read(s.files)
+	now := s.read(s.files)
 	if now.equal(s.seen) {
 		return
 	}
 	// The files may be swapped between the reading of one and of the next. What stays
 	// the same over a second reading belongs together, or will be seen to change again.
-	if !read(s.files).equal(now) {
+	if !s.read(s.files).equal(now) {
 		return
 	}
 	s.seen = now

@@ -202,6 +202,17 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// tickets counts those that a client gets.
+type tickets int
+
+func (*tickets) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+func (n *tickets) Put(_ string, s *tls.ClientSessionState) {
+	if s != nil {
+		*n++
+	}
+}
+
 // TestClients: who is let in, and with what.
 func TestClients(t *testing.T) {
 	ca, other := certtest.New(t), certtest.New(t)
@@ -227,7 +238,8 @@ func TestClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		addr := echo(t, source.ServerConfig(tt.auth, "h2"))
-		c := &tls.Config{RootCAs: ca.Pool, ServerName: "localhost", MaxVersion: tt.version,
+		tickets := new(tickets)
+		c := &tls.Config{RootCAs: ca.Pool, ServerName: "localhost", MaxVersion: tt.version, ClientSessionCache: tickets,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // whatever the server asks for
 				if len(tt.client) == 0 {
 					return new(tls.Certificate), nil
@@ -238,6 +250,9 @@ func TestClients(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		} else if err != nil && strings.Contains(err.Error(), "i/o timeout") {
 			t.Errorf("%s: %v", tt.name, err)
+		}
+		if *tickets > 0 {
+			t.Errorf("%s: the server gave a session ticket", tt.name)
 		}
 	}
 	if _, err := certs.NewSource(certs.Files{Cert: p.CertFile, Key: stranger.KeyFile}, certs.Options{}); err == nil {
