@@ -26,7 +26,8 @@ COPY --from=build --chown=65532:65532 /out/var/lib/tokenbudget /var/lib/tokenbud
 WORKDIR /var/lib/tokenbudget
 USER 65532:65532
 VOLUME ["/var/lib/tokenbudget/data"]
-# Asks the admin address, which must be the default 127.0.0.1:9003 for this.
+# Asks the admin address, which must be the default 127.0.0.1:9003 without TLS for this.
+# For others: --health-cmd "/tokenbudget healthcheck -config /etc/tokenbudget/config.yaml".
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["/tokenbudget", "healthcheck"]
 # SIGTERM begins the drain: give it longer than timeouts.drain (docker stop --time 40).
 STOPSIGNAL SIGTERM

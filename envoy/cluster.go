@@ -50,6 +50,12 @@ func (s settings) extProcCluster() (*clusterv3.Cluster, error) {
 	setDefault(&t.ServerName, s.extProc.host)
 	context := upstreamTLS(t.ServerName, t.CAFile)
 	context.CommonTlsContext.AlpnProtocols = []string{"h2"} // gRPC servers insist on it
+	// Envoy's clients offer no more than TLS 1.2 by default, and the server takes no less
+	// than 1.3.
+	context.CommonTlsContext.TlsParams = &tlsv3.TlsParameters{
+		TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+	}
 	if t.CertFile != "" {
 		context.CommonTlsContext.TlsCertificates = []*tlsv3.TlsCertificate{{
 			CertificateChain: file(t.CertFile),

@@ -304,7 +304,7 @@ func tlsUpstream(t *testing.T, certs authority) string {
 	server := &http.Server{
 		ReadHeaderTimeout: wait,
 		ErrorLog:          log.New(io.Discard, "", 0), // not every Envoy here trusts it
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certs.pair}},
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certs.TLS}},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, r.Proto+" "+r.Host+" "+r.TLS.ServerName)
 		}),
@@ -332,11 +332,11 @@ func TestUpstreamTLS(t *testing.T) {
 		status   int
 		want     string // the body, or the statistic that tells why not
 	}{
-		{"localhost:" + port, certs.ca, 200, "HTTP/2.0 localhost:" + port + " localhost"},
-		{"127.0.0.1:" + port, certs.ca, 200, "HTTP/2.0 127.0.0.1:" + port + " "},
-		{"localhost:" + otherPort, other.ca, 503, "fail_verify_san"}, // for another name
-		{"127.0.0.1:" + otherPort, other.ca, 503, "fail_verify_san"}, // for another address
-		{"localhost:" + port, other.ca, 503, "fail_verify_error"},    // signed by another
+		{"localhost:" + port, certs.File, 200, "HTTP/2.0 localhost:" + port + " localhost"},
+		{"127.0.0.1:" + port, certs.File, 200, "HTTP/2.0 127.0.0.1:" + port + " "},
+		{"localhost:" + otherPort, other.File, 503, "fail_verify_san"}, // for another name
+		{"127.0.0.1:" + otherPort, other.File, 503, "fail_verify_san"}, // for another address
+		{"localhost:" + port, other.File, 503, "fail_verify_error"},    // signed by another
 	} {
 		g, _ := run(t, Options{Upstream: "https://" + tt.host, UpstreamCA: tt.ca, PassPaths: []string{"/*"}})
 		got := g.post(t, chat, stream)

@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"time"
@@ -29,6 +30,8 @@ type Options struct {
 	// IdleTimeout is the longest that a stream may be silent once it has begun;
 	// 0: DefaultIdleTimeout.
 	IdleTimeout time.Duration
+	// TLS is the listener's; nil: cleartext. It must offer the protocol h2 (ALPN).
+	TLS *tls.Config
 	// DrainTimeout is how long open streams may go on after Serve's context has
 	// ended; then they are cut. 0: DefaultDrainTimeout; negative: not at all.
 	DrainTimeout time.Duration
@@ -40,6 +43,9 @@ const (
 	DefaultIdleTimeout     = 5 * time.Minute
 	DefaultDrainTimeout    = 25 * time.Second
 )
+
+// handshakeTimeout is how long a new connection may take until it speaks HTTP/2.
+const handshakeTimeout = 10 * time.Second
 
 // cutGrace is how long a cut exchange waits for Envoy to end the gRPC stream.
 // Envoy takes milliseconds.
@@ -74,13 +80,18 @@ func New(opts Options) *Server {
 // (health turns to NOT_SERVING, connections are told to close), open ones finish
 // or, after the drain timeout, are cut. It owns lis, and is to be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
-	g := grpc.NewServer(
+	opts := []grpc.ServerOption{
 		// A body beyond the policy's limit must reach the state machine, which
 		// answers 413; a gRPC error would come out as a 500.
-		grpc.MaxRecvMsgSize(int(min(2*s.policy.MaxRequest, 1<<30))+1<<20),
+		grpc.MaxRecvMsgSize(int(min(2*s.policy.MaxRequest, 1<<30)) + 1<<20),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-	)
+		grpc.ConnectionTimeout(handshakeTimeout),
+	}
+	if s.opts.TLS != nil {
+		opts = append(opts, grpc.Creds(newTransport(s.opts.TLS, s.opts.Log)))
+	}
+	g := grpc.NewServer(opts...)
 	extprocv3.RegisterExternalProcessorServer(g, s)
 	health := newHealthService()
 	healthv1.RegisterHealthServer(g, health)

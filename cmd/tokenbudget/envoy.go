@@ -1,13 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"math"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/tokenbudget/tokenbudget/envoy"
+	"github.com/tokenbudget/tokenbudget/internal/certs"
 	"github.com/tokenbudget/tokenbudget/internal/config"
 )
 
@@ -17,13 +22,21 @@ var envoyCommand = command{
 	short: "prints the configuration for Envoy",
 	long: `"bootstrap" is a whole static configuration: envoy -c FILE. "filter" is the HTTP
 filter and its cluster, to be put into a configuration that exists. Both agree
-with the configuration file that the server reads.`,
+with the configuration file that the server reads. If it names TLS for listen.extproc,
+Envoy uses TLS as well, with the files of -extproc-ca, -extproc-cert and -extproc-key,
+which are on Envoy's machine and read when it starts.`,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
 		path := configFlag(fs)
 		o := envoy.Options{}
 		fs.StringVar(&o.Listen, "listen", "127.0.0.1:10000", "`ADDRESS` where Envoy takes requests")
 		fs.StringVar(&o.Upstream, "upstream", "https://api.openai.com", "`URL` of the model API, without a path")
 		fs.BoolVar(&o.UpstreamHTTP2, "upstream-http2", false, "the upstream speaks HTTP/2 without TLS")
+		fs.StringVar(&o.ExtProc, "extproc", "", "`ADDRESS` where Envoy reaches the server (default listen.extproc)")
+		files := &envoy.ClientTLS{}
+		fs.StringVar(&files.CAFile, "extproc-ca", "/etc/envoy/tokenbudget/ca.crt", "`FILE` of the authorities that sign the server, on Envoy's machine")
+		fs.StringVar(&files.CertFile, "extproc-cert", "/etc/envoy/tokenbudget/tls.crt", "`FILE` of Envoy's certificate for the server")
+		fs.StringVar(&files.KeyFile, "extproc-key", "/etc/envoy/tokenbudget/tls.key", "`FILE` of its private key")
+		fs.StringVar(&files.ServerName, "extproc-server-name", "", "`NAME` in the server's certificate (default the host of -extproc, or else the certificate's first)")
 		fs.StringVar(&o.Admin, "envoy-admin", "127.0.0.1:9901", "`ADDRESS` of Envoy's own admin interface")
 		fs.BoolVar(&o.FailOpen, "fail-open", false, "let requests pass unmetered while the server is away")
 		return func(_ context.Context, e env, args []string) error {
@@ -42,11 +55,14 @@ with the configuration file that the server reads.`,
 			if render == nil {
 				return usagef("%q cannot be printed; known are bootstrap and filter", kind)
 			}
-			c, err := loadConfig(e, *path)
+			c, err := loadRemote(e, *path)
 			if err != nil {
 				return err
 			}
 			agree(&o, c)
+			if o.ExtProcTLS, err = clientTLS(*files, o.ExtProc, c.Listen.ExtProcTLS); err != nil {
+				return err
+			}
 			yaml, err := render(o)
 			if err != nil {
 				return err
@@ -57,9 +73,42 @@ with the configuration file that the server reads.`,
 	},
 }
 
+// clientTLS is how Envoy talks to a server at an address that has TLS; nil if it has not.
+func clientTLS(files envoy.ClientTLS, address string, server *certs.Files) (*envoy.ClientTLS, error) {
+	if server == nil {
+		return nil, nil
+	}
+	if server.ClientCA == "" {
+		files.CertFile, files.KeyFile = "", "" // nobody asks for them
+	}
+	if files.ServerName != "" {
+		return &files, nil
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("-extproc %q is no address; write host:port", address)
+	}
+	leaf, err := certs.ReadLeaf(server.Cert)
+	if err != nil { // it is on another machine
+		if ip, notIP := netip.ParseAddr(host); host == "" || notIP == nil && ip.IsUnspecified() {
+			return nil, fmt.Errorf("what is the server's name? give -extproc or -extproc-server-name, since its certificate is not at hand: %w", err)
+		}
+		return &files, nil // Envoy will check for the host
+	}
+	if leaf.VerifyHostname(host) != nil {
+		// The address is one of many that lead to the server, or that of all interfaces.
+		named := slices.IndexFunc(leaf.DNSNames, func(name string) bool { return !strings.Contains(name, "*") })
+		if named < 0 {
+			return nil, fmt.Errorf("the certificate %s does not name %s; give -extproc-server-name", server.Cert, host)
+		}
+		files.ServerName = leaf.DNSNames[named]
+	}
+	return &files, nil
+}
+
 // agree makes Envoy's configuration agree with the server's.
 func agree(o *envoy.Options, c *config.Config) {
-	o.ExtProc = c.Listen.ExtProc
+	o.ExtProc = cmp.Or(o.ExtProc, c.Listen.ExtProc)
 	o.MaxRequestBody = uint32(min(c.MaxRequestBody, math.MaxUint32))
 	o.PassPaths = c.Paths.Pass
 	o.DenyPaths = c.Paths.Deny

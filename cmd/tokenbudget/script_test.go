@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,9 +26,11 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/certs/certtest"
 )
 
 func TestMain(m *testing.M) {
@@ -48,11 +51,16 @@ func TestMain(m *testing.M) {
 //	                           string without its quotes; $EARLIER is messages, with a comma
 //	                           behind each, that come first
 //	begin USER, finish         the same in two pieces; in between, the upstream is at work
+//	strange                    fails to reach $EXTPROC over TLS without a certificate
 //	occupy                     takes a TCP port and sets $OCCUPIED
 //	refer FILE                 expands $VARIABLES in a file
 //
-// $SOCKETS is a folder whose path is short enough for sockets.
+// $SOCKETS is a folder whose path is short enough for sockets. $CERT and $KEY are a
+// certificate for localhost that the authority in $CA has signed, $STRANGER and
+// $STRANGERKEY one of another authority. With $SECURE, chat and begin use the former.
 func TestScripts(t *testing.T) {
+	ca := certtest.New(t)
+	pair, stranger := ca.Issue(t, "localhost"), certtest.New(t).Issue(t, "localhost")
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -63,13 +71,18 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			w := &world{servers: make(map[string]*server)}
+			w := &world{servers: make(map[string]*server), tls: &tls.Config{RootCAs: ca.Pool, ServerName: "localhost", Certificates: []tls.Certificate{pair.TLS}}}
 			e.Defer(func() {
 				w.close()
 				_ = os.RemoveAll(dir)
 			})
 			e.Values[worldKey{}] = w
-			e.Setenv("SOCKETS", dir)
+			for name, value := range map[string]string{
+				"SOCKETS": dir, "CA": ca.File, "CERT": pair.CertFile, "KEY": pair.KeyFile,
+				"STRANGER": stranger.CertFile, "STRANGERKEY": stranger.KeyFile,
+			} {
+				e.Setenv(name, value)
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -83,6 +96,7 @@ func TestScripts(t *testing.T) {
 			"chat":      cmdChat,
 			"begin":     cmdBegin,
 			"finish":    cmdFinish,
+			"strange":   cmdStrange,
 			"occupy":    cmdOccupy,
 			"refer":     cmdRefer,
 		},
@@ -99,6 +113,7 @@ type world struct {
 	servers map[string]*server
 	open    *chat
 	closers []func()
+	tls     *tls.Config // of a client
 }
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
@@ -255,7 +270,9 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	a := arguments(ts, neg, args, "STATUS", "ADDRESS", "PATH")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	resp, err := adminGet(ctx, a[1], a[2])
+	client, err := (&adminFlags{addr: a[1]}).client()
+	ts.Check(err)
+	resp, err := client.get(ctx, a[2])
 	ts.Check(err)
 	defer resp.Body.Close()
 	if strconv.Itoa(resp.StatusCode) != a[0] {
@@ -263,6 +280,20 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = io.Copy(ts.Stdout(), resp.Body)
 	ts.Check(err)
+}
+
+func cmdStrange(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args)
+	c := worldOf(ts).tls.Clone()
+	c.Certificates, c.NextProtos = nil, []string{"h2"}
+	conn, err := tls.Dial("tcp", ts.Getenv("EXTPROC"), c)
+	ts.Check(err)
+	defer conn.Close()
+	ts.Check(conn.SetDeadline(time.Now().Add(patience)))
+	// In TLS 1.3 a client learns of it with the first answer.
+	if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
+		ts.Fatalf("without a certificate: %v", err)
+	}
 }
 
 func cmdOccupy(ts *testscript.TestScript, neg bool, args []string) {
@@ -310,7 +341,11 @@ func cmdFinish(ts *testscript.TestScript, neg bool, args []string) {
 func newChat(ts *testscript.TestScript, user string) *chat {
 	user, err := strconv.Unquote(`"` + user + `"`)
 	ts.Check(err)
-	conn, err := grpc.NewClient(ts.Getenv("EXTPROC"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	creds := insecure.NewCredentials()
+	if ts.Getenv("SECURE") != "" {
+		creds = credentials.NewTLS(worldOf(ts).tls)
+	}
+	conn, err := grpc.NewClient(ts.Getenv("EXTPROC"), grpc.WithTransportCredentials(creds))
 	ts.Check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	worldOf(ts).closers = append(worldOf(ts).closers, cancel)

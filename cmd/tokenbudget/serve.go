@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -131,8 +132,18 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(memoMetrics(memo)...)
 	reg.MustRegister(storeErrors, overflow, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	certificates := newRotation(log, reg)
+	extprocTLS, err := certificates.config("extproc", c.Listen.ExtProcTLS, tls.RequireAndVerifyClientCert, "h2")
+	if err != nil {
+		return err
+	}
+	// Who has no certificate may still ask for health, and perhaps show the token.
+	adminTLS, err := certificates.config("admin", c.Listen.AdminTLS, tls.VerifyClientCertIfGiven, "http/1.1")
+	if err != nil {
+		return err
+	}
 	server := extproc.New(extproc.Options{
-		Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: rules,
+		TLS: extprocTLS, Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: rules,
 		ExchangeTimeout: c.Timeouts.Exchange, IdleTimeout: c.Timeouts.Idle, DrainTimeout: drainTimeout(c),
 	})
 
@@ -155,6 +166,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	if adminLis != nil {
 		handler := admin.Handler(admin.Options{
 			Balances: ledger.Balances, Gatherer: reg, Identities: identityNames(c), Models: factors.List,
+			Guarded: c.AdminGuarded(), Token: c.AdminToken,
 			Ready: func() error {
 				if ctx.Err() != nil {
 					return errors.New("draining")
@@ -162,8 +174,13 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 				return ledger.Err()
 			},
 		})
-		group.Go(func() error { return admin.Serve(background, adminLis, handler) })
+		pages := adminLis
+		if adminTLS != nil {
+			pages = tls.NewListener(adminLis, adminTLS)
+		}
+		group.Go(func() error { return admin.Serve(background, pages, handler, newAdminErrors(log)) })
 	}
+	certificates.start(background, group.Go)
 	group.Go(func() error { return ledger.Run(background) })
 	group.Go(func() error { return factors.run(background) })
 	group.Go(func() error {

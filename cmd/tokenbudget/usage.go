@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -19,19 +17,22 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/internal/admin"
+	"github.com/tokenbudget/tokenbudget/internal/config"
 )
-
-const defaultAdmin = "127.0.0.1:9003"
 
 var usageCommand = command{
 	name:  "usage",
 	args:  "[-admin H:P | -config FILE] [-json] [-watch]",
 	short: "shows who has spent, holds and has left what",
-	long: `It asks a running server, or with -config reads the store of one that is stopped.
-Numbers are in the budget's unit; "held" is reserved by requests under way.`,
+	long: `It asks a running server. With -config it reads the store of one that is stopped, or
+asks the one that runs with that file, at listen.admin, with the token and TLS that
+the file names. Numbers are in the budget's unit; "held" is reserved by requests
+under way.
+
+` + adminHelp,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
-		addr := fs.String("admin", "", "`ADDRESS` of a running server's admin listener, host:port or unix:/path (default "+defaultAdmin+")")
-		path := fs.String("config", "", "read the store which this configuration `FILE` names")
+		admins := newAdminFlags(fs)
+		path := fs.String("config", "", "the server's configuration `FILE`")
 		asJSON := fs.Bool("json", false, "print JSON, as GET /v1/budgets does")
 		watch := fs.Bool("watch", false, "show it again every two seconds")
 		return func(ctx context.Context, e env, args []string) error {
@@ -39,14 +40,18 @@ Numbers are in the budget's unit; "held" is reserved by requests under way.`,
 				return err
 			}
 			switch {
-			case *path != "" && *addr != "":
+			case *path != "" && admins.addr != "":
 				return usagef("-admin and -config exclude each other")
 			case *path != "" && *watch:
 				return usagef("-watch needs a running server (-admin)")
 			}
-			read := func() (admin.Budgets, error) { return askBudgets(ctx, cmp.Or(*addr, defaultAdmin)) }
-			if *path != "" {
-				read = func() (admin.Budgets, error) { return readBudgets(ctx, e, *path) }
+			read := func() (admin.Budgets, error) { return readBudgets(ctx, e, *path, admins) }
+			if *path == "" {
+				client, err := admins.client()
+				if err != nil {
+					return err
+				}
+				read = func() (admin.Budgets, error) { return askBudgets(ctx, client) }
 			}
 			for {
 				b, err := read()
@@ -67,48 +72,28 @@ Numbers are in the budget's unit; "held" is reserved by requests under way.`,
 }
 
 // askBudgets asks a running server.
-func askBudgets(ctx context.Context, addr string) (b admin.Budgets, err error) {
+func askBudgets(ctx context.Context, c *adminClient) (b admin.Budgets, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	resp, err := adminGet(ctx, addr, "/v1/budgets")
+	resp, err := c.get(ctx, "/v1/budgets")
 	if err != nil {
 		return b, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return b, fmt.Errorf("the server at %s answers %s", addr, resp.Status)
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized:
+		return b, fmt.Errorf("the server at %s answers %s (give -cert and -key, or set %s; see tokenbudget help usage)", c.addr, resp.Status, tokenVariable)
+	default:
+		return b, fmt.Errorf("the server at %s answers %s", c.addr, resp.Status)
 	}
 	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<30)).Decode(&b)
 	return b, err
 }
 
-// adminGet asks the admin listener at "host:port" or "unix:/path". No proxy stands
-// between: the address is loopback or of an inner network.
-func adminGet(ctx context.Context, addr, path string) (*http.Response, error) {
-	host, dial := addr, (&net.Dialer{}).DialContext
-	if socket, unix := strings.CutPrefix(addr, "unix:"); unix {
-		host = "localhost"
-		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		}
-	} else if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, usagef("-admin %q is no address; write host:port or unix:/path", addr)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
-	if err != nil {
-		return nil, usagef("-admin %q is no address; write host:port or unix:/path", addr)
-	}
-	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("no server answers at %s: %w (is it running, and is this its listen.admin?)", addr, err)
-	}
-	return resp, nil
-}
-
-// readBudgets reads the store of a server that does not run.
-func readBudgets(ctx context.Context, e env, path string) (out admin.Budgets, err error) {
-	c, err := loadConfig(e, path)
+// readBudgets reads the store of a server that does not run, or asks the one that does.
+func readBudgets(ctx context.Context, e env, path string, flags *adminFlags) (out admin.Budgets, err error) {
+	c, err := loadRemote(e, path)
 	if err != nil {
 		return out, err
 	}
@@ -117,7 +102,11 @@ func readBudgets(ctx context.Context, e env, path string) (out admin.Budgets, er
 	case errors.Is(err, fs.ErrNotExist):
 		return out, fmt.Errorf("there is no store yet: %w (a relative store.file.dir counts from the working directory)", err)
 	case errors.Is(err, budget.ErrLocked):
-		return out, fmt.Errorf("the server runs; ask it with -admin instead of -config (%w)", err)
+		client, err := flags.of(c, true)
+		if err != nil {
+			return out, fmt.Errorf("the server runs, and is to be asked: %w", err)
+		}
+		return askBudgets(ctx, client)
 	case err != nil:
 		return out, err
 	}
@@ -175,17 +164,34 @@ func printable(s string) string {
 
 var healthcheckCommand = command{
 	name:  "healthcheck",
-	args:  "[-admin H:P]",
+	args:  "[-admin H:P | -config FILE]",
 	short: "asks a running server whether it is ready, for container probes",
+	long: `With -config it asks at listen.admin of that file, on the machine of the server, and
+takes whatever certificate it shows. No token is sent: health is free.`,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
-		addr := fs.String("admin", defaultAdmin, "`ADDRESS` of the server's admin listener, host:port or unix:/path")
+		admins := newAdminFlags(fs)
+		path := fs.String("config", "", "the server's configuration `FILE`")
 		return func(ctx context.Context, e env, args []string) error {
 			if err := noArguments(args); err != nil {
 				return err
 			}
+			if *path != "" && admins.addr != "" {
+				return usagef("-admin and -config exclude each other")
+			}
+			client, err := admins.client()
+			if *path != "" {
+				var c *config.Config
+				if c, err = loadRemote(e, *path); err == nil {
+					client, err = admins.of(c, false)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			client.token = "" // nobody asks for it
 			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 			defer cancel()
-			resp, err := adminGet(ctx, *addr, "/readyz")
+			resp, err := client.get(ctx, "/readyz")
 			if err != nil {
 				return err
 			}

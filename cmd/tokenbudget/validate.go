@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/certs"
 	"github.com/tokenbudget/tokenbudget/internal/config"
 )
 
@@ -43,10 +44,20 @@ func configFlag(fs *flag.FlagSet) *string {
 // loadConfig reads the configuration; its mistakes are printed as they are, a line
 // each.
 func loadConfig(e env, path string) (*config.Config, error) {
+	return loadWith(config.Load, e, path)
+}
+
+// loadRemote is loadConfig for commands that need nothing of the certificates that the
+// server serves.
+func loadRemote(e env, path string) (*config.Config, error) {
+	return loadWith(config.LoadRemote, e, path)
+}
+
+func loadWith(load func(string) (*config.Config, error), e env, path string) (*config.Config, error) {
 	if path == "" {
 		return nil, usagef("-config is missing")
 	}
-	c, err := config.Load(path)
+	c, err := load(path)
 	if mistakes, ok := errors.AsType[config.Errors](err); ok {
 		fmt.Fprintln(e.stderr, mistakes.Error())
 		return nil, errSilent
@@ -58,9 +69,9 @@ func summary(w io.Writer, c *config.Config) error {
 	for _, warning := range c.Warnings() {
 		fmt.Fprintln(w, "warning:", warning)
 	}
-	fmt.Fprintf(w, "ext_proc on %s", c.Listen.ExtProc)
+	fmt.Fprintf(w, "ext_proc on %s%s", c.Listen.ExtProc, secured(c.Listen.ExtProcTLS))
 	if c.Listen.Admin != "" {
-		fmt.Fprintf(w, ", admin on %s", c.Listen.Admin)
+		fmt.Fprintf(w, ", admin on %s%s", c.Listen.Admin, secured(c.Listen.AdminTLS))
 	}
 	fmt.Fprintf(w, ", balances in %s\n\n", c.Store.File.Dir)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -93,6 +104,17 @@ func summary(w io.Writer, c *config.Config) error {
 		}
 	}
 	return t.Flush()
+}
+
+// secured says what TLS an address has.
+func secured(f *certs.Files) string {
+	switch {
+	case f == nil:
+		return ""
+	case f.ClientCA == "":
+		return " (TLS)"
+	}
+	return " (mTLS)"
 }
 
 // shownOverrides is how many overrides of a budget a summary shows.

@@ -8,8 +8,9 @@
 //	GET /v1/usage    the same summed up; ?by=team by the values of one identity, as [Usage]
 //	GET /v1/models   what was learned of models without a public tokenizer, as [Models]
 //
-// It shows no prompts, answers or keys, but it does show who uses how much; it is
-// meant for loopback or a cluster's inner network.
+// It shows no prompts, answers or keys, but it does show who uses how much. With
+// [Options.Guarded] all but the health paths ask for a proof: a client certificate that
+// the listener has verified, or a token.
 package admin
 
 import (
@@ -18,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"slices"
@@ -129,6 +131,9 @@ type Options struct {
 	Ready      func() error                                    // required; nil means ready
 	Identities []string                                        // known names, for ?by=
 	Models     func() []count.Learned                          // nil if nothing is learned
+
+	Guarded bool   // reading needs a client certificate that the listener has verified, or Token
+	Token   string // as "Authorization: Bearer TOKEN"; "": a certificate is the only way
 }
 
 // Handler returns the handler of all paths.
@@ -168,7 +173,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "tokenbudget\n\n/healthz\n/readyz\n/metrics\n/v1/budgets\n/v1/usage?by=IDENTITY\n/v1/models\n")
 	})
-	return mux
+	return o.guard(mux)
 }
 
 func (o Options) balances(w http.ResponseWriter, r *http.Request) ([]budget.Balance, bool) {
@@ -195,9 +200,13 @@ func reply(w http.ResponseWriter, status int, body any) {
 const grace = 2 * time.Second
 
 // Serve answers on lis until ctx ends; requests under way are then finished, or cut
-// off soon. Nothing of it goes on when it returns. It owns lis.
-func Serve(ctx context.Context, lis net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+// off soon. Nothing of it goes on when it returns. It owns lis. errorLog gets
+// what goes wrong with single connections, such as TLS handshakes.
+func Serve(ctx context.Context, lis net.Listener, h http.Handler, errorLog *log.Logger) error {
+	s := &http.Server{
+		Handler: h, ErrorLog: errorLog,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+	}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)

@@ -317,7 +317,7 @@ func serving(ctx context.Context, t *testing.T, h http.Handler) (addr string, se
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, lis, h) }()
+	go func() { done <- Serve(ctx, lis, h, nil) }()
 	return lis.Addr().String(), done
 }
 
@@ -440,7 +440,7 @@ func TestServeReportsErrors(t *testing.T) {
 	if err := lis.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(t.Context(), lis, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
+	if err := Serve(t.Context(), lis, http.NotFoundHandler(), nil); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve returned %v", err)
 	}
 }

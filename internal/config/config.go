@@ -19,7 +19,7 @@ const MaxFile = 1 << 20
 type Config struct {
 	Listen         Listen
 	Insecure       bool           // allows listening beyond loopback, where anybody who reaches the port is served
-	AdminToken     string         `json:"-"` // what writing to the admin API needs; "": nobody may write
+	AdminToken     string         `json:"-"` // what reading the admin pages needs beyond loopback; see AdminGuarded
 	Identities     []Identity     // in the order of the file
 	Missing        Missing        // what becomes of requests that lack an identity
 	Store          Store          // where balances are kept
@@ -34,12 +34,6 @@ type Config struct {
 	Timeouts       Timeouts
 
 	warnings Errors
-}
-
-// Listen says where the servers listen: "host:port", or "unix:" and an absolute path.
-type Listen struct {
-	ExtProc string // Envoy's external processing
-	Admin   string // health, metrics, usage, dashboard; "" if the file says none
 }
 
 // Identity is one named property of requests and where it comes from.
@@ -128,7 +122,14 @@ func defaults() *Config {
 // Load reads the file at path with the environment of this process. Mistakes in the
 // file are [Errors]; a file that cannot be read is the error of the operating system,
 // wrapped.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, false) }
+
+// LoadRemote is Load for those who only talk to a server, or write what others need to
+// talk to it: the certificates' files are not looked at. They may be on another machine,
+// and a running server has good ones in memory when bad ones have come.
+func LoadRemote(path string) (*Config, error) { return load(path, true) }
+
+func load(path string, remote bool) (*Config, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot read the configuration: %w (tokenbudget init writes a starter file)", err)
@@ -142,17 +143,21 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the configuration: %w", err)
 	}
-	return Parse(path, data, os.LookupEnv)
+	return parse(path, data, os.LookupEnv, remote)
 }
 
-// Parse reads a configuration from data, and the tokenizer files that it names; name is
-// the file's name in errors. env looks up environment variables; nil means that there
+// Parse reads a configuration from data, and the tokenizers and certificates that it
+// names; name is the file's name in errors. env looks up environment variables; nil means that there
 // are none. The error is [Errors].
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
+	return parse(name, data, env, false)
+}
+
+func parse(name string, data []byte, env func(string) (string, bool), remote bool) (*Config, error) {
 	if env == nil {
 		env = func(string) (string, bool) { return "", false }
 	}
-	d := &decoder{file: name, env: env, at: make(map[any]*node)}
+	d := &decoder{file: name, env: env, remote: remote, at: make(map[any]*node)}
 	c := defaults()
 	if root := d.document(data); root != nil {
 		d.config(root, c)

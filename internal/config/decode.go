@@ -17,6 +17,7 @@ import (
 type decoder struct {
 	file     string
 	env      func(string) (string, bool)
+	remote   bool // the files of certificates are those of another process, and not checked
 	errs     Errors
 	more     int // mistakes beyond maxErrors
 	warnings Errors

@@ -45,8 +45,8 @@
 //     than about a thousand lines it may be a later one), its column the start of
 //     that line's text.
 //   - After 100 mistakes the rest is only counted.
-//   - A relative store directory counts from the working directory of whoever opens
-//     it; this package opens nothing but the file itself.
+//   - Relative paths count from the working directory. This package opens the file
+//     itself, tokenizers and, unless asked by [LoadRemote], certificates.
 //   - The admin token is part of [Config]. It appears in no error, no warning and no
 //     JSON, but formatting a Config with %v would show it.
 package config

@@ -114,9 +114,12 @@ func checkConfig(t *testing.T, c *Config) {
 	if len(c.Budgets) == 0 {
 		t.Fatal("no budgets")
 	}
-	for _, address := range []string{c.Listen.ExtProc, c.Listen.Admin} {
-		if address != "" && !loopback(address) && !c.Insecure {
-			t.Fatalf("listens on %s", address)
+	if l := c.Listen; !c.Insecure {
+		if !Loopback(l.ExtProc) && (l.ExtProcTLS == nil || l.ExtProcTLS.ClientCA == "") {
+			t.Fatalf("anybody can talk to %s", l.ExtProc)
+		}
+		if l.Admin != "" && !Loopback(l.Admin) && (l.AdminTLS == nil || !c.AdminGuarded()) {
+			t.Fatalf("anybody can read %s", l.Admin)
 		}
 	}
 	if c.Listen.ExtProc == "" || c.Store.File.Dir == "" || c.Store.File.Sync <= 0 || c.MaxRequestBody <= 0 ||

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tokenbudget/tokenbudget/internal/certs"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the expected results in testdata anew")
@@ -76,6 +78,11 @@ func describe(c *Config) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("listen extproc=%q admin=%q insecure=%v", c.Listen.ExtProc, c.Listen.Admin, c.Insecure)
+	for i, t := range []*certs.Files{c.Listen.ExtProcTLS, c.Listen.AdminTLS} {
+		if t != nil {
+			line("tls of %s %+v", [...]string{"extproc", "admin"}[i], *t)
+		}
+	}
 	line("admin token %q", c.AdminToken)
 	for _, id := range c.Identities {
 		line("identity %s %+v", id.Name, id.Sources)

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"cmp"
-	"strings"
 	"time"
 
 	"github.com/tokenbudget/tokenbudget/budget"
@@ -24,15 +22,10 @@ const (
 func (d *decoder) config(root *node, c *Config) {
 	var budgets *node
 	ids := &identities{at: make(map[string]*node), headers: make(map[string]headerUse)}
+	l := new(listenKeys)
 
 	seen := d.object("the file", root, fields{
-		"listen": d.section(fields{
-			"extproc": value(d, &c.Listen.ExtProc, parseAddress),
-			"admin":   value(d, &c.Listen.Admin, parseAdminAddress),
-		}, refusals{
-			"insecure": {"insecure does not belong here", "move it to the top level of the file"},
-			"tls":      noTLS,
-		}),
+		"listen":      d.listen(c, l),
 		"insecure":    value(d, &c.Insecure, parseBool),
 		"admin_token": secret(d, &c.AdminToken, parseToken),
 		"identity":    d.identities(c, ids),
@@ -60,32 +53,15 @@ func (d *decoder) config(root *node, c *Config) {
 			"idle":     value(d, &c.Timeouts.Idle, duration(time.Second, 24*time.Hour)),
 			"drain":    value(d, &c.Timeouts.Drain, duration(0, 10*time.Minute)),
 		}, nil),
-	}, refusals{"tls": noTLS})
+	}, refusals{"tls": {"tls does not belong here", "move it into listen"}})
 	d.require(root, seen, "the file", "budgets", "budgets: [{name: everyone, limit: 50M tokens, period: month}]")
 	var limits []*node
 	if budgets != nil {
 		limits = d.budgets(seen["budgets"], budgets, c, ids)
 	}
-	d.checkListen(c)
+	d.settleListen(c, l, seen["admin_token"] != nil)
 	d.checkTimeouts(c)
 	d.warnAll(c, ids, limits)
-}
-
-var noTLS = later("tls", "listen on loopback or a unix socket, or set insecure: true")
-
-func (d *decoder) checkListen(c *Config) {
-	for _, address := range []*string{&c.Listen.ExtProc, &c.Listen.Admin} {
-		if n := d.at[address]; n != nil && *address != "" && !loopback(*address) && !c.Insecure {
-			d.fail(n, "listen on 127.0.0.1 or unix:/path; or set insecure: true and let the network keep strangers out",
-				"%s can be reached from other machines, and TLS is not supported yet", quote(n.Value))
-		}
-	}
-	// Both cannot be defaults, so that one of them has a position. Port 0 is another
-	// port each time.
-	if c.Listen.ExtProc == c.Listen.Admin && !strings.HasSuffix(c.Listen.Admin, ":0") {
-		n := cmp.Or(d.at[&c.Listen.Admin], d.at[&c.Listen.ExtProc])
-		d.fail(n, "give each its own", "extproc and admin cannot listen on the same address")
-	}
 }
 
 // checkTimeouts keeps the idle timeout within the exchange's. One that the file does

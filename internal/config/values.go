@@ -125,9 +125,8 @@ func parseAdminAddress(s string) (string, error) {
 	return parseAddress(s)
 }
 
-// loopback says whether only this machine can reach an address that parseAddress
-// accepts. Names other than localhost may mean anything.
-func loopback(address string) bool {
+// Loopback says whether only this machine can reach an address, host:port or unix:/path. Names other than localhost may mean anything.
+func Loopback(address string) bool {
 	if strings.HasPrefix(address, "unix:") {
 		return true
 	}
@@ -163,6 +162,14 @@ func parseDir(s string) (string, error) {
 		return "", mistake("", "it has control characters")
 	}
 	return s, nil
+}
+
+// parseFile accepts the path of a file.
+func parseFile(s string) (string, error) {
+	if strings.TrimSpace(s) == "" {
+		return "", mistake("name a file, or remove the key", "it is empty")
+	}
+	return parseDir(s)
 }
 
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)

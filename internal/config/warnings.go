@@ -41,24 +41,6 @@ func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
 	}
 }
 
-func (d *decoder) warnListen(c *Config) {
-	open := false
-	for _, address := range []*string{&c.Listen.ExtProc, &c.Listen.Admin} {
-		if n := d.at[address]; n != nil && *address != "" && !loopback(*address) {
-			open = true
-			if c.Insecure {
-				d.warn(n, "keep strangers out by other means", "%s serves everybody who can reach it, without encryption", quote(n.Value))
-			}
-		}
-	}
-	if n := d.at[&c.Insecure]; n != nil && c.Insecure && !open {
-		d.warn(n, "remove it", "insecure has no effect, because nothing listens beyond loopback")
-	}
-	if n := d.at[&c.AdminToken]; n != nil {
-		d.warn(n, "remove it", "the admin token has no effect yet, because nothing can be changed over the admin address")
-	}
-}
-
 func (d *decoder) warnIdentities(c *Config, ids *identities) {
 	used := make(map[string]bool)
 	for _, l := range c.Budgets {

@@ -117,10 +117,13 @@ func newRoad(t *testing.T, o roadOptions) *road {
 
 func (r *road) startEnvoy(ctx context.Context, t *testing.T, extProc, upstream string, http2 bool) {
 	t.Helper()
-	bootstrap, err := envoy.BootstrapYAML(envoy.Options{
-		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
-		Upstream: upstream, UpstreamHTTP2: http2, ExtProc: extProc, AccessLog: true, Identities: []string{"user"},
-	})
+	r.startEnvoyWith(ctx, t, envoy.Options{Upstream: upstream, UpstreamHTTP2: http2, ExtProc: extProc})
+}
+
+func (r *road) startEnvoyWith(ctx context.Context, t *testing.T, o envoy.Options) {
+	t.Helper()
+	o.Listen, o.Admin, o.AccessLog, o.Identities = "127.0.0.1:0", "127.0.0.1:0", true, []string{"user"}
+	bootstrap, err := envoy.BootstrapYAML(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type rule struct {
 	why    string
 }
 
-var leaves = []string{"./internal/tokens/...", "./internal/sse/...", "./internal/dialect/...", "./internal/glob/..."}
+var leaves = []string{"./internal/tokens/...", "./internal/sse/...", "./internal/dialect/...", "./internal/glob/...", "./internal/certs/..."}
 
 var rules = []rule{
 	{
@@ -48,6 +48,14 @@ var rules = []rule{
 	{
 		who: []string{"./internal/glob/..."}, bans: []string{"./..."}, allows: []string{"./internal/glob/..."},
 		why: "a leaf imports nothing of this module",
+	},
+	{
+		who: []string{"./internal/certs/..."}, bans: []string{"./..."}, allows: []string{"./internal/certs/..."},
+		why: "a leaf imports nothing of this module",
+	},
+	{
+		who: []string{"./..."}, bans: []string{"./internal/certs/certtest"},
+		why: "certificates that anybody can make are for tests",
 	},
 	{
 		who: []string{"./internal/count/..."}, bans: []string{"./..."}, allows: append([]string{"./internal/count/..."}, leaves...),
@@ -247,6 +255,8 @@ func TestRulesBite(t *testing.T) {
 		{"./internal/sse": {"io", "./internal/tokens"}},
 		{"./internal/dialect/openai": {"./internal/sse"}},
 		{"./internal/glob": {"./internal/sse"}},
+		{"./internal/certs": {"./internal/sse"}},
+		{"./extproc": {"./internal/certs/certtest"}},
 		{"./internal/count": {"./budget"}},
 		{"./budget": {"./extproc"}},
 		{"./budget": {"./internal/config"}},
@@ -286,7 +296,7 @@ func TestRulesBite(t *testing.T) {
 		"./extproc/exchange":       {"time", "net/url", "osmosis", "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3", "./budget", "./internal/dialect", "./internal/sse"},
 		"./budget":                 {"github.com/dgraph-io/ristretto/v2", "./budget/store", "./internal/clock"},
 		"./budget/store":           {"os", "./budget"},
-		"./internal/config":        {"./budget", "./internal/tokens"},
+		"./internal/config":        {"./budget", "./internal/certs", "./internal/tokens"},
 		"./internal/count":         {"github.com/dgraph-io/ristretto/v2", "./internal/dialect", "./internal/tokens"},
 		"./internal/tokens":        {"github.com/pkoukk/tiktoken-go", "./internal/tokens/vocab"},
 		"./internal/demo":          {"./internal/standin", "./internal/envoyrun"},
