@@ -36,9 +36,7 @@ func pairKey(l, r uint32) uint64 { return uint64(l)<<idBits | uint64(r) }
 
 // build fills the tables from parts.
 func (p *pairs) build() error {
-	// Three quarters full at most: with maybe in front, most look-ups find something, and a smaller table is in a nearer
-	// cache.
-	logSize := bits.Len(uint(len(p.parts) * 13 / 10))
+	logSize := bits.Len(uint(len(p.parts)*2 - 1))
 	p.slots = make([]uint64, 1<<logSize)
 	p.shift = uint8(64 - logSize)
 	p.maybe = new([1 << maybeBits / 64]uint64)

@@ -22,10 +22,9 @@ const (
 const maxTokenLen = 128
 
 // maxProbes bounds how many places of a hash table are looked at for one key. The hashes are known to all, so that a
-// file can be made whose tokens have all the same, and then a look-up costs as much as there are tokens. The tables of
-// trained vocabularies have up to a few hundred entries side by side where they are three quarters full, and up to 37
-// where they are half full.
-const maxProbes = 2048
+// file can be made whose tokens have all the same, and then a look-up costs as much as there are tokens. The tables
+// of trained vocabularies, which are at most half full, have up to 37 entries side by side.
+const maxProbes = 512
 
 var errCollide = errors.New("the tokens of the vocabulary collide in the hash tables, as those of no trained one do")
 
