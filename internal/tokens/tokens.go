@@ -146,7 +146,7 @@ func (e *Encoding) AppendTokens(dst []uint32, text []byte) []uint32 {
 	before := len(dst)
 	for i := 0; i < len(text); {
 		end, _ := e.split(text, i)
-		dst, _ = e.vocab.encode(dst, text[i:end], true)
+		dst = e.vocab.encode(dst, text[i:end])
 		i = end
 	}
 	if ids := e.vocab.ids; ids != nil {
