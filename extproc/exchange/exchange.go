@@ -150,6 +150,8 @@ type Exchange struct {
 	reasoned  bool              // the answer shows reasoning
 	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
+	delivered int64             // tokens of output that the client got, by our count or the provider's
+	burst     int64             // the most tokens that one message has brought, up to Policy.Growth
 	refusedBy budget.Decision   // of the limit that cut the stream
 	closing   []byte            // built once, for a cut
 	spliced   []byte            // a message's bytes when some of them are left out

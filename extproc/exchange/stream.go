@@ -11,6 +11,7 @@ import (
 func (x *Exchange) streamed(body []byte, eos bool) Ready {
 	x.parser.Feed(body)
 	var run run
+	before := x.output()
 	for {
 		block, ok := x.nextBlock(eos)
 		if !ok {
@@ -33,10 +34,37 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 	if eos {
 		return x.last(x.out.responseBody(x.mode.response, out, true))
 	}
+	if !x.lookAhead(x.output() - before) {
+		return x.cut(x.refusedBy.Limit, out, false)
+	}
 	if len(out) == 0 {
 		return Ready{} // messages need not be answered one by one
 	}
 	return x.send(x.out.responseBody(x.mode.response, out, false))
+}
+
+// lookAhead asks the ledger for what the next message may bring, after one that brought
+// n tokens. Where that is refused the stream is cut now rather than then: while the cut
+// travels to the upstream, about one more message arrives. It is charged, and with the
+// hold for it nobody's budget is exceeded, however many streams are cut at once.
+func (x *Exchange) lookAhead(n int64) bool {
+	x.burst = max(x.burst, min(n, x.policy.Growth))
+	if n <= 0 || x.done {
+		return true // perhaps the end of the answer, which a cut would only hide
+	}
+	total, ahead := x.delivered, x.burst
+	if x.request.MaxOutput > 0 {
+		ahead = min(ahead, x.request.Output()-total) // no more will come
+	}
+	if ahead <= 0 {
+		return true
+	}
+	d, ok := x.reservation.Spend(total + ahead)
+	if !ok && d.PerRequest {
+		return true // the upstream knows this limit, and stops there by itself
+	}
+	x.refusedBy = d
+	return ok
 }
 
 // nextBlock returns the next whole event, and at the end of the stream also one
@@ -65,10 +93,12 @@ func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 	// An event without text gives the client nothing that could be withheld to any
 	// use. It is often the end of the answer, which a cut would only hide.
 	if len(x.event.Texts) > 0 || x.event.Extra > 0 {
-		if d, ok := x.reservation.Spend(max(x.output(), x.reported.Output)); !ok {
+		total := max(x.output(), x.reported.Output)
+		if d, ok := x.reservation.Spend(total); !ok {
 			x.refusedBy = d
 			return false, false
 		}
+		x.delivered = total
 	}
 	x.stream.Forwarded()
 	x.done = x.done || x.event.Done
@@ -170,7 +200,7 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 			out = append(out, limit...)
 			out = append(out, '\n')
 		}
-		out = x.stream.Close(out, dialect.Usage{Known: true, UncachedInput: x.input, Output: max(x.output(), x.reported.Output)})
+		out = x.stream.Close(out, dialect.Usage{Known: true, UncachedInput: x.input, Output: x.delivered})
 		x.countRest(eos)
 	}
 	x.closing = out
