@@ -203,6 +203,11 @@ func (s *FileStore) recover() error {
 		s.sweep() // the journal may have brought back what was dropped
 	}
 	fail := func(err error) error { return fmt.Errorf("budget: opening the ledger in %s: %w", s.dir, err) }
+	// A process that was killed may have left names and records which were read, but
+	// are not on the disk. What follows builds on them.
+	if err := s.disk.syncDir(s.dir); err != nil {
+		return fail(err)
+	}
 	if torn := c.tornError(); torn != nil {
 		if err := s.disk.truncate(s.journals[len(s.journals)-1], c.last.end); err != nil {
 			return fail(err)
@@ -218,7 +223,11 @@ func (s *FileStore) recover() error {
 		err = s.begin()
 	} else {
 		s.size = c.last.end
-		s.file, err = s.disk.openEnd(s.journals[len(s.journals)-1])
+		if s.file, err = s.disk.openEnd(s.journals[len(s.journals)-1]); err == nil {
+			if err = s.file.Sync(); err != nil {
+				err = errors.Join(err, s.file.Close())
+			}
+		}
 	}
 	if err != nil {
 		return fail(err)
