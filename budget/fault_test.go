@@ -377,6 +377,38 @@ func TestFileStoreFails(t *testing.T) {
 	}
 }
 
+// TestFlushedAfterFailure: a write that fails does not keep what was acknowledged before it
+// from the disk, neither while the server stays up nor when it ends.
+func TestFlushedAfterFailure(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closed %t", closed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &badDisk{synced: make(map[string]int64)}
+				dir := t.TempDir()
+				s := openStore(t, dir, withDisk(d))
+				put(t, s, entry("a", "", 1))
+				size := s.size
+				d.failing("write", "journal", syscall.ENOSPC)
+				if err := s.Put(t.Context(), []Entry{entry("a", "", 2)}); !errors.Is(err, syscall.ENOSPC) {
+					t.Errorf("Put = %v", err)
+				}
+				if closed {
+					if err := s.Close(); err != nil {
+						t.Errorf("Close = %v", err)
+					}
+				} else {
+					time.Sleep(2 * flushDelay)
+				}
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				if got := d.synced[filepath.Join(dir, journalName(1))]; got < size {
+					t.Errorf("%d bytes are flushed, and %d were acknowledged", got, size)
+				}
+			})
+		})
+	}
+}
+
 // TestRotationErrors: as long as the journal can be written, nothing is lost and no
 // request is refused when a snapshot or the next journal file cannot be made. It is
 // told, and made up for.

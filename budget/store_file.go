@@ -438,9 +438,10 @@ func (s *FileStore) Close() error {
 	s.mu.Lock()
 	s.shut = true
 	s.mu.Unlock()
-	var err error
-	if s.Err() == nil {
-		err = s.flush()
+	failed := s.Err() != nil
+	err := s.flush() // what was written before a failure, too
+	if failed {
+		err = nil // it was told
 	}
 	return errors.Join(err, s.file.Close(), s.lock.Close())
 }
