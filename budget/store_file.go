@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -292,25 +290,49 @@ func (s *FileStore) Get(ctx context.Context, key Key) (Entry, bool, error) {
 	return e, ok, nil
 }
 
-// Range implements [Store]. It shows the entries as they were when it was called; f
-// may use the store.
+// Range implements [Store]. f may use the store. It keeps nobody waiting, so entries that
+// change meanwhile are shown as they were or as they are; those that come or go, perhaps.
 func (s *FileStore) Range(ctx context.Context, f func(Entry) bool) error {
 	s.mu.RLock()
-	if s.shut {
-		s.mu.RUnlock()
+	shut := s.shut
+	s.mu.RUnlock()
+	if shut {
 		return ErrClosed
 	}
-	entries := slices.Collect(maps.Values(s.entries))
-	s.mu.RUnlock()
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
+	var err error
+	s.chunks(func(chunk []Entry) bool {
+		for _, e := range chunk {
+			if err = ctx.Err(); err != nil || !f(e) {
+				return false
+			}
 		}
-		if !f(e) {
-			return nil
+		return true
+	})
+	return err
+}
+
+// chunkSize is how many entries are looked at in one go, so that a Put waits no longer
+// than that for who looks at all.
+const chunkSize = 1024
+
+// chunks calls f for all entries, some at a time and without the lock, until it returns
+// false. The map changes meanwhile; each entry that stays is met once.
+func (s *FileStore) chunks(f func([]Entry) bool) {
+	chunk := make([]Entry, 0, chunkSize)
+	s.mu.RLock()
+	for _, e := range s.entries {
+		if chunk = append(chunk, e); len(chunk) < chunkSize {
+			continue
 		}
+		s.mu.RUnlock()
+		if !f(chunk) {
+			return
+		}
+		chunk = chunk[:0]
+		s.mu.RLock()
 	}
-	return nil
+	s.mu.RUnlock()
+	f(chunk)
 }
 
 // Put implements [Store]. If no entry differs from what is stored it does not write.
