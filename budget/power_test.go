@@ -134,9 +134,12 @@ func (d *powerDisk) remove(path string) error {
 	return d.osDisk.remove(path)
 }
 
-func (d *powerDisk) syncDir(string) error {
+func (d *powerDisk) syncDir(path string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if path != d.dir {
+		return nil
+	}
 	if err := d.step("sync folder"); err != nil {
 		return err
 	}
@@ -331,4 +334,26 @@ func TestPowerDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestNewFolders: the names of folders that were made are flushed, the uppermost included.
+func TestNewFolders(t *testing.T) {
+	base, d := t.TempDir(), &badDisk{}
+	flushed := make(map[string]bool)
+	d.fail = func(op, path string) error {
+		flushed[path] = flushed[path] || op == "sync folder"
+		return nil
+	}
+	dir := filepath.Join(base, "a", "b")
+	if err := openStore(t, dir+"/", withDisk(d)).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !flushed[base] || !flushed[filepath.Join(base, "a")] || flushed[filepath.Dir(base)] {
+		t.Errorf("flushed %v", flushed)
+	}
+	clear(flushed)
+	openStore(t, dir, withDisk(d))
+	if flushed[base] {
+		t.Error("flushed again")
+	}
 }

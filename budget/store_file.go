@@ -162,7 +162,8 @@ func newFileStore(dir string, options []FileOption) *FileStore {
 // [ErrForeign], [ErrVersion], [ErrDamaged] or that of the operating system. Unless it
 // comes from writing, nothing was changed then but for the lock file.
 func OpenFile(dir string, options ...FileOption) (*FileStore, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	s := newFileStore(dir, options)
+	if err := makeDir(s.disk, dir); err != nil {
 		return nil, fmt.Errorf("budget: making the store's folder: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(dir, lockName))
@@ -172,7 +173,6 @@ func OpenFile(dir string, options ...FileOption) (*FileStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("budget: locking the store's folder: %w", err)
 	}
-	s := newFileStore(dir, options)
 	s.lock = lock
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(err, lock.Close())
