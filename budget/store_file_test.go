@@ -222,6 +222,11 @@ func TestFileStoreLock(t *testing.T) {
 	if _, err := OpenFile(dir); !errors.Is(err, ErrLocked) {
 		t.Errorf("a store beside a reader: %v", err)
 	}
+	if second, err := OpenReadOnly(dir); err != nil {
+		t.Errorf("a second reader: %v", err)
+	} else if err := second.Close(); err != nil {
+		t.Error(err)
+	}
 	if err := errors.Join(r.Put(t.Context(), nil), r.Close()); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("Put: %v", err)
 	}
