@@ -648,7 +648,8 @@ func TestReadAfterCrash(t *testing.T) {
 	unchanged(t, dir, files)
 }
 
-// TestHungStore: who waits for a store that hangs is let go in the end.
+// TestHungStore: who waits for a store that hangs is let go in the end. From then on
+// others are refused at once, and the ledger says why, until the write has ended.
 func TestHungStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
@@ -660,7 +661,19 @@ func TestHungStore(t *testing.T) {
 		if took := time.Since(began); took != commitTimeout {
 			t.Errorf("gave up after %s", took)
 		}
+		synctest.Wait()
+		if l.Err() == nil || !strings.Contains(l.Err().Error(), "disk") {
+			t.Errorf("Err = %v", l.Err())
+		}
+		began = time.Now()
+		if r, _, err := l.Reserve(t.Context(), ask(1, 1)); r != nil || err == nil || time.Since(began) != 0 {
+			t.Errorf("Reserve = %v, %v after %s", r, err, time.Since(began))
+		}
 		close(hang)
+		synctest.Wait()
+		if l.Err() != nil {
+			t.Errorf("Err = %v when it writes again", l.Err())
+		}
 		syncNow(t, l)
 		if b := balances(t, l); len(b) != 1 || b[0].Spent+b[0].Held != 0 {
 			t.Errorf("%+v after it was given up", b)
