@@ -42,7 +42,7 @@ type powerFile struct {
 // store reads when it is opened.
 type powerHandle struct {
 	*powerFile
-	real diskFile
+	twin diskFile
 }
 
 func newPowerDisk(dir string) *powerDisk {
@@ -72,7 +72,7 @@ func (d *powerDisk) create(path string) (diskFile, error) {
 	if err := d.step("create"); err != nil {
 		return nil, err
 	}
-	real, err := d.osDisk.create(path)
+	twin, err := d.osDisk.create(path)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (d *powerDisk) create(path string) (diskFile, error) {
 		d.change(func(names map[string]*powerFile) { names[path] = f })
 	}
 	f.data = nil
-	return &powerHandle{f, real}, nil
+	return &powerHandle{f, twin}, nil
 }
 
 func (d *powerDisk) openEnd(path string) (diskFile, error) {
@@ -91,11 +91,11 @@ func (d *powerDisk) openEnd(path string) (diskFile, error) {
 	if err := d.step("open"); err != nil {
 		return nil, err
 	}
-	real, err := d.osDisk.openEnd(path)
+	twin, err := d.osDisk.openEnd(path)
 	if err != nil {
 		return nil, err
 	}
-	return &powerHandle{d.names[path], real}, nil
+	return &powerHandle{d.names[path], twin}, nil
 }
 
 func (d *powerDisk) truncate(path string, size int64) error {
@@ -161,7 +161,7 @@ func (f *powerHandle) Write(b []byte) (int, error) {
 		b = b[:len(b)/2]
 	}
 	f.data = append(f.data, b...)
-	n, werr := f.real.Write(b)
+	n, werr := f.twin.Write(b)
 	return n, errors.Join(err, werr)
 }
 
@@ -175,7 +175,7 @@ func (f *powerHandle) Sync() error {
 	return nil
 }
 
-func (f *powerHandle) Close() error { return f.real.Close() }
+func (f *powerHandle) Close() error { return f.twin.Close() }
 
 // flushed reports whether the disk has all of the journal, or never will.
 func (d *powerDisk) flushed() bool {
@@ -297,11 +297,7 @@ func TestPowerDisk(t *testing.T) {
 				d.dead, d.fail = false, nil
 				d.mu.Unlock()
 			}
-			all := func() {
-				for key, n := range acknowledged {
-					must[key] = n
-				}
-			}
+			all := func() { maps.Copy(must, acknowledged) }
 			switch rapid.SampledFrom([]string{"killed", "power", "flushed, power"}).Draw(t, "ends by") {
 			case "killed":
 				kill()
