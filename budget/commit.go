@@ -29,7 +29,8 @@ const (
 //   - However many change one row while a write is under way, the next has it once.
 //
 // After a write has failed, nothing is tried until flush is called; callers learn of
-// the failure at once.
+// the failure at once. A write that takes longer than callers wait counts as failed until it
+// ends.
 type commits struct {
 	store  Store
 	report func(error)
@@ -38,6 +39,7 @@ type commits struct {
 	ended  chan struct{} // closed by run
 
 	failure atomic.Pointer[error] // of the last write; nil if it succeeded
+	hung    *time.Timer           // sets failure if a write does not end
 	retry   atomic.Bool           // asks for a write in spite of a failure
 
 	timers sync.Pool // of *time.Timer, stopped: each wait needs one
@@ -69,8 +71,16 @@ func newCommits(ctx context.Context, store Store, report func(error)) *commits {
 		ended:   make(chan struct{}),
 		current: newBatch(),
 	}
+	c.hung = time.AfterFunc(commitTimeout, c.tellHung)
+	c.hung.Stop()
 	go c.run(context.WithoutCancel(ctx))
 	return c
+}
+
+func (c *commits) tellHung() {
+	err := fmt.Errorf("the store has been writing for %s: look at its disk", commitTimeout)
+	c.failure.Store(&err)
+	c.report(err)
 }
 
 // mark says that rows have changed, and returns the batch which will have them, or nil
@@ -220,8 +230,7 @@ func (c *commits) write(ctx context.Context) {
 			w.written.Store(c.entries[i].Used)
 		}
 		b.written.Store(true)
-		if failed {
-			c.failure.Store(nil)
+		if c.failure.Swap(nil) != nil {
 			c.wake() // for those who marked meanwhile
 		}
 	}
@@ -236,5 +245,7 @@ func (c *commits) put(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
+	c.hung.Reset(commitTimeout)
+	defer c.hung.Stop()
 	return c.store.Put(ctx, c.entries)
 }

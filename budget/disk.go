@@ -59,6 +59,25 @@ func (osDisk) syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// makeDir makes dir and the folders above it that are absent, for good: what is in a folder
+// is of no use after a power failure if the folder's own name is gone.
+func makeDir(d disk, dir string) error {
+	var parents []string
+	for at := filepath.Clean(dir); at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := os.Stat(at); !notExist(err) {
+			break
+		}
+		parents = append(parents, filepath.Dir(at))
+	}
+	err := os.MkdirAll(dir, 0o700)
+	for _, p := range parents {
+		if err == nil {
+			err = d.syncDir(p)
+		}
+	}
+	return err
+}
+
 // ReplaceFile gives the file name in dir, which exists, the content data, in one step
 // and for good: after a crash at any moment it has the old content or the new one;
 // once it returns nil, the new one. It is how the file store writes its snapshots,

@@ -377,6 +377,38 @@ func TestFileStoreFails(t *testing.T) {
 	}
 }
 
+// TestFlushedAfterFailure: a write that fails does not keep what was acknowledged before it
+// from the disk, neither while the server stays up nor when it ends.
+func TestFlushedAfterFailure(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closed %t", closed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &badDisk{synced: make(map[string]int64)}
+				dir := t.TempDir()
+				s := openStore(t, dir, withDisk(d))
+				put(t, s, entry("a", "", 1))
+				size := s.size
+				d.failing("write", "journal", syscall.ENOSPC)
+				if err := s.Put(t.Context(), []Entry{entry("a", "", 2)}); !errors.Is(err, syscall.ENOSPC) {
+					t.Errorf("Put = %v", err)
+				}
+				if closed {
+					if err := s.Close(); err != nil {
+						t.Errorf("Close = %v", err)
+					}
+				} else {
+					time.Sleep(2 * flushDelay)
+				}
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				if got := d.synced[filepath.Join(dir, journalName(1))]; got < size {
+					t.Errorf("%d bytes are flushed, and %d were acknowledged", got, size)
+				}
+			})
+		})
+	}
+}
+
 // TestRotationErrors: as long as the journal can be written, nothing is lost and no
 // request is refused when a snapshot or the next journal file cannot be made. It is
 // told, and made up for.
@@ -455,6 +487,10 @@ func TestFolderErrors(t *testing.T) {
 		{"version 1, empty", map[string][]byte{snapshotName: v1(0)}, nil, 0},
 		{"version 1 whose migration was interrupted", map[string][]byte{snapshotName: v1(1, entry("a", "", 7)), journalName(1): j1[:journalHeader]}, nil, 7},
 		{"other files", map[string][]byte{journalName(1): j1, "README": []byte("x"), "ledger.journal.bak": []byte("x")}, nil, 2},
+		{"a journal that was given up", map[string][]byte{journalName(1): j1, journalName(2): newJournalHeader(2)}, nil, 2},
+		{"a journal that was given up, in the middle", map[string][]byte{journalName(1): j1, journalName(2): newJournalHeader(2), journalName(3): j3}, nil, 3},
+		{"a journal that was given up for one that is torn", map[string][]byte{journalName(1): j1[:len(j1)-1], journalName(2): newJournalHeader(2)}, nil, 1},
+		{"a torn journal before one without records", map[string][]byte{journalName(1): j1[:len(j1)-1], journalName(3): newJournalHeader(3)}, ErrDamaged, 0},
 		{"version 1 with a wrong count", map[string][]byte{snapshotName: v1(2, entry("a", "", 7))}, ErrDamaged, 0},
 		{"a gap between journals", map[string][]byte{journalName(1): j1, journalName(4): j4}, ErrDamaged, 0},
 		{"a journal too many", map[string][]byte{journalName(1): j1, journalName(2): j3}, ErrDamaged, 0},
@@ -612,7 +648,8 @@ func TestReadAfterCrash(t *testing.T) {
 	unchanged(t, dir, files)
 }
 
-// TestHungStore: who waits for a store that hangs is let go in the end.
+// TestHungStore: who waits for a store that hangs is let go in the end. From then on
+// others are refused at once, and the ledger says why, until the write has ended.
 func TestHungStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
@@ -624,7 +661,19 @@ func TestHungStore(t *testing.T) {
 		if took := time.Since(began); took != commitTimeout {
 			t.Errorf("gave up after %s", took)
 		}
+		synctest.Wait()
+		if l.Err() == nil || !strings.Contains(l.Err().Error(), "disk") {
+			t.Errorf("Err = %v", l.Err())
+		}
+		began = time.Now()
+		if r, _, err := l.Reserve(t.Context(), ask(1, 1)); r != nil || err == nil || time.Since(began) != 0 {
+			t.Errorf("Reserve = %v, %v after %s", r, err, time.Since(began))
+		}
 		close(hang)
+		synctest.Wait()
+		if l.Err() != nil {
+			t.Errorf("Err = %v when it writes again", l.Err())
+		}
 		syncNow(t, l)
 		if b := balances(t, l); len(b) != 1 || b[0].Spent+b[0].Held != 0 {
 			t.Errorf("%+v after it was given up", b)

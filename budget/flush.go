@@ -34,11 +34,12 @@ func (s *FileStore) flushAgainAndAgain() {
 		case <-s.quit:
 			return // Close flushes
 		}
-		if s.Err() != nil {
-			return
-		}
-		if err := s.flush(); err != nil {
+		failed := s.Err() != nil // and was told; what was written before is to be flushed all the same
+		err := s.flush()
+		if err != nil && !failed {
 			s.report(err)
+		}
+		if err != nil || failed {
 			return
 		}
 	}

@@ -49,7 +49,7 @@ const (
 	recordTarget = 1 << 20
 	maxRecord    = recordTarget + maxEntrySize
 	sector       = 512 // bytes; what a disk writes whole
-	zerosAtLeast = 16
+	zerosAtLeast = 8   // an entry ends in five at most, unless its limit's name ends in them
 )
 
 // journalName is the name of the file whose first record has the sequence first.
@@ -139,7 +139,7 @@ func scanJournal(r io.ReaderAt, size int64, first, from uint64, f func(rawEntry)
 		length := int64(binary.LittleEndian.Uint32(head))
 		switch {
 		case !sumOK(head):
-			if s.torn, err = zeroEnd(r, s.end, size); err != nil || s.torn {
+			if s.torn, err = lost(r, s.end, s.end+recordHeader, size); err != nil || s.torn {
 				return s, err
 			}
 			return damaged(s.end, "the header of record %d is wrong", s.next)
@@ -159,7 +159,7 @@ func scanJournal(r io.ReaderAt, size int64, first, from uint64, f func(rawEntry)
 			return scan{}, err
 		}
 		if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(head[12:]) {
-			if s.torn, err = zeroEnd(r, s.end, size); err != nil || s.torn {
+			if s.torn, err = lost(r, s.end, s.end+recordHeader+length, size); err != nil || s.torn {
 				return s, err
 			}
 			return damaged(s.end, "the checksum of record %d is wrong", s.next)
@@ -190,21 +190,49 @@ func readAt(r io.ReaderAt, b []byte, at int64) error {
 	return err
 }
 
-// zeroEnd reports whether the file has, from byte at or from the beginning of a later
-// sector on, nothing but zeros, and enough of them that no entry ends so.
-func zeroEnd(r io.ReaderAt, at, size int64) (bool, error) {
-	from := max(at, (size-zerosAtLeast)/sector*sector)
-	b := make([]byte, size-from)
-	if len(b) < zerosAtLeast {
-		return false, nil
+// lost reports whether a power failure has kept from the disk what is wrong in the bytes
+// from at to end: from one of them on there is nothing but zeros, or a sector of them is
+// zeros and the end of the file is as well. Whatever else is wrong was changed later, and
+// what follows it had perhaps been flushed.
+func lost(r io.ReaderAt, at, end, size int64) (bool, error) {
+	if zeros, err := zerosFrom(r, max(at, min(end-1, size-zerosAtLeast)), size); zeros || err != nil {
+		return zeros, err
 	}
-	if err := readAt(r, b, from); err != nil {
+	b := make([]byte, end-at)
+	if err := readAt(r, b, at); err != nil {
 		return false, err
 	}
-	for _, c := range b {
-		if c != 0 {
-			return false, nil
+	for len(b) > 0 {
+		n := min(int64(len(b)), sector-at%sector)
+		if n == sector && allZero(b[:n]) {
+			return zerosFrom(r, (size-zerosAtLeast)/sector*sector, size)
+		}
+		at, b = at+n, b[n:]
+	}
+	return false, nil
+}
+
+// zerosFrom reports whether the file has, from byte at on, nothing but zeros, and enough
+// of them that no entry ends so.
+func zerosFrom(r io.ReaderAt, at, size int64) (bool, error) {
+	if size-at < zerosAtLeast {
+		return false, nil
+	}
+	b := make([]byte, min(size-at, 1<<16))
+	for ; at < size; at += int64(len(b)) {
+		b = b[:min(size-at, int64(len(b)))]
+		if err := readAt(r, b, at); err != nil || !allZero(b) {
+			return false, err
 		}
 	}
 	return true, nil
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
 }

@@ -140,6 +140,26 @@ func TestJournalPowerFailure(t *testing.T) {
 	}
 }
 
+// TestJournalDamageBeforeZeros: zeros at the end are no excuse for a record that lacks
+// nothing, but was changed.
+func TestJournalDamageBeforeZeros(t *testing.T) {
+	long := Entry{Key: Key{Limit: strings.Repeat("n", 2*sector)}, Used: 1}
+	b, ends := journalBytes(1, []Entry{entry("a", "", 5)}, []Entry{long}, []Entry{entry("a", "", 6)})
+	b = append(b, make([]byte, 3*sector)...)
+	if _, s, err := scanBytes(b, 1, 1); err != nil || !s.torn || s.end != int64(ends[2]) {
+		t.Fatalf("zeros behind the last record: %+v, %v", s, err)
+	}
+	for i := range ends[2] {
+		for bit := range 8 {
+			b[i] ^= 1 << bit
+			if _, s, err := scanBytes(b, 1, 1); !refusedFile(err) {
+				t.Fatalf("byte %d changed: %+v, %v", i, s, err)
+			}
+			b[i] ^= 1 << bit
+		}
+	}
+}
+
 // TestJournalSplits: what does not fit into one record takes several.
 func TestJournalSplits(t *testing.T) {
 	var many []Entry

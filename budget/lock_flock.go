@@ -11,18 +11,19 @@ import (
 
 // lockFile opens the file at path and locks it until it is closed, or the process
 // ends in whatever way. It returns [ErrLocked] if somebody else holds the lock.
-func lockFile(path string) (*os.File, error) { return lock(path, os.O_RDWR|os.O_CREATE) }
+func lockFile(path string) (*os.File, error) { return lock(path, os.O_RDWR|os.O_CREATE, unix.LOCK_EX) }
 
-// lockReadOnly is lockFile for a file that exists, and changes nothing.
-func lockReadOnly(path string) (*os.File, error) { return lock(path, os.O_RDONLY) }
+// lockReadOnly is lockFile for a file that exists, changes nothing, and may be done by
+// several at a time.
+func lockReadOnly(path string) (*os.File, error) { return lock(path, os.O_RDONLY, unix.LOCK_SH) }
 
-func lock(path string, flags int) (*os.File, error) {
+func lock(path string, flags, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}

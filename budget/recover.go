@@ -63,12 +63,16 @@ func readFolder(dir string) (*contents, error) {
 	case len(firsts) == 0 || firsts[0] > from:
 		return nil, advise(fmt.Errorf("%w: the journal from record %d on is missing", ErrDamaged, from), filepath.Join(dir, journalName(from)))
 	}
-	for i, first := range firsts {
+	for _, first := range firsts {
 		path := filepath.Join(dir, journalName(first))
-		c.journals = append(c.journals, path)
-		if i > 0 && first != c.last.next || i > 0 && c.last.torn {
-			return nil, advise(fmt.Errorf("%w: its records up to %d are missing", ErrDamaged, first), c.journals[i-1])
+		if n := len(c.journals); n > 0 && (first != c.last.next || c.last.torn) {
+			if first <= c.last.next && givenUp(path, first) {
+				c.obsolete = append(c.obsolete, journalName(first))
+				continue
+			}
+			return nil, advise(fmt.Errorf("%w: its records up to %d are missing", ErrDamaged, first), c.journals[n-1])
 		}
+		c.journals = append(c.journals, path)
 		if c.last, c.size, err = readJournal(path, first, from, func(e rawEntry) { e.addTo(c.entries) }); err != nil {
 			return nil, advise(err, path)
 		}
@@ -77,6 +81,15 @@ func readFolder(dir string) (*contents, error) {
 		return nil, advise(fmt.Errorf("%w: its records from %d to %d are missing", ErrDamaged, c.next, from), c.journals[len(c.journals)-1])
 	}
 	return c, nil
+}
+
+// givenUp reports whether a journal file has no records. If the one before has the record
+// that it should begin with, or a part of it, then it was begun, and removed again
+// because of some error, and a power failure has brought it back. See
+// [FileStore.begin].
+func givenUp(path string, first uint64) bool {
+	s, _, err := readJournal(path, first, first, func(rawEntry) {})
+	return err == nil && s.next == first && !s.torn
 }
 
 func readJournal(path string, first, from uint64, f func(rawEntry)) (s scan, size int64, err error) {

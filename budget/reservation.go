@@ -98,8 +98,8 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		}
 		return refused.decision(false), false
 	}
+	r.mark() // first: who sees the new hold may go on, and call Wait
 	r.output.Store(held + more)
-	r.mark()
 	return Decision{Allowed: true}, true
 }
 

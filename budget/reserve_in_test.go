@@ -154,3 +154,29 @@ func TestOverflowAfterCrash(t *testing.T) {
 		t.Errorf("the day after: %+v", bs)
 	}
 }
+
+// TestGrowthIsMarkedFirst: who is told by Spend that the hold suffices, while another call
+// grows it, must not find that Wait has nothing to wait for.
+func TestGrowthIsMarkedFirst(t *testing.T) {
+	l := open(t, Options{Store: newMemStore(), Limits: []Limit{{Name: "x", Unit: OutputTokens, Amount: 1000, Period: Total}}})
+	r := reserve(t, l, ask(10, 10))
+	row := r.layers[0]
+	l.commits.mu.Lock() // so that nothing can be marked
+	grown := make(chan bool)
+	go func() {
+		_, ok := r.Spend(500)
+		grown <- ok
+	}()
+	for row.used.Load() < 500 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+	if got := r.Held().Output; got != 10 {
+		t.Errorf("%d are held, and the store's writer has not heard of it", got)
+	}
+	l.commits.mu.Unlock()
+	if !<-grown {
+		t.Error("not granted")
+	}
+	r.SettleHold()
+}

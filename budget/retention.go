@@ -148,7 +148,7 @@ func (s *FileStore) scan(lock sync.Locker, f func(Entry)) {
 	n := 0
 	for _, e := range s.entries {
 		f(e)
-		if n++; n%snapshotChunk != 0 {
+		if n++; n%chunkSize != 0 {
 			continue
 		}
 		lock.Unlock()

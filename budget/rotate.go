@@ -53,10 +53,6 @@ func (s *FileStore) bytesNow() int64 {
 	return s.bytes
 }
 
-// snapshotChunk is how many entries are looked at in one go, so that a Put waits no
-// longer than that for a snapshot.
-const snapshotChunk = 1024
-
 // snapshot writes all entries, which have the changes of all records before next, and
 // forgets those whose retention is over. Changes that come meanwhile may be in it or not:
 // they are in records from next on. It returns ErrClosed if the store is closed
@@ -66,8 +62,8 @@ func (s *FileStore) snapshot(next uint64) error {
 	var expired []Key
 	err := replaceFile(s.disk, s.dir, snapshotName, func(f io.Writer) error {
 		w := newSnapshotWriter(f, next)
-		chunk := make([]Entry, 0, snapshotChunk)
-		spill := func() {
+		closed := false
+		s.chunks(func(chunk []Entry) bool {
 			for _, e := range chunk {
 				if s.expired(e, now) {
 					expired = append(expired, e.Key)
@@ -75,29 +71,16 @@ func (s *FileStore) snapshot(next uint64) error {
 					w.add(e)
 				}
 			}
-			chunk = chunk[:0]
-		}
-		s.mu.RLock()
-		// The lock is given up between entries, and the map changes then. Each entry that
-		// stays is met once.
-		for _, e := range s.entries {
-			if chunk = append(chunk, e); len(chunk) < snapshotChunk {
-				continue
-			}
-			s.mu.RUnlock()
-			spill()
 			select {
 			case <-s.quit:
-				return ErrClosed
+				closed = true
 			default:
 			}
-			if w.err != nil {
-				return w.err
-			}
-			s.mu.RLock()
+			return !closed && w.err == nil
+		})
+		if closed {
+			return ErrClosed
 		}
-		s.mu.RUnlock()
-		spill()
 		return w.end()
 	})
 	if err != nil {

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,7 +162,8 @@ func newFileStore(dir string, options []FileOption) *FileStore {
 // [ErrForeign], [ErrVersion], [ErrDamaged] or that of the operating system. Unless it
 // comes from writing, nothing was changed then but for the lock file.
 func OpenFile(dir string, options ...FileOption) (*FileStore, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	s := newFileStore(dir, options)
+	if err := makeDir(s.disk, dir); err != nil {
 		return nil, fmt.Errorf("budget: making the store's folder: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(dir, lockName))
@@ -174,7 +173,6 @@ func OpenFile(dir string, options ...FileOption) (*FileStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("budget: locking the store's folder: %w", err)
 	}
-	s := newFileStore(dir, options)
 	s.lock = lock
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -203,6 +201,11 @@ func (s *FileStore) recover() error {
 		s.sweep() // the journal may have brought back what was dropped
 	}
 	fail := func(err error) error { return fmt.Errorf("budget: opening the ledger in %s: %w", s.dir, err) }
+	// A process that was killed may have left names and records which were read, but
+	// are not on the disk. What follows builds on them.
+	if err := s.disk.syncDir(s.dir); err != nil {
+		return fail(err)
+	}
 	if torn := c.tornError(); torn != nil {
 		if err := s.disk.truncate(s.journals[len(s.journals)-1], c.last.end); err != nil {
 			return fail(err)
@@ -218,7 +221,11 @@ func (s *FileStore) recover() error {
 		err = s.begin()
 	} else {
 		s.size = c.last.end
-		s.file, err = s.disk.openEnd(s.journals[len(s.journals)-1])
+		if s.file, err = s.disk.openEnd(s.journals[len(s.journals)-1]); err == nil {
+			if err = s.file.Sync(); err != nil {
+				err = errors.Join(err, s.file.Close())
+			}
+		}
 	}
 	if err != nil {
 		return fail(err)
@@ -283,25 +290,49 @@ func (s *FileStore) Get(ctx context.Context, key Key) (Entry, bool, error) {
 	return e, ok, nil
 }
 
-// Range implements [Store]. It shows the entries as they were when it was called; f
-// may use the store.
+// Range implements [Store]. f may use the store. It keeps nobody waiting, so entries that
+// change meanwhile are shown as they were or as they are; those that come or go, perhaps.
 func (s *FileStore) Range(ctx context.Context, f func(Entry) bool) error {
 	s.mu.RLock()
-	if s.shut {
-		s.mu.RUnlock()
+	shut := s.shut
+	s.mu.RUnlock()
+	if shut {
 		return ErrClosed
 	}
-	entries := slices.Collect(maps.Values(s.entries))
-	s.mu.RUnlock()
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
+	var err error
+	s.chunks(func(chunk []Entry) bool {
+		for _, e := range chunk {
+			if err = ctx.Err(); err != nil || !f(e) {
+				return false
+			}
 		}
-		if !f(e) {
-			return nil
+		return true
+	})
+	return err
+}
+
+// chunkSize is how many entries are looked at in one go, so that a Put waits no longer
+// than that for who looks at all.
+const chunkSize = 1024
+
+// chunks calls f for all entries, some at a time and without the lock, until it returns
+// false. The map changes meanwhile; each entry that stays is met once.
+func (s *FileStore) chunks(f func([]Entry) bool) {
+	chunk := make([]Entry, 0, chunkSize)
+	s.mu.RLock()
+	for _, e := range s.entries {
+		if chunk = append(chunk, e); len(chunk) < chunkSize {
+			continue
 		}
+		s.mu.RUnlock()
+		if !f(chunk) {
+			return
+		}
+		chunk = chunk[:0]
+		s.mu.RLock()
 	}
-	return nil
+	s.mu.RUnlock()
+	f(chunk)
 }
 
 // Put implements [Store]. If no entry differs from what is stored it does not write.
@@ -429,9 +460,10 @@ func (s *FileStore) Close() error {
 	s.mu.Lock()
 	s.shut = true
 	s.mu.Unlock()
-	var err error
-	if s.Err() == nil {
-		err = s.flush()
+	failed := s.Err() != nil
+	err := s.flush() // what was written before a failure, too
+	if failed {
+		err = nil // it was told
 	}
 	return errors.Join(err, s.file.Close(), s.lock.Close())
 }

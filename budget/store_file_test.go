@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -221,6 +222,11 @@ func TestFileStoreLock(t *testing.T) {
 	if _, err := OpenFile(dir); !errors.Is(err, ErrLocked) {
 		t.Errorf("a store beside a reader: %v", err)
 	}
+	if second, err := OpenReadOnly(dir); err != nil {
+		t.Errorf("a second reader: %v", err)
+	} else if err := second.Close(); err != nil {
+		t.Error(err)
+	}
 	if err := errors.Join(r.Put(t.Context(), nil), r.Close()); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("Put: %v", err)
 	}
@@ -287,6 +293,53 @@ func TestTwoProcesses(t *testing.T) {
 	e, ok, err := s.Get(t.Context(), entry("child", "", 0).Key)
 	if err != nil || !ok || e.Used < stored || e.Used > stored+1 {
 		t.Errorf("%+v, %t, %v; want what was reported, %d, or one more", e, ok, err, stored)
+	}
+}
+
+// TestRangeBesideOthers: whoever looks at all entries copies few at a time, and meets each
+// one that stays once, whatever comes, changes and goes meanwhile.
+func TestRangeBesideOthers(t *testing.T) {
+	const stay = 50_000
+	s := openStore(t, t.TempDir(), WithFsync(FsyncOS))
+	es := make([]Entry, stay)
+	for i := range es {
+		es[i] = entry("stays", fmt.Sprint(i), 1)
+	}
+	put(t, s, es...)
+	seen := make(map[string]int, stay)
+	for k := range s.entries {
+		seen[k.Subject] = 0
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := s.Range(t.Context(), func(e Entry) bool { seen[e.Key.Subject]++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("%d bytes are allocated to look at %d entries", n, stay)
+	}
+	n := 0
+	if err := s.Range(t.Context(), func(e Entry) bool {
+		if n++; n%1000 == 0 {
+			put(t, s, entry("stays", e.Key.Subject, 2), entry("comes", fmt.Sprint(n), 1))
+			s.mu.Lock()
+			if gone, ok := s.entries[entry("comes", fmt.Sprint(n-1000), 0).Key]; ok {
+				s.drop(gone)
+			}
+			s.mu.Unlock()
+		}
+		if e.Key.Limit == "stays" {
+			seen[e.Key.Subject]++
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for subject, n := range seen {
+		if n != 2 {
+			t.Fatalf("%s was met %d times in two rounds", subject, n)
+		}
 	}
 }
 

@@ -43,7 +43,8 @@ func compareEntries(a, b Entry) int {
 // OpenReadOnly returns the store in dir, also one that a crash left, for reading. It
 // changes nothing in the folder. It fails as [OpenFile] does; with [ErrLocked] if a
 // server runs on it, and with [fs.ErrNotExist] if there is no ledger. While the store
-// is open no server can start on the folder. Options have no effect but WithReport.
+// is open no server can start on the folder, but others can read. Options have no effect
+// but WithReport.
 func OpenReadOnly(dir string, options ...FileOption) (Store, error) {
 	s := &readStore{}
 	lock, err := lockReadOnly(filepath.Join(dir, lockName))

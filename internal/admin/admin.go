@@ -8,6 +8,9 @@
 //	GET /v1/usage    the same summed up; ?by=team by the values of one identity, as [Usage]
 //	GET /v1/models   what was learned of models without a public tokenizer, as [Models]
 //
+// Requests that look at every counter are answered two at a time; the others wait, for ten
+// seconds at most.
+//
 // It shows no prompts, answers or keys, but it does show who uses how much. With
 // [Options.Guarded] all but the health paths ask for a proof: a client certificate that
 // the listener has verified, or a token.
@@ -76,21 +79,25 @@ type Models struct {
 func FromBalances(balances []budget.Balance) Budgets {
 	out := Budgets{Budgets: make([]Budget, 0, len(balances))}
 	for _, b := range balances {
-		row := Budget{
-			Name: b.Limit, Subject: make(map[string]string, len(b.Subject)), Unit: b.Unit.String(),
-			WindowStart: b.WindowStart.UTC(), Limit: b.Amount, Spent: b.Spent, Held: b.Held,
-			Debt: b.Debt(), Remaining: b.Remaining(),
-		}
-		for _, id := range b.Subject {
-			row.Subject[id.Name] = id.Value
-		}
-		if !b.WindowEnd.IsZero() {
-			end := b.WindowEnd.UTC()
-			row.WindowEnd = &end
-		}
-		out.Budgets = append(out.Budgets, row)
+		out.Budgets = append(out.Budgets, newBudget(b))
 	}
 	return out
+}
+
+func newBudget(b budget.Balance) Budget {
+	row := Budget{
+		Name: b.Limit, Subject: make(map[string]string, len(b.Subject)), Unit: b.Unit.String(),
+		WindowStart: b.WindowStart.UTC(), Limit: b.Amount, Spent: b.Spent, Held: b.Held,
+		Debt: b.Debt(), Remaining: b.Remaining(),
+	}
+	for _, id := range b.Subject {
+		row.Subject[id.Name] = id.Value
+	}
+	if !b.WindowEnd.IsZero() {
+		end := b.WindowEnd.UTC()
+		row.WindowEnd = &end
+	}
+	return row
 }
 
 // sum adds up counters by the values of one identity; counters that are not
@@ -148,12 +155,13 @@ func Handler(o Options) http.Handler {
 		fmt.Fprintln(w, "ready")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /v1/budgets", func(w http.ResponseWriter, r *http.Request) {
+	few := heavy()
+	mux.HandleFunc("GET /v1/budgets", few(func(w http.ResponseWriter, r *http.Request) {
 		if balances, ok := o.balances(w, r); ok {
-			reply(w, http.StatusOK, FromBalances(balances))
+			replyBudgets(w, balances)
 		}
-	})
-	mux.HandleFunc("GET /v1/usage", func(w http.ResponseWriter, r *http.Request) {
+	}))
+	mux.HandleFunc("GET /v1/usage", few(func(w http.ResponseWriter, r *http.Request) {
 		by := r.URL.Query().Get("by")
 		if by != "" && !slices.Contains(o.Identities, by) {
 			reply(w, http.StatusBadRequest, failure(fmt.Sprintf("by=%q is no identity; known are %q", by, o.Identities)))
@@ -162,7 +170,7 @@ func Handler(o Options) http.Handler {
 		if balances, ok := o.balances(w, r); ok {
 			reply(w, http.StatusOK, sum(balances, by))
 		}
-	})
+	}))
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
 		models := Models{[]count.Learned{}}
 		if o.Models != nil {

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto/x509"
 	"os"
 	"strings"
 	"testing"
@@ -42,6 +43,35 @@ func TestTornReading(t *testing.T) {
 		t.Errorf("told %v, %d readings left", told, len(readings))
 	}
 	if want, err := ReadLeaf(g.Cert); err != nil || !s.Set().Leaf().Equal(want) {
+		t.Errorf("the new certificate is not served: %v", err)
+	}
+}
+
+// TestValidLater: a certificate that is not valid yet, because the clocks of its
+// authority and of this machine differ, is served once it is. It is told once that it
+// is not, and once that it is.
+func TestValidLater(t *testing.T) {
+	ca := certtest.New(t)
+	p := ca.IssueAs(t, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }, "localhost")
+	f, later := pairFiles(t, ca), Files{Cert: p.CertFile, Key: p.KeyFile, ClientCA: ca.File}
+	var told []error
+	s, err := NewSource(f, Options{OnChange: func(_ *Set, err error) { told = append(told, err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.read = func(Files) content { return read(later) }
+	s.look()
+	s.look()
+	if len(told) != 1 || told[0] == nil {
+		t.Fatalf("told %v", told)
+	}
+	s.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	s.look()
+	s.look()
+	if len(told) != 2 || told[1] != nil {
+		t.Errorf("told %v", told)
+	}
+	if want, err := ReadLeaf(later.Cert); err != nil || !s.Set().Leaf().Equal(want) {
 		t.Errorf("the new certificate is not served: %v", err)
 	}
 }

@@ -14,7 +14,8 @@ const Interval = 5 * time.Second
 type Options struct {
 	Interval time.Duration // 0: Interval
 	// OnChange is called by Run after the files have changed: with the new set, or with
-	// the [Problems] for which the last good one stays. Once for each change.
+	// the [Problems] for which the last good one stays. Once for each change, and once
+	// more if files that could not be used can be after all, since it is time now.
 	OnChange func(*Set, error)
 }
 
@@ -24,7 +25,9 @@ type Source struct {
 	files   Files
 	opts    Options
 	read    func(Files) content // read, but for tests
+	now     func() time.Time    // time.Now, but for tests
 	seen    content             // at the last look; of Run only
+	failed  bool                // it could not be used; of Run only
 	current atomic.Pointer[Set]
 }
 
@@ -36,7 +39,7 @@ func NewSource(f Files, o Options) (*Source, error) {
 	if o.OnChange == nil {
 		o.OnChange = func(*Set, error) {}
 	}
-	s := &Source{files: f, opts: o, read: read, seen: read(f)}
+	s := &Source{files: f, opts: o, read: read, now: time.Now, seen: read(f)}
 	set, err := load(f, s.seen, time.Now())
 	if err != nil {
 		return nil, err
@@ -62,23 +65,27 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// look loads the files if they have changed since the last look.
+// look loads the files if they have changed since the last look, or if they could not be
+// used then: a certificate that was not valid yet may be so by now.
 func (s *Source) look() {
 	now := s.read(s.files)
-	if now.equal(s.seen) {
+	changed := !now.equal(s.seen)
+	if !changed && !s.failed {
 		return
 	}
 	// The files may be swapped between the reading of one and of the next. What stays
 	// the same over a second reading belongs together, or will be seen to change again.
-	if !s.read(s.files).equal(now) {
+	if changed && !s.read(s.files).equal(now) {
 		return
 	}
-	s.seen = now
-	set, err := load(s.files, now, time.Now())
+	set, err := load(s.files, now, s.now())
+	s.seen, s.failed = now, err != nil
 	if err == nil {
 		s.current.Store(set)
 	}
-	s.opts.OnChange(set, err)
+	if changed || err == nil {
+		s.opts.OnChange(set, err)
+	}
 }
 
 // ServerConfig returns the configuration of a listener whose clients speak one of the
