@@ -25,6 +25,7 @@ func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
 	d.warnListen(c)
 	d.warnIdentities(c, ids)
 	d.warnBudgets(c, limits)
+	d.warnShares(c, limits)
 	d.warnUnlimited(c, limits)
 	if n := d.at[&c.UnknownAPI]; n != nil && c.UnknownAPI == UnknownPass {
 		d.warn(n, "prefer paths: {pass: […]} for what you know", "requests of an API that is not known are neither metered nor limited")
