@@ -263,7 +263,9 @@ func Percent(part, whole int64) string {
 		return "a little more than 100 %"
 	case tenths == "1000" && part < whole:
 		return "a little less than 100 %"
-	case len(tenths) > 1 && strings.HasSuffix(tenths, "0"):
+	case tenths == "0":
+		return "0 %"
+	case strings.HasSuffix(tenths, "0"):
 		return tenths[:len(tenths)-1] + " %"
 	case len(tenths) == 1:
 		return "0." + tenths + " %"
