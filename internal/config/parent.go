@@ -193,7 +193,7 @@ func fixedValue(l budget.Limit, per string) (string, bool) {
 // if p matches the text of g, whose * nothing but a * of p matches. And if it lies within
 // none of several, the text with a letter for * that occurs in none is one that it lets through.
 func implied(l budget.Limit, m budget.Condition) (escapes string, ok bool) {
-	if m.Property != budget.OfHeader && slices.Contains(m.Any, "*") {
+	if m.Property != budget.OfHeader && coveredBy("*", m.Any) {
 		return "", true
 	}
 	for _, own := range l.Match {

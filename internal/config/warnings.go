@@ -106,12 +106,3 @@ func (d *decoder) warnBudgets(c *Config, limits []*node) {
 			quote(c.Budgets[loose].Name), quote(c.Budgets[tight].Name))
 	}
 }
-
-// warnUnlimited tells that some requests have no limit, because each budget picks
-// those that it concerns.
-func (d *decoder) warnUnlimited(c *Config, limits []*node) {
-	if len(limits) > 0 && !slices.ContainsFunc(c.Budgets, budget.Limit.CatchAll) {
-		d.warn(limits[len(limits)-1], "add a budget without match for the rest, unless that is meant",
-			"requests that match no budget are not limited, because every budget has a match")
-	}
-}
