@@ -25,8 +25,7 @@ func TestWindowsIn(t *testing.T) {
 
 // A parent of which very many subjects are named shows some, and says how many there are.
 func TestManySums(t *testing.T) {
-	file := "identity: {team: [{jwt: team}]}\nbudgets:\n- {name: a, per: team, limit: 9 tokens, period: day, overrides: {" +
-		"x: 8 tokens"
+	file := "identity: {team: [{jwt: team}]}\nbudgets:\n- {name: a, per: team, limit: 9 tokens, period: day, overrides: {x: 8 tokens"
 	for i := range 30 {
 		file += ", t" + strings.Repeat("i", i) + ": 8 tokens"
 	}

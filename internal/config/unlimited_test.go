@@ -144,18 +144,18 @@ func TestUnlimitedTwin(t *testing.T) {
 		for _, team := range words[1:] {
 			for _, model := range words[1:] {
 				for _, header := range words {
-					var any, counted, tokens bool
+					var some, counted, tokens bool
 					for _, l := range c.Budgets {
 						concerned := !slices.ContainsFunc(l.Match, func(m budget.Condition) bool {
 							v := map[budget.Property]string{budget.OfIdentity: team, budget.OfModel: model, budget.OfHeader: header}[m.Property]
 							return v == "" || !slices.ContainsFunc(m.Any, func(g string) bool { return glob.Match(g, v) })
 						})
-						any = any || concerned
+						some = some || concerned
 						counted = counted || concerned && isCounted(l)
 						tokens = tokens || concerned && countsTokens(l)
 					}
-					want[0] = want[0] || !any
-					want[1] = want[1] || any && !counted
+					want[0] = want[0] || !some
+					want[1] = want[1] || some && !counted
 					want[2] = want[2] || counted && !tokens
 				}
 			}
