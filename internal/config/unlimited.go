@@ -26,9 +26,9 @@ type property struct {
 
 // sample is a request.
 type sample struct {
-	texts  map[property]string // what is not here is *, or of a header
-	bare   bool                // missing
-	nobody []string            // identities that are missing
+	texts  map[property]string // what it has; of all that is not here it has *
+	bare   bool                // but it has no headers besides
+	nobody []string            // nor these identities
 }
 
 // metered are the paths of requests that are metered; see dialect.ForPath.
@@ -80,11 +80,11 @@ func strangers(c *Config) []sample {
 	return []sample{{}, bare}
 }
 
-// unconcerned returns a stranger's request that no limit concerns; nil if there is none.
-func unconcerned(c *Config, limits []budget.Limit) *sample {
-	for _, s := range strangers(c) {
-		if !slices.ContainsFunc(limits, s.concernedBy) {
-			return &s
+// unconcerned returns the first of the requests that no limit concerns; nil if there is none.
+func unconcerned(samples []sample, limits []budget.Limit) *sample {
+	for i := range samples {
+		if !slices.ContainsFunc(limits, samples[i].concernedBy) {
+			return &samples[i]
 		}
 	}
 	return nil
@@ -94,6 +94,10 @@ func isCounted(l budget.Limit) bool { return !l.PerRequest }
 
 func countsTokens(l budget.Limit) bool { return !l.PerRequest && l.Unit < budget.Requests }
 
+// maxSamples bounds how many requests are tried in the search for tokens that nobody
+// counts; it goes no further then.
+const maxSamples = 1000
+
 // warnUnlimited tells of requests that have no limit, or none that adds up, or none in
 // tokens. A limit of the prompt or of the answer alone is taken for meant.
 func (d *decoder) warnUnlimited(c *Config, names []*node) {
@@ -101,24 +105,31 @@ func (d *decoder) warnUnlimited(c *Config, names []*node) {
 		return
 	}
 	last := names[len(names)-1]
+	all := strangers(c)
 	counted := only(c.Budgets, isCounted)
-	if s := unconcerned(c, c.Budgets); s != nil {
+	if s := unconcerned(all, c.Budgets); s != nil {
 		d.warn(last, "add a budget without match for the rest, unless that is meant",
 			"%s are not limited, because every budget has a match", s.outside(c.Budgets, "match no budget"))
-	} else if s := unconcerned(c, counted); s != nil {
+	} else if s := unconcerned(all, counted); s != nil {
 		d.warn(last, "add a budget with a period, unless that is meant",
 			"%s are limited one by one only, and neither their number nor their sum is", s.outside(counted, "match no budget with a period"))
 	}
 	tokens := only(c.Budgets, countsTokens)
 	each := only(c.Budgets, func(l budget.Limit) bool { return l.PerRequest })
+	apart := independent(c)
+	left := maxSamples
 	for i, l := range c.Budgets {
 		if !isCounted(l) || countsTokens(l) {
 			continue
 		}
-		for _, s := range samplesOf(c, l) {
-			if slices.ContainsFunc(tokens, s.concernedBy) {
-				continue
-			}
+		samples := only(all, func(s sample) bool { return s.concernedBy(l) })
+		if len(samples) == 0 && apart {
+			samples = samplesOf(c, l)
+		}
+		if left -= len(samples); left < 0 {
+			return
+		}
+		if s := unconcerned(samples, tokens); s != nil {
 			how := "are not limited"
 			if slices.ContainsFunc(each, s.concernedBy) {
 				how = "are limited for each request only"
@@ -130,24 +141,21 @@ func (d *decoder) warnUnlimited(c *Config, names []*node) {
 	}
 }
 
-// samplesOf returns requests that l concerns, such that a limit which concerns one of
-// them concerns all that are like it; none if that cannot be said.
-func samplesOf(c *Config, l budget.Limit) []sample {
-	samples := strangers(c)
-	samples = slices.DeleteFunc(samples, func(s sample) bool { return !s.concernedBy(l) })
-	if len(samples) > 0 {
-		return samples
-	}
-	for _, id := range c.Identities {
+// independent reports whether a request can have any value of an identity together with
+// any headers that conditions name: no identity is taken from such a header first.
+func independent(c *Config) bool {
+	return !slices.ContainsFunc(c.Identities, func(id Identity) bool {
 		first := id.Sources[0].Header
-		if first != "" && slices.ContainsFunc(c.Budgets, func(l budget.Limit) bool {
+		return first != "" && slices.ContainsFunc(c.Budgets, func(l budget.Limit) bool {
 			return slices.ContainsFunc(l.Match, func(m budget.Condition) bool { return m.Property == budget.OfHeader && m.Name == first })
-		}) {
-			return nil
-		}
-	}
-	const most = 1000
-	samples = []sample{{bare: true}}
+		})
+	})
+}
+
+// samplesOf returns requests that l concerns, one for each choice of its globs; none if
+// they are too many.
+func samplesOf(c *Config, l budget.Limit) []sample {
+	samples := []sample{{bare: true}}
 	for _, m := range l.Match {
 		var longer []sample
 		for _, s := range samples {
@@ -158,16 +166,17 @@ func samplesOf(c *Config, l budget.Limit) []sample {
 				if g == "" || g == budget.None && c.Missing == MissingRefuse {
 					continue // there are no such requests
 				}
+				if len(longer) == maxSamples {
+					return nil
+				}
 				texts := map[property]string{{m.Property, m.Name}: g}
 				maps.Copy(texts, s.texts)
 				longer = append(longer, sample{texts: texts, bare: true})
 			}
 		}
-		if samples = longer; len(samples) > most {
-			return nil
-		}
+		samples = longer
 	}
-	return slices.DeleteFunc(samples, func(s sample) bool { return !s.concernedBy(l) })
+	return only(samples, func(s sample) bool { return s.concernedBy(l) })
 }
 
 // meteredPath is the path of metered requests that a glob matches; "" if it is not plain
@@ -228,6 +237,6 @@ func (s *sample) outside(limits []budget.Limit, others string) string {
 	return "requests with another " + conditionName(m) + " than " + globList(globs)
 }
 
-func only(limits []budget.Limit, f func(budget.Limit) bool) []budget.Limit {
-	return slices.DeleteFunc(slices.Clone(limits), func(l budget.Limit) bool { return !f(l) })
+func only[T any](of []T, f func(T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(of), func(v T) bool { return !f(v) })
 }

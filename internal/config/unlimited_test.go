@@ -107,6 +107,26 @@ func TestUnlimited(t *testing.T) {
 	}
 }
 
+// Files with mistakes have budgets and identities that are incomplete.
+func TestWarningsOfBroken(t *testing.T) {
+	check(t, "identity: {team: []}\nbudgets: [{name: a, match: {model: o1}, limit: 5 requests, period: day}]", "the list \"team\" is empty")
+	check(t, "identity: {team: [{jwt: team}]}\nbudgets: [{name: a, limit: many tokens, period: day}, "+
+		"{name: b, limit: 5 tokens, period: day, parent: a}]", "many tokens")
+}
+
+// The search for tokens that nobody counts ends, however many globs there are.
+func TestUnlimitedBound(t *testing.T) {
+	var globs strings.Builder
+	for i := range maxGlobs {
+		fmt.Fprintf(&globs, "g%d, ", i)
+	}
+	file := "identity: {team: [{jwt: team}], user: [{jwt: sub}]}\nbudgets:\n" + strings.ReplaceAll(
+		"- {name: a, match: {team: [GLOBS], user: [GLOBS], model: [GLOBS]}, limit: 5 requests, period: day}\n", "GLOBS", globs.String())
+	if w := strings.Join(check(t, file, "").Warnings(), "\n"); strings.Contains(w, "the tokens of") {
+		t.Errorf("warnings: %s", w)
+	}
+}
+
 // TestUnlimitedTwin: there is a warning if there is such a request, and only then. The twin
 // tries all requests of short words, in which z stands for what no budget knows.
 func TestUnlimitedTwin(t *testing.T) {

@@ -22,6 +22,9 @@ var logKeys = []string{
 // warnAll looks over the whole configuration. limits has the position of each limit
 // in c.Budgets.
 func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
+	if len(d.errs) > 0 {
+		return // nobody will see warnings, and what has mistakes is incomplete
+	}
 	d.warnListen(c)
 	d.warnIdentities(c, ids)
 	d.warnBudgets(c, limits)
