@@ -114,5 +114,6 @@ func (c *collector) add(r *rule, s *span, key Key, subject []Identity, amount, s
 		Amount:      amount,
 		Spent:       spent,
 		Held:        held,
+		Parent:      r.Parent,
 	}})
 }

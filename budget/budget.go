@@ -144,6 +144,10 @@ type Limit struct {
 	// MaxSubjects bounds the counters of one window; 0 is [DefaultMaxSubjects]. See
 	// [Overflow] for what happens beyond.
 	MaxSubjects int64
+	// Parent is the name of the limit of which the amounts of this one are shares; "" if
+	// there is none. It is only reported: whatever counts here counts in the parent because the
+	// parent's conditions say so, which is for the caller to see to.
+	Parent string
 	// PerRequest makes it a bound on each single request, without a counter. The unit
 	// must be one of tokens.
 	PerRequest bool
@@ -199,6 +203,7 @@ type Balance struct {
 	Amount      int64     // the limit
 	Spent       int64     // settled
 	Held        int64     // reserved by requests that are under way
+	Parent      string    // as in Limit
 }
 
 // Debt is how far the settled usage exceeds the limit.

@@ -3,7 +3,6 @@ package budget
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
@@ -33,16 +32,6 @@ type Condition struct {
 	Property Property
 	Name     string   // of the identity or the header
 	Any      []string // globs; never empty
-}
-
-// everything says that the condition holds for each request.
-func (c Condition) everything() bool {
-	return c.Property != OfHeader && slices.Contains(c.Any, "*")
-}
-
-// CatchAll reports whether the limit concerns every request.
-func (l Limit) CatchAll() bool {
-	return !slices.ContainsFunc(l.Match, func(c Condition) bool { return !c.everything() })
 }
 
 // source is where a value of a request is found.

@@ -119,19 +119,3 @@ func TestPerModelAndPath(t *testing.T) {
 		refused(t, l, other)
 	}
 }
-
-func TestCatchAll(t *testing.T) {
-	for _, c := range []struct {
-		match []Condition
-		want  bool
-	}{
-		{nil, true},
-		{[]Condition{{Property: OfModel, Any: []string{"x", "*"}}}, true},
-		{[]Condition{{Property: OfModel, Any: []string{"*"}}, {Name: "team", Any: []string{"a"}}}, false},
-		{[]Condition{{Property: OfHeader, Name: "x", Any: []string{"*"}}}, false},
-	} {
-		if got := (Limit{Match: c.match}).CatchAll(); got != c.want {
-			t.Errorf("%+v: %v", c.match, got)
-		}
-	}
-}

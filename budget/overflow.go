@@ -3,8 +3,10 @@ package budget
 import (
 	"context"
 	"errors"
-	"slices"
-	"sync/atomic"
+	"hash/maphash"
+	"iter"
+	"strings"
+	"sync"
 )
 
 // DefaultMaxSubjects is [Limit.MaxSubjects] where it is 0.
@@ -16,10 +18,21 @@ const DefaultMaxSubjects = 100_000
 // Clients may choose who they say they are, so the counters of one limit and window
 // are bounded by [Limit.MaxSubjects]. Whoever has a counter keeps it, in memory or in
 // the store, and so does everybody whom an override names. New subjects beyond share
-// one bucket, with the limit's amount. If the limit is counted per several names, the
-// bucket is first that of the subject's parent, such as team=search&user=(overflow),
-// so that newcomers share with those of their own team only; when there are
-// MaxSubjects of such buckets, too, the rest shares a single one.
+// one bucket, with the limit's amount.
+//
+// If the limit is counted per several names, a flood from one parent, such as the users
+// of one team, must not use up the room of the others. So a subject gets a counter of its own
+// only while its parent has fewer than are still free. Hence one parent alone gets half
+// of MaxSubjects, two that flood at the same time get a third each, and as much stays
+// free. It is the rule by which switches share a buffer (Choudhury and Hahne, Dynamic Queue
+// Length Thresholds for Shared-Memory Packet Switches, 1998), and needs no further
+// number. Of three names the first is bounded so, and the first two together by what
+// is free less what the first has: one team gets a third, and all teams of its org half.
+//
+// The bucket is first that of the subject's parent, such as team=search&user=(overflow),
+// so that newcomers share with those of their own team only. The same rule bounds the
+// buckets, which there are MaxSubjects of at most; beyond, further names are replaced, to
+// the left, until a single bucket is for all.
 const Overflow = "(overflow)"
 
 // errCrowded means that a new row has to share a bucket.
@@ -41,64 +54,121 @@ func (r *rule) bucketOf(key string, subject []Identity) bucket {
 	if _, named := r.amounts[key]; named {
 		return namedBucket
 	}
-	switch slices.IndexFunc(subject, func(id Identity) bool { return id.Value == Overflow }) {
+	switch kept(subject) {
 	case 0:
-		if !slices.ContainsFunc(subject, func(id Identity) bool { return id.Value != Overflow }) {
-			return lastBucket
-		}
-	case -1:
-		if len(subject) == 0 {
-			return lastBucket
-		}
-	case len(subject) - 1:
-		return parentBucket
+		return lastBucket
+	case len(subject):
+		return ownBucket
 	}
-	return ownBucket
+	return parentBucket
+}
+
+// kept is how many values of a subject come before those which are Overflow to its end.
+func kept(subject []Identity) int {
+	n := len(subject)
+	for n > 0 && subject[n-1].Value == Overflow {
+		n--
+	}
+	return n
 }
 
 // crowd counts the rows of a limit and window which exist, in memory or in the
-// store, by what they are bounded by.
-type crowd struct{ subjects, parents atomic.Int64 }
+// store, by what they are bounded by. Its lock is taken only when a row begins or
+// ceases to exist.
+type crowd struct {
+	mu          sync.Mutex
+	own, shared group
+}
 
-func (c *crowd) of(b bucket) *atomic.Int64 {
+// group is what one MaxSubjects bounds.
+type group struct {
+	rows int64
+	// under has how many of the rows are under a parent, by the hash of the parent. There
+	// is no parent without a row, so that the bound of the rows is one of the parents, too:
+	// each row has as many as it has names, less one. Parents whose hashes are the same,
+	// which nobody can bring about, count as one.
+	under map[uint64]int64
+}
+
+// parentSeed makes the hashes of parents unpredictable.
+var parentSeed = maphash.MakeSeed()
+
+// parents yields the hashes of the beginnings of an encoded subject that are parents of
+// the row: of its values but the last one that is kept.
+func parents(key string, subject []Identity) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		end := 0
+		for range kept(subject) - 1 {
+			end += strings.IndexByte(key[end:], '&') // each value is followed by one, and has none
+			if !yield(maphash.String(parentSeed, key[:end])) {
+				return
+			}
+			end++
+		}
+	}
+}
+
+func (c *crowd) of(b bucket) *group {
 	switch b {
 	case ownBucket:
-		return &c.subjects
+		return &c.own
 	case parentBucket:
-		return &c.parents
+		return &c.shared
 	}
 	return nil // bounded by the configuration
 }
 
-// join counts a new row, or returns false if there are too many.
-func (c *crowd) join(b bucket, most int64) bool {
-	n := c.of(b)
-	if n == nil {
+// join counts a new row, or returns false if there are too many, all in all or under
+// one of its parents.
+func (c *crowd) join(w *row) bool {
+	g := c.of(w.bucket)
+	if g == nil {
 		return true
 	}
-	if n.Add(1) > most {
-		n.Add(-1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	free := w.rule.MaxSubjects - g.rows
+	if free <= 0 {
 		return false
 	}
+	for p := range parents(w.key[keyPrefix:], w.subject) {
+		if free -= g.under[p]; free <= 0 {
+			return false
+		}
+	}
+	g.add(w.key[keyPrefix:], w.subject, 1)
 	return true
 }
 
 // leave uncounts a row that ceased to exist.
-func (c *crowd) leave(b bucket) {
-	if n := c.of(b); n != nil {
-		n.Add(-1)
+func (c *crowd) leave(w *row) { c.add(w.bucket, w.key[keyPrefix:], w.subject, -1) }
+
+// add counts n rows of a subject, whether they are too many or not.
+func (c *crowd) add(b bucket, key string, subject []Identity, n int64) {
+	if g := c.of(b); g != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		g.add(key, subject, n)
+	}
+}
+
+func (g *group) add(key string, subject []Identity, n int64) {
+	g.rows += n
+	for p := range parents(key, subject) {
+		if g.under == nil {
+			g.under = make(map[uint64]int64)
+		}
+		if g.under[p] += n; g.under[p] == 0 {
+			delete(g.under, p)
+		}
 	}
 }
 
 // pinShared pins a bucket for a subject that has come too late.
 func (l *Ledger) pinShared(ctx context.Context, r *rule, s *span, q *Request) (*row, error) {
-	keep := [2]int{len(r.per) - 1, 0} // how many names keep their value: the parent's, then none
-	for i, n := range keep {
-		if i > 0 && n == keep[0] {
-			break
-		}
+	for keep := len(r.per) - 1; keep >= 0; keep-- { // how many names keep their value
 		var buf [keyBuffer]byte
-		key := r.appendSharedKey(buf[:0], s, q, n)
+		key := r.appendSharedKey(buf[:0], s, q, keep)
 		hash := l.table.hash(key)
 		w := l.table.pin(hash, key)
 		if w == nil {
@@ -141,9 +211,7 @@ func (l *Ledger) countStored(ctx context.Context) error {
 		}
 		// What cannot be parsed is no counter of this limit; Balances reports it.
 		if subject, err := ParseSubject(e.Key.Subject); err == nil && r.countsPer(subject) {
-			if n := s.crowd.of(r.bucketOf(e.Key.Subject, subject)); n != nil {
-				n.Add(1)
-			}
+			s.crowd.add(r.bucketOf(e.Key.Subject, subject), e.Key.Subject, subject, 1)
 		}
 		return true
 	})

@@ -112,17 +112,21 @@ func heldBalances(t *testing.T, l *Ledger, q Request) []Balance {
 // Subjects of a parent share that parent's bucket; when there are too many parents,
 // too, one bucket is left for the rest.
 func TestFloodOfPairs(t *testing.T) {
-	l := open(t, Options{Limits: []Limit{{Name: "x", Amount: 1000, Period: Day, Per: []string{"team", "user"}, MaxSubjects: 2}}})
-	for i, want := range []string{"a u0", "a u1", "a (overflow)", "a (overflow)"} {
+	l := open(t, Options{Limits: []Limit{{Name: "x", Amount: 1000, Period: Day, Per: []string{"team", "user"}, MaxSubjects: 4}}})
+	for i, want := range []string{"a u0", "a u1", "a (overflow)", "a (overflow)"} { // as many as are free are left
 		check(t, l, "a", fmt.Sprint("u", i), want)
 	}
-	check(t, l, "b", "u0", "b (overflow)")
-	check(t, l, "c", "u0", "(overflow) (overflow)")
+	check(t, l, "b", "u0", "b u0")
+	check(t, l, "b", "u1", "b (overflow)")
+	check(t, l, "c", "u0", "c u0")
+	check(t, l, "d", "u0", "d (overflow)") // no room at all
+	check(t, l, "e", "u0", "e (overflow)")
+	check(t, l, "f", "u0", "(overflow) (overflow)")
 	check(t, l, "a", "u1", "a u1")
 	check(t, l, "a", "u9", "a (overflow)")
 	check(t, l, Overflow, "me", "(overflow) (overflow)")
-	check(t, l, "d", Overflow, "(overflow) (overflow)")
-	if bs := balances(t, l); len(bs) != 5 {
+	check(t, l, "g", Overflow, "(overflow) (overflow)")
+	if bs := balances(t, l); len(bs) != 4+4+1 {
 		t.Errorf("%+v", bs)
 	}
 }

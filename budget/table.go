@@ -93,7 +93,7 @@ func (t *table) insert(w *row) error {
 		return nil
 	}
 	fresh := !w.granted.Load()
-	if fresh && !w.span.crowd.join(w.bucket, w.rule.MaxSubjects) {
+	if fresh && !w.span.crowd.join(w) {
 		return errCrowded
 	}
 	if t.count.Add(1) > t.max && w.bucket != lastBucket {
@@ -101,7 +101,7 @@ func (t *table) insert(w *row) error {
 		if !fresh {
 			return ErrFull
 		}
-		w.span.crowd.leave(w.bucket)
+		w.span.crowd.leave(w)
 		return errCrowded
 	}
 	s.generations[slot(w.hash)]++
@@ -151,7 +151,7 @@ func (t *table) evict(now time.Time, keep func(w *row, generation uint64)) {
 				}
 				t.count.Add(-1)
 				if w.gone() {
-					w.span.crowd.leave(w.bucket)
+					w.span.crowd.leave(w)
 				}
 				if !ended && !w.inMemory {
 					gone = append(gone, left{w, s.generations[slot(w.hash)]})

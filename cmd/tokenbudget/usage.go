@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,13 +130,22 @@ func printBudgets(w io.Writer, b admin.Budgets, asJSON bool, now time.Time) erro
 		return enc.Encode(b)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BUDGET\tSUBJECT\tUNIT\tSPENT\tHELD\tLIMIT\tREMAINING\tDEBT\tRESETS")
+	heading := "BUDGET\tSUBJECT\tUNIT\tSPENT\tHELD\tLIMIT\tREMAINING\tDEBT\tRESETS"
+	tied := slices.ContainsFunc(b.Budgets, func(row admin.Budget) bool { return row.Parent != "" })
+	if tied {
+		heading += "\tPARENT"
+	}
+	fmt.Fprintln(t, heading)
 	for _, row := range b.Budgets {
 		resets := "never"
 		if row.WindowEnd != nil {
 			resets = row.WindowEnd.Format(time.RFC3339) + " (in " + max(row.WindowEnd.Sub(now), 0).Round(time.Second).String() + ")"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", printable(row.Name), subject(row.Subject), printable(row.Unit), row.Spent, row.Held, row.Limit, row.Remaining, row.Debt, resets)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s", printable(row.Name), subject(row.Subject), printable(row.Unit), row.Spent, row.Held, row.Limit, row.Remaining, row.Debt, resets)
+		if tied {
+			fmt.Fprint(t, "\t", printable(cmp.Or(row.Parent, "-")))
+		}
+		fmt.Fprintln(t)
 	}
 	if len(b.Budgets) == 0 {
 		fmt.Fprintln(t, "(nothing was used in the windows that are running)")

@@ -5,9 +5,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tokenbudget/tokenbudget/internal/admin"
 )
 
 func TestPrintable(t *testing.T) {
@@ -32,6 +35,25 @@ func TestPrintable(t *testing.T) {
 		if got := printable(in); got != want {
 			t.Errorf("printable(%q) = %s, want %s", in, got, want)
 		}
+	}
+}
+
+// A budget with a parent shows it; without any there is no such column.
+func TestUsageParent(t *testing.T) {
+	b := admin.Budgets{Budgets: []admin.Budget{{Name: "org", Unit: "tokens"}, {Name: "team", Unit: "tokens", Parent: "org"}}}
+	var out strings.Builder
+	for _, want := range []string{
+		"BUDGET SUBJECT UNIT SPENT HELD LIMIT REMAINING DEBT RESETS PARENT / org all tokens 0 0 0 0 0 never - / team all tokens 0 0 0 0 0 never org / ",
+		"BUDGET SUBJECT UNIT SPENT HELD LIMIT REMAINING DEBT RESETS / org all tokens 0 0 0 0 0 never / ",
+	} {
+		out.Reset()
+		if err := printBudgets(&out, b, false, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if got := regexp.MustCompile(" +").ReplaceAllString(strings.ReplaceAll(out.String(), "\n", " / "), " "); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		b.Budgets = b.Budgets[:1]
 	}
 }
 

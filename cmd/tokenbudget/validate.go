@@ -103,7 +103,10 @@ func summary(w io.Writer, c *config.Config) error {
 			fmt.Fprintf(t, "%s\t%s\n", strings.Join(m.Match, " or "), m.How())
 		}
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return printShares(w, c)
 }
 
 // secured says what TLS an address has.

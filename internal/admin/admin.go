@@ -53,6 +53,7 @@ type Budget struct {
 	Held        int64             `json:"held"`
 	Debt        int64             `json:"debt"`
 	Remaining   int64             `json:"remaining"`
+	Parent      string            `json:"parent,omitempty"` // name of the budget of which it has a share
 }
 
 // Usage is the body of GET /v1/usage.
@@ -88,7 +89,7 @@ func newBudget(b budget.Balance) Budget {
 	row := Budget{
 		Name: b.Limit, Subject: make(map[string]string, len(b.Subject)), Unit: b.Unit.String(),
 		WindowStart: b.WindowStart.UTC(), Limit: b.Amount, Spent: b.Spent, Held: b.Held,
-		Debt: b.Debt(), Remaining: b.Remaining(),
+		Debt: b.Debt(), Remaining: b.Remaining(), Parent: b.Parent,
 	}
 	for _, id := range b.Subject {
 		row.Subject[id.Name] = id.Value

@@ -31,7 +31,7 @@ var balances = []budget.Balance{
 	{Limit: "org", Unit: budget.Tokens, WindowStart: start, Amount: 1<<62 + 1, Spent: 1<<53 + 1, Held: 7},
 	{
 		Limit: "day", Unit: budget.Requests, Subject: []budget.Identity{{Name: "team", Value: "search"}, {Name: "user", Value: "ann"}},
-		WindowStart: start, WindowEnd: end, Amount: 10, Spent: 12, Held: 1,
+		WindowStart: start, WindowEnd: end, Amount: 10, Spent: 12, Held: 1, Parent: "org",
 	},
 	{
 		Limit: "day", Unit: budget.Requests, Subject: []budget.Identity{{Name: "team", Value: "search"}, {Name: "user", Value: "bob"}},
@@ -74,7 +74,8 @@ const wantBudgets = `{
       "spent": 12,
       "held": 1,
       "debt": 2,
-      "remaining": 0
+      "remaining": 0,
+      "parent": "org"
     },
     {
       "name": "day",

@@ -14,7 +14,9 @@ import (
 func (d *decoder) budgets(key, n *node, c *Config, ids *identities) []*node {
 	var positions []*node
 	first := make(map[string]*node)
+	var all []declared
 	for _, item := range d.items(key, n, maxBudgets, false) {
+		before := len(d.errs) + d.more
 		limits, truncate, name := d.budget(item, ids)
 		if name == nil {
 			continue // reported
@@ -24,6 +26,7 @@ func (d *decoder) budgets(key, n *node, c *Config, ids *identities) []*node {
 			continue
 		}
 		first[limits[0].Name] = name
+		all = append(all, declared{valueIn(item, "parent"), limits, len(d.errs)+d.more == before})
 		for _, l := range limits {
 			c.Budgets = append(c.Budgets, l)
 			positions = append(positions, name)
@@ -32,7 +35,18 @@ func (d *decoder) budgets(key, n *node, c *Config, ids *identities) []*node {
 			c.Truncate = append(c.Truncate, name.Value)
 		}
 	}
+	d.checkParents(all)
 	return positions
+}
+
+// valueIn returns the value of a key of a mapping, nil if it has none.
+func valueIn(n *node, key string) *node {
+	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
 }
 
 // budget decodes one budget into its limits, one for each unit. It returns where its
@@ -53,13 +67,13 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, trunc
 		"timezone":     value(d, &base.Location, parseZone),
 		"overrides":    func(_, n *node) { overrides = n },
 		"max_subjects": value(d, &base.MaxSubjects, parseSubjects),
+		"parent":       value(d, &base.Parent, parseName),
 		"on_input":     value(d, &onInput, oneOf(onInputRefuse, onInputTruncate)),
 	}, refusals{
 		"alerts":          later("alerts", "remove it, and watch the metrics"),
 		"action":          later("action", "remove it; new requests are refused and running streams cut"),
 		"admission":       later("admission", "remove it"),
 		"when_store_down": later("when_store_down", "remove it"),
-		"parent":          later("parent", "remove it; a request must fit into every budget that concerns it"),
 		"borrow":          later("borrow", "remove it"),
 	})
 	d.require(n, seen, "a budget", "name", "name: everyone")

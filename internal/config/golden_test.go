@@ -104,6 +104,9 @@ func describe(c *Config) string {
 		for _, o := range l.Overrides {
 			line("  override %v: %d", o.Subject, o.Amount)
 		}
+		if l.Parent != "" {
+			line("  parent %s", l.Parent)
+		}
 		if l.MaxSubjects > 0 {
 			line("  at most %d subjects", l.MaxSubjects)
 		}

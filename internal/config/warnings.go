@@ -22,9 +22,13 @@ var logKeys = []string{
 // warnAll looks over the whole configuration. limits has the position of each limit
 // in c.Budgets.
 func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
+	if len(d.errs) > 0 {
+		return // nobody will see warnings, and what has mistakes is incomplete
+	}
 	d.warnListen(c)
 	d.warnIdentities(c, ids)
 	d.warnBudgets(c, limits)
+	d.warnShares(c, limits)
 	d.warnUnlimited(c, limits)
 	if n := d.at[&c.UnknownAPI]; n != nil && c.UnknownAPI == UnknownPass {
 		d.warn(n, "prefer paths: {pass: […]} for what you know", "requests of an API that is not known are neither metered nor limited")
@@ -103,14 +107,5 @@ func (d *decoder) warnBudgets(c *Config, limits []*node) {
 		}
 		d.warn(limits[loose], "remove one", "budget %s never decides, because %s counts the same and allows no more",
 			quote(c.Budgets[loose].Name), quote(c.Budgets[tight].Name))
-	}
-}
-
-// warnUnlimited tells that some requests have no limit, because each budget picks
-// those that it concerns.
-func (d *decoder) warnUnlimited(c *Config, limits []*node) {
-	if len(limits) > 0 && !slices.ContainsFunc(c.Budgets, budget.Limit.CatchAll) {
-		d.warn(limits[len(limits)-1], "add a budget without match for the rest, unless that is meant",
-			"requests that match no budget are not limited, because every budget has a match")
 	}
 }

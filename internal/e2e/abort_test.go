@@ -124,5 +124,8 @@ func TestUpstreamReset(t *testing.T) {
 		if arrived := count(t, s.in.Bytes()); b.Held != 0 || b.Spent != 3+arrived || arrived == 0 {
 			t.Errorf("charged %d, held %d; %d tokens had arrived", b.Spent, b.Held, arrived)
 		}
+		if entries := r.exchanges(id); len(entries) != 1 || entries[0].ContextMap()["outcome"] != "aborted" {
+			t.Errorf("log lines %v", entries)
+		}
 	})
 }
