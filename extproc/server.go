@@ -58,6 +58,8 @@ type Server struct {
 	policy *exchange.Policy
 	drain  chan struct{} // closed when open streams are to end
 	grace  time.Duration // cutGrace, but for tests
+
+	receivers *receivers
 }
 
 // New returns a server.
@@ -73,7 +75,7 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{}), grace: cutGrace}
+	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{}), grace: cutGrace, receivers: newReceivers()}
 }
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
@@ -102,6 +104,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	go func() { served <- g.Serve(lis) }()
 	select {
 	case err := <-served:
+		s.receivers.close()
 		return err
 	case <-ctx.Done():
 	}
@@ -120,6 +123,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 			<-stopped
 		}
 	}
+	s.receivers.close()
+	s.receivers.wait()
 	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}
