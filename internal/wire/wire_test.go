@@ -119,6 +119,56 @@ func TestUnmarshalResets(t *testing.T) {
 	}
 }
 
+// A message may come in several parts, which are one after another: package proto
+// merges them, and so it must come out.
+func TestUnmarshalParts(t *testing.T) {
+	fields := map[string]func(i int) *extprocv3.ProcessingRequest{
+		"metadata": func(i int) *extprocv3.ProcessingRequest {
+			return &extprocv3.ProcessingRequest{MetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{fmt.Sprint(i): {}}}}
+		},
+		"config": func(i int) *extprocv3.ProcessingRequest {
+			c := &extprocv3.ProtocolConfiguration{RequestBodyMode: filterv3.ProcessingMode_BUFFERED}
+			if i > 0 {
+				c = &extprocv3.ProtocolConfiguration{ResponseBodyMode: filterv3.ProcessingMode_FULL_DUPLEX_STREAMED}
+			}
+			return &extprocv3.ProcessingRequest{ProtocolConfig: c}
+		},
+		"headers": func(i int) *extprocv3.ProcessingRequest {
+			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{RequestHeaders: headers(fmt.Sprint(i), "x")}}
+		},
+		"header maps": func(i int) *extprocv3.ProcessingRequest {
+			h := &extprocv3.HttpHeaders{EndOfStream: i > 0}
+			if i == 0 {
+				h = headers("x", "y")
+			}
+			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: h}}
+		},
+		"body": func(i int) *extprocv3.ProcessingRequest {
+			return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: &extprocv3.HttpBody{
+				Body: []byte("body"[:4*(1-i)]), EndOfStream: i > 0,
+			}}}
+		},
+	}
+	for name, part := range fields {
+		t.Run(name, func(t *testing.T) {
+			var data []byte
+			for i := range 2 {
+				var err error
+				if data, err = (proto.MarshalOptions{}).MarshalAppend(data, part(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got, want extprocv3.ProcessingRequest
+			if err := proto.Unmarshal(data, &want); err != nil {
+				t.Fatal(err)
+			}
+			if err := Unmarshal(data, &got); err != nil || !proto.Equal(&got, &want) {
+				t.Errorf("read %v and %v, want %v", &got, err, &want)
+			}
+		})
+	}
+}
+
 // write writes m and reads it again, by package proto; nil if it cannot be written here.
 func write(t *testing.T, m *extprocv3.ProcessingResponse) *extprocv3.ProcessingResponse {
 	t.Helper()
