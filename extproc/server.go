@@ -47,6 +47,15 @@ const (
 // handshakeTimeout is how long a new connection may take until it speaks HTTP/2.
 const handshakeTimeout = 10 * time.Second
 
+// Windows of HTTP/2, in bytes: how much of one exchange, and of all on a connection, may
+// be on its way from Envoy. They do not change: to find out what a connection can carry,
+// gRPC would send a ping with nearly every message. A larger body only takes a few turns
+// more; its own window is widened to its length.
+const (
+	streamWindow = 1 << 20
+	connWindow   = 8 << 20
+)
+
 // cutGrace is how long a cut exchange waits for Envoy to end the gRPC stream.
 // Envoy takes milliseconds.
 const cutGrace = 2 * time.Second
@@ -90,6 +99,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ForceServerCodecV2(newCodec()),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 	}
 	if s.opts.TLS != nil {
 		opts = append(opts, grpc.Creds(newTransport(s.opts.TLS, s.opts.Log)))
