@@ -338,8 +338,9 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	}
 	x.state, x.reservation = stateAwaiting, res
 	body, changed := x.request.Body(x.outputCap(d))
-	m := continueRequestBody()
+	m := continueSameBody
 	if changed {
+		m = continueRequestBody()
 		replaceBody(m.GetRequestBody().GetResponse(), body)
 	}
 	x.request.Release()
