@@ -2,8 +2,10 @@ package extproc
 
 import (
 	"io"
+	"runtime"
 	"testing"
 	"testing/synctest"
+	"weak"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 )
@@ -70,4 +72,28 @@ func TestReceivers(t *testing.T) {
 		close(end)
 		<-waited
 	})
+}
+
+// A receiver that waits keeps nothing of its last exchange, which may be large.
+func TestReceiversLetGo(t *testing.T) {
+	s := newPlainServer(t)
+	defer s.receivers.wait()
+	defer s.receivers.close()
+	over := make(chan struct{})
+	close(over)
+	for i := range 3 { // the first in a new receiver, the others in the same
+		last := func() weak.Pointer[silent] {
+			stream := &silent{end: over}
+			if err := s.Process(stream); err != nil {
+				t.Fatal(err)
+			}
+			return weak.Make(stream)
+		}()
+		for n := 0; last.Value() != nil; n++ {
+			if n == 100 {
+				t.Fatalf("exchange %d stays", i)
+			}
+			runtime.GC()
+		}
+	}
 }

@@ -252,9 +252,9 @@ func protocolConfig(data []byte, m *extprocv3.ProtocolConfiguration) bool {
 		data = rest
 		switch {
 		case f.is(1, protowire.VarintType):
-			m.RequestBodyMode = filterv3.ProcessingMode_BodySendMode(f.varint) //nolint:gosec // enums are the low 32 bits
+			m.RequestBodyMode = filterv3.ProcessingMode_BodySendMode(f.varint)
 		case f.is(2, protowire.VarintType):
-			m.ResponseBodyMode = filterv3.ProcessingMode_BodySendMode(f.varint) //nolint:gosec // the same
+			m.ResponseBodyMode = filterv3.ProcessingMode_BodySendMode(f.varint)
 		case f.is(3, protowire.VarintType):
 			m.SendBodyWithoutWaitingForHeaderResponse = protowire.DecodeBool(f.varint)
 		default:

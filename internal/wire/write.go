@@ -65,7 +65,7 @@ func (w *writer) tag(number protowire.Number, kind protowire.Type) {
 
 // since makes a field of what was written since w.n was end.
 func (w *writer) since(end int, number protowire.Number) {
-	w.varint(uint64(w.n - end)) //nolint:gosec // a length
+	w.varint(uint64(w.n - end))
 	w.tag(number, protowire.BytesType)
 }
 
@@ -92,7 +92,7 @@ func (w *writer) bool(number protowire.Number, v bool) {
 
 func (w *writer) enum(number protowire.Number, v int32) {
 	if v != 0 {
-		w.varint(uint64(v)) //nolint:gosec // negative ones take ten bytes, as protobuf has it
+		w.varint(uint64(v)) // negative ones take ten bytes
 		w.tag(number, protowire.VarintType)
 	}
 }
@@ -114,8 +114,8 @@ func (w *writer) chosenBool(number protowire.Number, v bool) {
 }
 
 func (w *writer) response(m *extprocv3.ProcessingResponse) {
-	if m.GetTypedDynamicMetadata() != nil || m.GetModeOverride() != nil || m.GetRequestDrain() || m.GetRequestDrainRequests() ||
-		m.GetRequestDrainResponses() || m.GetOverrideMessageTimeout() != nil || m.GetServerWindowUpdate() != nil {
+	drain := m.GetRequestDrain() || m.GetRequestDrainRequests() || m.GetRequestDrainResponses() //nolint:staticcheck // the first is deprecated, but may be set
+	if drain || m.GetTypedDynamicMetadata() != nil || m.GetModeOverride() != nil || m.GetOverrideMessageTimeout() != nil || m.GetServerWindowUpdate() != nil {
 		w.strange = true
 		return
 	}
