@@ -26,8 +26,8 @@
 //	go build -o /tmp/before ./internal/bench/prompts      # before
 //	go run ./internal/bench/prompts -against /tmp/before  # after
 //
-// The column of the server that does nothing is then the other build's. Of its CPU time
-// a percent or two can be seen; of its requests/s less.
+// The column of the server that does nothing is then the other build's. CPU time shows
+// smaller differences than requests/s do, above all on a machine that has other work.
 //
 // # Caveats
 //
