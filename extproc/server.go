@@ -47,6 +47,15 @@ const (
 // handshakeTimeout is how long a new connection may take until it speaks HTTP/2.
 const handshakeTimeout = 10 * time.Second
 
+// Windows of HTTP/2, in bytes: how much of one exchange, and of all on a connection, may
+// be on its way from Envoy. They do not change: to find out what a connection can carry,
+// gRPC would send a ping with nearly every message. A larger body only takes a few turns
+// more; its own window is widened to its length.
+const (
+	streamWindow = 1 << 20
+	connWindow   = 8 << 20
+)
+
 // cutGrace is how long a cut exchange waits for Envoy to end the gRPC stream.
 // Envoy takes milliseconds.
 const cutGrace = 2 * time.Second
@@ -58,6 +67,8 @@ type Server struct {
 	policy *exchange.Policy
 	drain  chan struct{} // closed when open streams are to end
 	grace  time.Duration // cutGrace, but for tests
+
+	receivers *receivers
 }
 
 // New returns a server.
@@ -73,7 +84,7 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{}), grace: cutGrace}
+	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{}), grace: cutGrace, receivers: newReceivers()}
 }
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
@@ -87,6 +98,9 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 	}
 	if s.opts.TLS != nil {
 		opts = append(opts, grpc.Creds(newTransport(s.opts.TLS, s.opts.Log)))
@@ -101,6 +115,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	go func() { served <- g.Serve(lis) }()
 	select {
 	case err := <-served:
+		s.receivers.close()
 		return err
 	case <-ctx.Done():
 	}
@@ -119,6 +134,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 			<-stopped
 		}
 	}
+	s.receivers.close()
+	s.receivers.wait()
 	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}

@@ -32,8 +32,8 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 	s.opts.Metrics.open.Inc()
 	defer s.opts.Metrics.open.Dec()
 	defer e.alarm.Stop()
-	// The receiver ends when this handler returns, since that ends the stream.
-	go e.receive()
+	// The receiver is done when this handler returns, since that ends the stream.
+	s.receivers.receive(e)
 	drain := s.drain
 	for {
 		select {
@@ -178,6 +178,9 @@ func (e *session) perform(r exchange.Ready) {
 		e.server.opts.Log.Error("the ledger cannot be written; an answer is broken off", zap.Error(err))
 		r = e.unsent(r, err)
 	}
+	// Before the last message leaves, so that it and the end of the gRPC stream follow
+	// each other closely, and go out in one write.
+	e.record(&r)
 	for _, m := range r.Send {
 		if err := e.stream.Send(m); err != nil {
 			// The stream is gone, or the message cannot be sent: no other can follow.
@@ -185,11 +188,9 @@ func (e *session) perform(r exchange.Ready) {
 				e.server.opts.Log.Warn("a message for Envoy could not be sent", zap.Error(err))
 			}
 			r = e.unsent(r, err)
+			e.record(&r)
 			break
 		}
-	}
-	if r.Record != nil {
-		e.server.record(r.Record)
 	}
 	if r.Linger {
 		e.lingering, e.deadline = true, time.Now().Add(e.server.grace)
@@ -198,6 +199,23 @@ func (e *session) perform(r exchange.Ready) {
 	if r.End {
 		e.end(r.Err)
 	}
+}
+
+// record records what r has to record, and takes it out. A panic of the log is no
+// reason to keep the rest of an answer back: it leaves, and then the stream ends with
+// an error.
+func (e *session) record(r *exchange.Ready) {
+	if r.Record == nil {
+		return
+	}
+	defer func() {
+		r.Record = nil
+		if p := recover(); p != nil {
+			e.report(p)
+			r.End, r.Err = true, errInternal
+		}
+	}()
+	e.server.record(r.Record)
 }
 
 // written waits until the store has what r's messages tell of: the hold behind their
@@ -229,7 +247,7 @@ func (e *session) unsent(r exchange.Ready, err error) exchange.Ready {
 // end lets the handler return.
 func (e *session) end(err error) {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, errInternal):
 	case errors.Is(err, exchange.ErrProtocol):
 		e.server.opts.Log.Warn("ext_proc protocol", zap.Error(err))
 		err = status.Error(codes.InvalidArgument, err.Error())
@@ -246,13 +264,21 @@ func (e *session) end(err error) {
 // panicked ends an exchange after a panic: its hold is charged, since nobody
 // knows what it used, and the others go on.
 func (e *session) panicked(p any) {
-	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
-	e.server.opts.Metrics.panics.Inc()
+	e.report(p)
 	if e.reservation != nil {
 		e.reservation.SettleHold()
 	}
 	if !e.ended {
-		e.ended, e.err = true, status.Error(codes.Internal, "internal error")
+		e.ended, e.err = true, errInternal
 		close(e.done)
 	}
+}
+
+// errInternal ends the gRPC stream of an exchange that panicked.
+var errInternal = status.Error(codes.Internal, "internal error")
+
+// report tells of a panic.
+func (e *session) report(p any) {
+	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+	e.server.opts.Metrics.panics.Inc()
 }

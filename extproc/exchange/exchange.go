@@ -82,10 +82,10 @@ type Ready struct {
 	Reserve *budget.Request
 	// Settle ends the reservation.
 	Settle *Settlement
-	// Send goes to Envoy.
-	Send []*extprocv3.ProcessingResponse
 	// Record is the outcome, once it is known. It may be kept.
 	Record *Record
+	// Send goes to Envoy.
+	Send []*extprocv3.ProcessingResponse
 	// Linger says that the client's answer has ended, and that the upstream may
 	// still have sent something which is to be charged. Envoy ends the gRPC
 	// stream within milliseconds; the driver bounds the wait and calls
@@ -340,8 +340,9 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	}
 	x.state, x.reservation = stateAwaiting, res
 	body, changed := x.request.Body(x.outputCap(d))
-	m := continueRequestBody()
+	m := continueSameBody
 	if changed {
+		m = continueRequestBody()
 		replaceBody(m.GetRequestBody().GetResponse(), body)
 	}
 	x.request.Release()

@@ -85,12 +85,14 @@ func (p *passMessage) requestBody(mode extprocfilterv3.ProcessingMode_BodySendMo
 	return r
 }
 
-// The answers to request headers are always the same. gRPC only reads them.
+// Answers that are always the same. gRPC only reads them.
 var (
 	continueRequestHeaders = requestHeadersWithout()
 	// The answer must come uncompressed to be read, so the offer to compress it is
 	// taken out.
 	continueUncompressed = requestHeadersWithout("accept-encoding")
+	// Most bodies go on as they are.
+	continueSameBody = continueRequestBody()
 )
 
 // requestHeadersWithout lets a request go on, without some of its headers.
@@ -117,9 +119,16 @@ func continueRequestTrailers() *extprocv3.ProcessingResponse {
 }
 
 func continueResponseHeaders() *extprocv3.ProcessingResponse {
-	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseHeaders{
-		ResponseHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{}},
-	}}
+	r := &struct { // in one piece
+		message extprocv3.ProcessingResponse
+		chosen  extprocv3.ProcessingResponse_ResponseHeaders
+		headers extprocv3.HeadersResponse
+		common  extprocv3.CommonResponse
+	}{}
+	r.headers.Response = &r.common
+	r.chosen.ResponseHeaders = &r.headers
+	r.message.Response = &r.chosen
+	return &r.message
 }
 
 func continueResponseTrailers() *extprocv3.ProcessingResponse {

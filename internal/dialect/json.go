@@ -220,6 +220,14 @@ const maxPooled = 1 << 20
 // validate checks that body is one JSON value in valid UTF-8, without duplicate
 // names. The error is a [*BadRequest].
 func validate(body []byte) error {
+	if plainlyValid(body) {
+		return nil
+	}
+	return decode(body)
+}
+
+// decode is validate by the decoder, which knows what is wrong, and where.
+func decode(body []byte) error {
 	s := validators.Get().(*scanner)
 	s.reset(body)
 	_, err := s.dec.ReadValue()

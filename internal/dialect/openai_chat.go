@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -54,10 +55,18 @@ func (OpenAIChat) Refuse(status int, message string) []byte {
 	return body
 }
 
+// answers are the scanners of [OpenAIChat.ParseAnswer].
+var answers = sync.Pool{New: func() any { return newLenientScanner() }}
+
 // ParseAnswer implements [API].
 func (OpenAIChat) ParseAnswer(body []byte, text func([]byte)) (Usage, error) {
-	var s chatStream
-	s.init(nil)
+	json := answers.Get().(*scanner)
+	defer func() {
+		if json.reset(nil); len(body) <= maxPooled {
+			answers.Put(json)
+		}
+	}()
+	s := chatStream{json: json, whole: true}
 	var ev Event
 	if err := s.chunk(body, &ev); err != nil {
 		return Usage{}, jsonError(err, s.json.dec.InputOffset())
@@ -99,6 +108,7 @@ type slotKey struct {
 type chatStream struct {
 	json    *scanner
 	req     *Request
+	whole   bool // it is no stream: one answer, which nothing has to close
 	slots   map[slotKey]int
 	data    []byte // of the event that is read
 	unknown []span // parts of it which may be text in a shape that is not known
@@ -112,7 +122,6 @@ type chatStream struct {
 func (s *chatStream) init(req *Request) {
 	s.json = newLenientScanner()
 	s.req = req
-	s.slots = make(map[slotKey]int)
 }
 
 // Event implements [Stream].
@@ -186,6 +195,9 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 
 // keep remembers a short value of the first chunk that has it.
 func (s *chatStream) keep(dst *[]byte) error {
+	if s.whole {
+		return s.json.dec.SkipValue()
+	}
 	v, err := s.json.dec.ReadValue()
 	if *dst == nil && err == nil && len(v) <= 256 {
 		*dst = append([]byte{}, v...)
@@ -226,6 +238,9 @@ func (s *chatStream) choice(ev *Event) error {
 	if delta && to > from {
 		// Some servers repeat the message so far beside each piece of it.
 		ev.Texts = slices.Delete(ev.Texts, from, to)
+	}
+	if s.whole {
+		return err // nobody asks which text is whose
 	}
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
@@ -371,6 +386,9 @@ func (s *chatStream) slot(choice int64, provisional int) int {
 		return MaxSlots - 1
 	}
 	slot := len(s.slots)
+	if s.slots == nil {
+		s.slots = make(map[slotKey]int)
+	}
 	s.slots[key] = slot
 	return slot
 }

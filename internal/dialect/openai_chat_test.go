@@ -205,6 +205,13 @@ func TestParseAnswer(t *testing.T) {
 	if u, err := (OpenAIChat{}).ParseAnswer([]byte(`{"choices":`), func([]byte) {}); err == nil || u.Known {
 		t.Errorf("half an answer gives %+v, %v", u, err)
 	}
+	// Nothing stays of an answer that broke off in a deep place.
+	for range 3 {
+		_, _ = OpenAIChat{}.ParseAnswer([]byte(`{"choices":[{"message":{"content":[[[{"a":`), func([]byte) {})
+		if u, err := (OpenAIChat{}).ParseAnswer([]byte(`{"usage":{"prompt_tokens":3,"completion_tokens":4}}`), func([]byte) {}); err != nil || u.Output != 4 {
+			t.Errorf("after half an answer: %+v, %v", u, err)
+		}
+	}
 }
 
 func TestRefuse(t *testing.T) {

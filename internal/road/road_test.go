@@ -54,6 +54,10 @@ var rules = []rule{
 		why: "a leaf imports nothing of this module",
 	},
 	{
+		who: []string{"./internal/wire/..."}, bans: []string{"./..."}, allows: []string{"./internal/wire/..."},
+		why: "a leaf imports nothing of this module",
+	},
+	{
 		who: []string{"./..."}, bans: []string{"./internal/certs/certtest"},
 		why: "certificates that anybody can make are for tests",
 	},
@@ -256,6 +260,7 @@ func TestRulesBite(t *testing.T) {
 		{"./internal/dialect/openai": {"./internal/sse"}},
 		{"./internal/glob": {"./internal/sse"}},
 		{"./internal/certs": {"./internal/sse"}},
+		{"./internal/wire": {"./internal/dialect"}},
 		{"./extproc": {"./internal/certs/certtest"}},
 		{"./internal/count": {"./budget"}},
 		{"./budget": {"./extproc"}},
@@ -292,7 +297,7 @@ func TestRulesBite(t *testing.T) {
 	good := graph{
 		"./cmd/tokenbudget":        {"os", "./envoy", "./extproc", "./budget", "./internal/config", "./internal/demo", "./internal/envoyrun"},
 		"./envoy":                  {"./internal/tokens"},
-		"./extproc":                {"net", "google.golang.org/grpc", "./extproc/exchange", "./budget"},
+		"./extproc":                {"net", "google.golang.org/grpc", "./extproc/exchange", "./budget", "./internal/wire"},
 		"./extproc/exchange":       {"time", "net/url", "osmosis", "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3", "./budget", "./internal/dialect", "./internal/sse"},
 		"./budget":                 {"github.com/dgraph-io/ristretto/v2", "./budget/store", "./internal/clock"},
 		"./budget/store":           {"os", "./budget"},

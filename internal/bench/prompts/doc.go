@@ -21,6 +21,14 @@
 // that nothing can be known from before, except for the row of seen conversations:
 // there, all but the last turns of a request have been sent before.
 //
+// To see what a change is worth, build the program before it, and measure beside that:
+//
+//	go build -o /tmp/before ./internal/bench/prompts      # before
+//	go run ./internal/bench/prompts -against /tmp/before  # after
+//
+// The column of the server that does nothing is then the other build's. CPU time shows
+// smaller differences than requests/s do, above all on a machine that has other work.
+//
 // # Caveats
 //
 //   - All share the machine's cores: figures of requests/s depend on it, ratios

@@ -25,6 +25,7 @@ type options struct {
 	turn        time.Duration // length of one turn
 	only        string        // part of a row's name; empty for all
 	profile     string        // file for tokenbudget's CPU profile; empty for none
+	against     string        // another build of this program, in place of the server that does nothing; empty for none
 	child       string        // which server this process is
 }
 
@@ -37,6 +38,7 @@ func main() {
 	flag.BoolVar(&short, "short", false, "three turns of half a second; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.only, "only", "", "measure the rows whose name contains this; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of tokenbudget's server to this file")
+	flag.StringVar(&o.against, "against", "", "measure beside the tokenbudget of this other build of this program; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.child, "child", "", "be one of the servers: noop or tokenbudget; for this program itself")
 	flag.Parse()
 	if short {
@@ -85,7 +87,7 @@ func run(ctx context.Context, o options, short bool) (err error) {
 	}
 	content := table(o, results)
 	fmt.Println(content)
-	if o.only != "" || short {
+	if o.only != "" || o.against != "" || short {
 		return nil
 	}
 	return bench.WriteSection(file, "prompts", content)

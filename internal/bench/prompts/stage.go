@@ -48,10 +48,23 @@ func newStage(ctx context.Context, o options) (s *stage, err error) {
 	if s.upstream, err = startUpstream(ctx); err != nil {
 		return s, err
 	}
-	if s.noop, err = s.startSide(ctx, doesNothing); err != nil {
+	self, err := os.Executable()
+	if err != nil {
 		return s, err
 	}
-	s.ours, err = s.startSide(ctx, ours)
+	if o.against != "" {
+		s.noop, err = s.startSide(ctx, o.against, ours)
+	} else {
+		s.noop, err = s.startSide(ctx, self, doesNothing)
+	}
+	if err != nil {
+		return s, err
+	}
+	var args []string
+	if o.profile != "" {
+		args = append(args, "-profile", o.profile)
+	}
+	s.ours, err = s.startSide(ctx, self, ours, args...)
 	return s, err
 }
 
@@ -59,19 +72,12 @@ func (s *stage) close() error {
 	return errors.Join(s.ours.close(), s.noop.close(), s.upstream.close())
 }
 
-// startSide starts a server and its Envoy. What has been started is in the side
-// even if there is an error.
-func (s *stage) startSide(ctx context.Context, name string) (*side, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	args := []string{"-child", name}
-	if name == ours && s.opts.profile != "" {
-		args = append(args, "-profile", s.opts.profile)
-	}
-	d := &side{name: name, cmd: exec.Command(self, args...)}
+// startSide starts a server, which is a build of this program, and its Envoy. What
+// has been started is in the side even if there is an error.
+func (s *stage) startSide(ctx context.Context, program, name string, args ...string) (*side, error) {
+	d := &side{name: name, cmd: exec.Command(program, append([]string{"-child", name}, args...)...)}
 	d.cmd.Stderr = os.Stderr
+	var err error
 	if d.stdin, err = d.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,99 @@
+package extproc
+
+import (
+	"io"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"weak"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+)
+
+// silent is a stream that ends, without a message, when it is told to.
+type silent struct {
+	canned
+	end <-chan struct{}
+}
+
+func (s *silent) Recv() (*extprocv3.ProcessingRequest, error) {
+	<-s.end
+	return nil, io.EOF
+}
+
+// One receiver serves one exchange after the other; of many at a time only some stay,
+// and none after the end. A goroutine that stayed would fail the bubble.
+func TestReceivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPlainServer(t)
+		process := func(streams int, end <-chan struct{}) {
+			for range streams {
+				go func() {
+					if err := s.Process(&silent{end: end}); err != nil {
+						t.Error(err)
+					}
+				}()
+			}
+		}
+		waiting := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if n := len(s.receivers.places); n != want {
+				t.Errorf("%d receivers wait, want %d", n, want)
+			}
+		}
+		over := make(chan struct{})
+		close(over)
+		for range 10 {
+			process(1, over)
+			waiting(1)
+		}
+		end := make(chan struct{})
+		process(2*maxIdleReceivers, end)
+		waiting(0)
+		close(end)
+		waiting(maxIdleReceivers)
+		end = make(chan struct{})
+		process(1, end)
+		waiting(maxIdleReceivers - 1)
+
+		s.receivers.close()
+		waited := make(chan struct{})
+		go func() {
+			s.receivers.wait()
+			close(waited)
+		}()
+		synctest.Wait()
+		select {
+		case <-waited:
+			t.Error("one is still at work")
+		default:
+		}
+		close(end)
+		<-waited
+	})
+}
+
+// A receiver that waits keeps nothing of its last exchange, which may be large.
+func TestReceiversLetGo(t *testing.T) {
+	s := newPlainServer(t)
+	defer s.receivers.wait()
+	defer s.receivers.close()
+	over := make(chan struct{})
+	close(over)
+	for i := range 3 { // the first in a new receiver, the others in the same
+		last := func() weak.Pointer[silent] {
+			stream := &silent{end: over}
+			if err := s.Process(stream); err != nil {
+				t.Fatal(err)
+			}
+			return weak.Make(stream)
+		}()
+		for n := 0; last.Value() != nil; n++ {
+			if n == 100 {
+				t.Fatalf("exchange %d stays", i)
+			}
+			runtime.GC()
+		}
+	}
+}

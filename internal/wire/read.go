@@ -1,0 +1,265 @@
+package wire
+
+import (
+	"unicode/utf8"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Unmarshal reads a message of Envoy's into m, whatever was in it before. m refers to
+// data afterwards. The error is package proto's.
+func Unmarshal(data []byte, m *extprocv3.ProcessingRequest) error {
+	m.Reset()
+	if request(data, m) {
+		return nil
+	}
+	return proto.Unmarshal(data, m)
+}
+
+// The readers below are false for everything that they do not know: unknown fields,
+// what is malformed, and messages in several parts, which are to be merged.
+
+// field is one field of a message.
+type field struct {
+	number protowire.Number
+	kind   protowire.Type
+	bytes  []byte // of a message, a string or bytes
+	varint uint64 // of numbers
+}
+
+// next takes the next field off the front of data.
+func next(data []byte) (f field, rest []byte, ok bool) {
+	var n int
+	if f.number, f.kind, n = protowire.ConsumeTag(data); n < 0 {
+		return f, nil, false
+	}
+	data = data[n:]
+	switch f.kind {
+	case protowire.BytesType:
+		f.bytes, n = protowire.ConsumeBytes(data)
+	case protowire.VarintType:
+		f.varint, n = protowire.ConsumeVarint(data)
+	default:
+		return f, nil, false
+	}
+	if n < 0 {
+		return f, nil, false
+	}
+	return f, data[n:], true
+}
+
+// is says that the field has this number and type.
+func (f *field) is(number protowire.Number, kind protowire.Type) bool {
+	return f.number == number && f.kind == kind
+}
+
+func request(data []byte, m *extprocv3.ProcessingRequest) bool {
+	for len(data) > 0 {
+		f, rest, ok := next(data)
+		if !ok {
+			return false
+		}
+		data = rest
+		switch {
+		case f.kind == protowire.BytesType && f.number >= 2 && f.number <= 7:
+			if m.Request != nil || !part(f, m) {
+				return false
+			}
+		case f.is(8, protowire.BytesType):
+			if m.MetadataContext != nil {
+				return false
+			}
+			m.MetadataContext = new(corev3.Metadata)
+			if proto.Unmarshal(f.bytes, m.MetadataContext) != nil {
+				return false
+			}
+		case f.is(10, protowire.VarintType):
+			m.ObservabilityMode = protowire.DecodeBool(f.varint)
+		case f.is(11, protowire.BytesType):
+			if m.ProtocolConfig != nil {
+				return false
+			}
+			m.ProtocolConfig = new(extprocv3.ProtocolConfiguration)
+			if !protocolConfig(f.bytes, m.ProtocolConfig) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// part reads the part of an HTTP exchange that a message is about.
+func part(f field, m *extprocv3.ProcessingRequest) bool {
+	switch f.number {
+	case 2:
+		p := &struct {
+			request extprocv3.ProcessingRequest_RequestHeaders
+			headers httpHeaders
+		}{}
+		p.request.RequestHeaders = &p.headers.message
+		m.Request = &p.request
+		return p.headers.read(f.bytes)
+	case 3:
+		p := &struct {
+			request extprocv3.ProcessingRequest_ResponseHeaders
+			headers httpHeaders
+		}{}
+		p.request.ResponseHeaders = &p.headers.message
+		m.Request = &p.request
+		return p.headers.read(f.bytes)
+	case 4:
+		p := &struct {
+			request extprocv3.ProcessingRequest_RequestBody
+			body    extprocv3.HttpBody
+		}{}
+		p.request.RequestBody = &p.body
+		m.Request = &p.request
+		return body(f.bytes, &p.body)
+	case 5:
+		p := &struct {
+			request extprocv3.ProcessingRequest_ResponseBody
+			body    extprocv3.HttpBody
+		}{}
+		p.request.ResponseBody = &p.body
+		m.Request = &p.request
+		return body(f.bytes, &p.body)
+	}
+	return false // trailers: few have any
+}
+
+// httpHeaders are the headers of a message, in one piece.
+type httpHeaders struct {
+	message extprocv3.HttpHeaders
+	fields  corev3.HeaderMap
+}
+
+func (h *httpHeaders) read(data []byte) bool {
+	for len(data) > 0 {
+		f, rest, ok := next(data)
+		if !ok {
+			return false
+		}
+		data = rest
+		switch {
+		case f.is(1, protowire.BytesType):
+			if h.message.Headers != nil {
+				return false
+			}
+			h.message.Headers = &h.fields
+			if !headerMap(f.bytes, &h.fields) {
+				return false
+			}
+		case f.is(3, protowire.VarintType):
+			h.message.EndOfStream = protowire.DecodeBool(f.varint)
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func headerMap(data []byte, m *corev3.HeaderMap) bool {
+	n := 0
+	for rest := data; len(rest) > 0; n++ {
+		f, after, ok := next(rest)
+		if !ok || !f.is(1, protowire.BytesType) {
+			return false
+		}
+		rest = after
+	}
+	if n == 0 {
+		return true
+	}
+	values := make([]corev3.HeaderValue, n)
+	m.Headers = make([]*corev3.HeaderValue, n)
+	text := string(data) // all names and values are parts of it
+	for i, rest := 0, data; i < n; i++ {
+		f, after, _ := next(rest)
+		rest = after
+		end := len(data) - len(rest)
+		if m.Headers[i] = &values[i]; !headerValue(f.bytes, text[end-len(f.bytes):end], m.Headers[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// headerValue reads a header from data, and from the same as text.
+func headerValue(data []byte, text string, v *corev3.HeaderValue) bool {
+	for len(data) > 0 {
+		f, rest, ok := next(data)
+		if !ok {
+			return false
+		}
+		data = rest
+		end := len(text) - len(data)
+		start := end - len(f.bytes)
+		switch {
+		case f.is(1, protowire.BytesType):
+			v.Key = text[start:end]
+			if !utf8.ValidString(v.Key) {
+				return false
+			}
+		case f.is(2, protowire.BytesType):
+			v.Value = text[start:end]
+			if !utf8.ValidString(v.Value) {
+				return false
+			}
+		case f.is(3, protowire.BytesType):
+			v.RawValue = f.bytes
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func body(data []byte, m *extprocv3.HttpBody) bool {
+	for len(data) > 0 {
+		f, rest, ok := next(data)
+		if !ok {
+			return false
+		}
+		data = rest
+		switch {
+		case f.is(1, protowire.BytesType):
+			m.Body = f.bytes
+		case f.is(2, protowire.VarintType):
+			m.EndOfStream = protowire.DecodeBool(f.varint)
+		case f.is(3, protowire.VarintType):
+			m.EndOfStreamWithoutMessage = protowire.DecodeBool(f.varint)
+		case f.is(4, protowire.VarintType):
+			m.GrpcMessageCompressed = protowire.DecodeBool(f.varint)
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func protocolConfig(data []byte, m *extprocv3.ProtocolConfiguration) bool {
+	for len(data) > 0 {
+		f, rest, ok := next(data)
+		if !ok {
+			return false
+		}
+		data = rest
+		switch {
+		case f.is(1, protowire.VarintType):
+			m.RequestBodyMode = filterv3.ProcessingMode_BodySendMode(f.varint)
+		case f.is(2, protowire.VarintType):
+			m.ResponseBodyMode = filterv3.ProcessingMode_BodySendMode(f.varint)
+		case f.is(3, protowire.VarintType):
+			m.SendBodyWithoutWaitingForHeaderResponse = protowire.DecodeBool(f.varint)
+		default:
+			return false
+		}
+	}
+	return true
+}
