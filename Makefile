@@ -60,7 +60,7 @@ campaign-tokens: ## millions of texts against Python tiktoken; writes docs/testi
 	$(GO) run ./internal/bench/tokens -campaign
 
 .PHONY: generate
-generate: ## generated files anew: Unicode tables, examples
+generate: ## generated files anew: Unicode tables, merges, JSON Schema and tables of the configuration
 	$(GO) generate ./...
 
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION):

@@ -131,11 +131,17 @@ func asJSON(n *yaml.Node) (any, error) {
 // looked at.
 func byDecoder(t testing.TB, dir, text string) (*config.Config, config.Errors) {
 	t.Helper()
-	file := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	var c *config.Config
+	var err error
+	if strings.Contains(text, "cert") {
+		file := filepath.Join(dir, "config.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err = config.LoadRemote(file)
+	} else {
+		c, err = config.Parse("config.yaml", []byte(text), os.LookupEnv)
 	}
-	c, err := config.LoadRemote(file)
 	var errs config.Errors
 	if err != nil && !errors.As(err, &errs) {
 		t.Fatal(err)

@@ -39,11 +39,10 @@ func Schema() []byte {
 // schema is that of a key.
 func (k key) schema() schema {
 	s := k.form.schema(k.path)
-	text := strings.ToUpper(k.what[:1]) + plain(k.what[1:]) + "."
+	s["description"] = sentence(plain(k.what))
 	if must := k.form.must(); must != "" {
-		text += "\n\nIt is " + must + "."
+		s["description"] = sentence(plain(k.what)) + "\n\n" + sentence("it is "+must)
 	}
-	s["description"] = text
 	if !strings.HasPrefix(k.def, "(") && k.def != "" {
 		s["default"] = literal(k.def)
 	}
@@ -88,6 +87,14 @@ var link = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 
 // plain is Markdown without its links.
 func plain(markdown string) string { return link.ReplaceAllString(markdown, "$1") }
+
+// sentence makes words one.
+func sentence(words string) string {
+	if words == "" {
+		return ""
+	}
+	return strings.ToUpper(words[:1]) + words[1:] + "."
+}
 
 // literal is a value as JSON has it.
 func literal(text string) any {
