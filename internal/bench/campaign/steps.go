@@ -146,7 +146,7 @@ func fuzzRow(t *table, pkg, name string, events []event) error {
 		return fmt.Errorf("%s %s: %w", pkg, name, errNoFigures)
 	}
 	took, _ := time.ParseDuration(last[1]) // of a Duration
-	t.row(fmt.Sprintf("`%s` `%s`", strings.TrimPrefix(pkg, "./"), name), thousands(last[2]), thousands(last[3]), seconds(took))
+	t.row(fmt.Sprintf("`%s` `%s`", strings.TrimPrefix(pkg, "./"), name), thousands(last[2]), thousands(last[3]), fmt.Sprintf("%.0f", took.Seconds()))
 	return nil
 }
 

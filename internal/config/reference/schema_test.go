@@ -53,7 +53,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"lisen: {}\n" + good, "listen: {extporc: 127.0.0.1:1}\n" + good, "listen: {extproc: {port: 1}}\n" + good, "tls: {cert: a, key: b}\n" + good,
 		"listen: {tls: {cert: a}}\n" + good, "listen: {tls: {}}\n" + good, "listen: {insecure: true}\n" + good, "store: {files: {}}\n" + good,
 		"store: {redis: {url: a}}\n" + good, "store: {file: {folder: a}}\n" + good, "path: {pass: [/a]}\n" + good, "timeouts: {request: 1s}\n" + good,
-		"budgets: [{name: a, limit: 1M tokens, preiod: day}]", "budgets: [{limit: 1M tokens, period: day}]", "budgets: [{name: a, period: day}]",
+		"budgets: [{name: a, limit: 1M tokens, peroid: day}]", "budgets: [{limit: 1M tokens, period: day}]", "budgets: [{name: a, period: day}]",
 		"budgets: [{name: a, limit: 1M tokens}]", "budgets: [{name: a, limit: {input: 1M tokens}, per: model}]", "budgets: [{name: a, limit: {}, period: day}]",
 		"budgets: [{name: a, limit: {inputs: 1 token}, period: day}]", "budgets: [{name: a, limit: 1 token, period: day, match: {}}]",
 		"budgets: [{name: a, limit: 1 token, period: day, borrow: true}]", "budgets: [{name: a, limit: 1 token, period: day, per: model, overrides: [{model: x}]}]",
@@ -268,7 +268,8 @@ func (g *writer) mapping(path string, f form, depth int) string {
 			}
 		case (name == "overrides" || name == "on_input") && !g.chance(25): // which need certain others
 			continue
-		case !g.chance(5) && !(path == "budgets[].limit" && name == "input"):
+		case k.path == "budgets[].limit.input": // or its output, of which there must be one
+		case !g.chance(5):
 			continue
 		}
 		value := g.value(k, k.form, k.path, depth+1)
@@ -278,7 +279,7 @@ func (g *writer) mapping(path string, f form, depth int) string {
 		all = append(all, name+": "+value)
 	}
 	if g.mistakes > 0 && g.chance(20) {
-		all = append(all, g.pick([]string{"tls", "action", "nmae", "limit"})+": 1")
+		all = append(all, g.pick([]string{"tls", "action", "names", "limit"})+": 1")
 	}
 	if path == "" {
 		return strings.Join(all, "\n") + "\n"
