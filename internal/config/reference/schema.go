@@ -20,10 +20,10 @@ type schema map[string]any
 
 // Schema returns the JSON Schema of the configuration file.
 func Schema() []byte {
-	s := schema{
-		"$schema": "http://json-schema.org/draft-07/schema#",
-		"$id":     SchemaURL,
-		"title":   "Configuration of tokenbudget",
+	s := schema{ // without a title, which editors would show with every key
+		"$schema":     "http://json-schema.org/draft-07/schema#",
+		"$id":         SchemaURL,
+		"description": "Configuration of tokenbudget.",
 	}
 	maps.Copy(s, object().mapping(""))
 	var b bytes.Buffer
