@@ -30,11 +30,10 @@ type single struct {
 	good, bad []string // as the file would say them; good ones are examples, and the bad ones are just out of bounds
 }
 
-// elements are those of a list, at least one and no two alike.
+// elements are those of a list: at least one, and no two single values alike.
 type elements struct {
 	most int
 	form form // without the mapping's keys: they have paths of their own
-	one  bool // one element may stand for a list of one
 }
 
 // A mapping has the keys whose paths begin with its own, or some of them.
@@ -166,8 +165,7 @@ func list(most int, of form) form {
 
 // listOrOne is list, or an element alone.
 func listOrOne(most int, of form) form {
-	f := form{name: fmt.Sprintf("%s, or a list of up to %s", of.name, thousands(most)), one: of.one, many: &elements{most: most, form: of, one: true}}
-	return f
+	return form{name: fmt.Sprintf("%s, or a list of up to %s", of.name, thousands(most)), one: of.one, many: &elements{most: most, form: of}}
 }
 
 // thousands writes a number with commas.

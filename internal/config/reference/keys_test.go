@@ -185,7 +185,7 @@ func listed(msg string) []string {
 	if m := mustBe.FindStringSubmatch(msg); m != nil {
 		words = strings.Split(m[1], " or ")
 	} else if m := periods.FindStringSubmatch(msg); m != nil {
-		words = strings.Split(m[1], ", ")
+		words = slices.DeleteFunc(strings.Split(m[1], ", "), func(w string) bool { return w == "or" })
 	}
 	slices.Sort(words)
 	return words
