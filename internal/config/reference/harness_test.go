@@ -244,6 +244,9 @@ func fileWith(path, value string) (text string, line int) {
 		}
 		write(key + ":")
 		indent += dash + "  "
+		if parent == "" && key == "budgets" {
+			write("- {name: all, limit: 50M tokens, period: day}") // which others may name
+		}
 		if element {
 			at += "[]"
 		}
