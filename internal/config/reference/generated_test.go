@@ -15,8 +15,17 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the schema and the tables of docs/configuration.md anew")
 
-// docs is where the generated files are.
-var docs = filepath.Join("..", "..", "..", "docs")
+// Tests may change the working directory.
+var (
+	root = func() string {
+		dir, err := filepath.Abs(filepath.Join("..", "..", ".."))
+		if err != nil {
+			panic(err)
+		}
+		return dir
+	}()
+	docs = filepath.Join(root, "docs") // where the generated files are
+)
 
 // TestGenerated: the schema and the tables in docs are those of keys.go.
 func TestGenerated(t *testing.T) {

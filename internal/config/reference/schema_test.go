@@ -2,47 +2,13 @@ package reference
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"github.com/tokenbudget/tokenbudget/internal/config"
 )
-
-// TestSchemaAccepts: all files of the project that the decoder takes are right by the schema.
-func TestSchemaAccepts(t *testing.T) {
-	root := filepath.Join("..", "..", "..")
-	n := 0
-	for _, pattern := range []string{"internal/config/testdata/working_*.yaml", "examples/*/config.yaml"} {
-		files, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("%s: no files: %v", pattern, err)
-		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := bySchema(t, string(text)); err != nil {
-				t.Errorf("%s: %v", file, err)
-			}
-			n++
-		}
-	}
-	starter := string(config.Starter())
-	if err := bySchema(t, starter); err != nil {
-		t.Errorf("the starter file: %v", err)
-	}
-	if !strings.HasPrefix(starter, "# yaml-language-server: $schema="+SchemaURL+"\n") {
-		t.Error("the starter file does not begin with the line that tells editors of the schema")
-	}
-	t.Logf("%d files", n)
-}
 
 // TestSchemaRefuses: what an editor should mark, and what the decoder refuses anyway.
 func TestSchemaRefuses(t *testing.T) {
