@@ -69,7 +69,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "leave docs/testing.md as it is; tokens cannot do that")
 	flag.IntVar(&o.kills, "kills", 1000, "how often a process is killed; at least 4")
 	flag.IntVar(&o.checks, "checks", 10_000, "checks of each property")
-	flag.StringVar(&o.fuzz, "fuzz", "500000x", "runs (x) or time of each fuzz target; at the end of a time go test can fail without a fault")
+	flag.StringVar(&o.fuzz, "fuzz", "200000x", "runs (x) or time of each fuzz target; at the end of a time go test can fail without a fault")
 	flag.IntVar(&o.cuts, "cuts", 5, "how often a thousand streams are cut")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
