@@ -55,12 +55,16 @@ bench-tokens: ## token counting beside other tokenizers, and on the road; writes
 	$(GO) run ./internal/bench/tokens
 	$(GO) run ./internal/bench/prompts
 
+.PHONY: campaign
+campaign: ## the long campaigns whole, hours; CAMPAIGN='-only kills -kills 100' a part; writes docs/testing.md
+	$(GO) run ./internal/bench/campaign $(CAMPAIGN)
+
 .PHONY: campaign-tokens
 campaign-tokens: ## millions of texts against Python tiktoken; writes docs/testing.md
 	$(GO) run ./internal/bench/tokens -campaign
 
 .PHONY: generate
-generate: ## generated files anew: Unicode tables, examples
+generate: ## generated files anew: Unicode tables, merges, JSON Schema and tables of the configuration
 	$(GO) generate ./...
 
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION):

@@ -15,9 +15,11 @@ import (
 func counted(enc *tokens.Encoding, stream string) (n int) {
 	text := map[string]string{}
 	for e := range strings.SplitSeq(stream, "\n\n") {
-		_, after, ok := strings.Cut(e, `"index":`)
+		before, after, ok := strings.Cut(e, `"index":`)
 		index, content, found := strings.Cut(after, `,"delta":{"content":"`)
-		if !ok || !found {
+		// Clients read the lines that begin with data, and no others (WHATWG HTML, section 9.2.6).
+		data := strings.HasPrefix(before[strings.LastIndexAny(before, "\r\n")+1:], "data")
+		if !ok || !found || !data {
 			continue
 		}
 		content, _, _ = strings.Cut(content, `"`)
