@@ -78,8 +78,8 @@ func newCommits(ctx context.Context, store Store, report func(error)) *commits {
 func (c *commits) mark(rows layers) *batch {
 	var b *batch
 	c.mu.Lock()
-	for _, w := range rows {
-		if !w.inMemory {
+	for i := range rows {
+		if w := rows[i].row; !w.inMemory {
 			b = c.current
 			b.add(w)
 		}
@@ -225,7 +225,9 @@ func (c *commits) write(ctx context.Context) {
 			c.wake() // for those who marked meanwhile
 		}
 	}
-	layers(b.rows).unpin()
+	for _, w := range b.rows {
+		w.unpin()
+	}
 	b.rows = nil // reservations keep batches
 	close(b.done)
 }
