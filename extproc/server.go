@@ -58,6 +58,9 @@ type Server struct {
 	policy *exchange.Policy
 	drain  chan struct{} // closed when open streams are to end
 	grace  time.Duration // cutGrace, but for tests
+
+	draining chan struct{} // closed when the drain begins
+	waiting  waiting
 }
 
 // New returns a server.
@@ -73,7 +76,10 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{}), grace: cutGrace}
+	return &Server{
+		opts: opts, policy: exchange.NewPolicy(opts.Policy), grace: cutGrace,
+		draining: make(chan struct{}), drain: make(chan struct{}),
+	}
 }
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
@@ -105,6 +111,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case <-ctx.Done():
 	}
 
+	close(s.draining)
 	health.Shutdown()
 	s.opts.Log.Info("draining", zap.Duration("timeout", s.opts.DrainTimeout))
 	stopped := make(chan struct{})
