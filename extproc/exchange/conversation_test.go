@@ -287,6 +287,9 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 // perform does what a driver does, and says what that was.
 func (c *conversation) perform(r Ready) string {
 	var out strings.Builder
+	if r.Record != nil || r.End {
+		c.asked = nil
+	}
 	if c.ended && (r.Settle != nil || len(r.Send) > 0 || r.Record != nil) {
 		c.fault("something is to be done after the end")
 	}
