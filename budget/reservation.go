@@ -42,7 +42,7 @@ func (r *Reservation) begin(q *Request) {
 	if r.batch.Load() != nil { // reading is cheaper
 		r.batch.Store(nil)
 	}
-	r.charge = charge{input: q.Input, requests: 1}
+	r.charge, r.granted = charge{input: q.Input, requests: 1}, 0
 	if r.layers == nil {
 		r.layers = r.inline[:]
 	}

@@ -523,6 +523,8 @@ func (x *Exchange) brokenOff() Ready {
 	switch x.state {
 	case stateCut:
 		o = CutOff
+	case stateReserving:
+		x.record.Input, x.record.InputSource = 0, "" // nothing was forwarded, and nothing is charged
 	case statePassing:
 		if o == Completed {
 			o = Aborted
