@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ func TestActionNames(t *testing.T) {
 
 func TestWaitUntil(t *testing.T) {
 	since := noon
-	at := func(d time.Duration) time.Time { return since.Add(d) }
+	at := since.Add
 	throttled := Decision{Unit: Tokens, Amount: 100, Needed: 98, MaxDelay: 10 * time.Second, ResetAt: at(10 * time.Second)}
 	with := func(change func(*Decision)) Decision {
 		d := throttled
@@ -234,6 +235,32 @@ func TestForcedHoldsAreBounded(t *testing.T) {
 	}
 	if b := balances(t, shadow)[0]; b.Spent < 0 || b.Held != 0 {
 		t.Errorf("%+v", b)
+	}
+}
+
+// A limit that only watches refuses nothing for want of room for its counter either.
+func TestShadowFull(t *testing.T) {
+	for _, action := range []Action{ActionShadow, ActionCut} {
+		l := open(t, Options{Store: newMemStore(), MaxCounters: 1, Limits: []Limit{
+			{Name: "u", Amount: 1000, Period: Day, Per: []string{"user"}, Action: action},
+			{Name: "calls", Unit: Requests, Amount: 1000, Period: Day},
+		}})
+		reserve(t, l, ask(1, 1, "user", "a")).SettleHold()
+		syncNow(t, l)
+		b := reserve(t, l, ask(1, 1, "user", "b"))
+		r, _, err := l.Reserve(t.Context(), ask(1, 1, "user", "a"))
+		if action == ActionShadow {
+			if err != nil || r == nil {
+				t.Fatalf("Reserve = %v", err)
+			}
+			if d := r.Strictest(); d.Limit != "calls" {
+				t.Errorf("strictest is %s", d.Limit)
+			}
+			r.SettleHold()
+		} else if !errors.Is(err, ErrFull) {
+			t.Fatalf("Reserve = %v", err)
+		}
+		b.SettleHold()
 	}
 }
 

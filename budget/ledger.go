@@ -210,6 +210,9 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 			continue
 		}
 		w, err := l.pin(ctx, rule, rule.at(now), &q)
+		if errors.Is(err, ErrFull) && !rule.enforces() {
+			continue // it refuses nothing, not even for want of room for its counter
+		}
 		if err != nil {
 			r.layers.unpin()
 			return Decision{}, fmt.Errorf("budget: limit %q: %w", rule.Name, err)

@@ -92,7 +92,7 @@ func (e *session) throttle(q *budget.Request, d budget.Decision) (exchange.Ready
 
 // nextTry is when a request that waits is asked for again.
 func nextTry(now, since, until time.Time, d budget.Decision) time.Time {
-	next := now.Add(retryEvery/2 + rand.N(retryEvery))
+	next := now.Add(retryEvery/2 + rand.N(retryEvery)) //nolint:gosec // spreads load, and guards nothing
 	if !d.ResetAt.IsZero() && next.After(d.ResetAt) {
 		// Of all that waits, what has waited for d.MaxDelay comes first.
 		waited := min(max(d.ResetAt.Sub(since), 0), d.MaxDelay)

@@ -250,7 +250,7 @@ func TestThrottleEnds(t *testing.T) {
 
 // TestThrottleLate: who begins to wait after the shutdown has begun is refused at once.
 func TestThrottleLate(t *testing.T) {
-	bubble(t, throttling(t, parallel), func(t *testing.T, r *rig) {
+	bubble(t, throttling(t, parallel), func(_ *testing.T, r *rig) {
 		first, second := r.dial(), r.dial()
 		defer first.hangUp()
 		defer second.hangUp()
