@@ -171,14 +171,15 @@ func (l *Ledger) byName() map[ruleName]*rule {
 //
 // If a limit has not enough, the Reservation is nil and the Decision is of the limit
 // that the client has to wait for: of those that refuse, the one which resets last,
-// and one that throttles only if all of them do; see [Decision.WaitUntil]. A request that is too large for a limit per request is refused before that.
+// and one that throttles only if all of them do; see [Decision.WaitUntil]. A request
+// that is too large for a limit per request is refused before that.
 //
 // When it returns, the store has the hold.
 //
 // An error means that a balance could not be read, or the hold not be written, in
-// time or at all; that there is no room for a further counter ([ErrFull]); or that
-// the ledger is closed ([ErrClosed]). Nothing is held then, and the balance is
-// unknown, not zero.
+// time or at all; that there is no room for a further counter ([ErrFull]), unless its
+// limit only watches; or that the ledger is closed ([ErrClosed]). Nothing is held then,
+// and the balance is unknown, not zero.
 func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision, error) {
 	r := new(Reservation)
 	d, err := l.ReserveIn(ctx, r, q)
