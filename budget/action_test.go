@@ -122,8 +122,8 @@ func TestActions(t *testing.T) {
 	t.Run("refuse does not bound the whole request", func(t *testing.T) {
 		l := limit(ActionRefuse, AdmitPredict)
 		r := reserve(t, l, Request{Input: 10, Output: 4000, MinOutput: 1})
-		if r.Granted() != 4000 || x(l).Held != 98 {
-			t.Errorf("granted %d, held %+v", r.Granted(), x(l))
+		if r.granted != 4000 || x(l).Held != 98 {
+			t.Errorf("granted %d, held %+v", r.granted, x(l))
 		}
 		r.SettleHold()
 		if b := x(l); b.Spent != 4010 {
@@ -153,8 +153,8 @@ func TestActions(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		l := limit(ActionCut, AdmitNone)
 		r := reserve(t, l, request)
-		if b := x(l); b.Held != 10 || r.Granted() != 20 {
-			t.Errorf("granted %d, held %+v", r.Granted(), b)
+		if b := x(l); b.Held != 10 || r.granted != 20 {
+			t.Errorf("granted %d, held %+v", r.granted, b)
 		}
 		if _, ok := r.Spend(5); !ok || x(l).Held != 20 {
 			t.Errorf("grown: %v, %+v", ok, x(l))
@@ -286,8 +286,8 @@ func TestShadowPerRequest(t *testing.T) {
 		if got := r.Shadows(c.output); !slices.Equal(got, c.want) {
 			t.Errorf("%d and %d: %v, want %v", c.input, c.output, got, c.want)
 		}
-		if r.OutputCap() != 0 || r.Granted() != 900 {
-			t.Errorf("capped at %d, granted %d", r.OutputCap(), r.Granted())
+		if r.OutputCap() != 0 || r.granted != 900 {
+			t.Errorf("capped at %d, granted %d", r.OutputCap(), r.granted)
 		}
 		r.Settle(Amount{})
 	}

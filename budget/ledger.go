@@ -165,7 +165,7 @@ func (l *Ledger) byName() map[ruleName]*rule {
 // Reserve holds what q may cost on every limit that concerns it, or on none.
 //
 // The output granted is the greatest between MinOutput and Output which every limit
-// can give that cuts; see [Reservation.Granted]. What is held of it on a limit is a
+// can give that cuts; see [Reservation.Held]. What is held of it on a limit is a
 // matter of its [Admission]. Numbers outside the ranges that [Request] states
 // are brought into them. The Decision is that of [Reservation.Strictest].
 //

@@ -50,9 +50,10 @@ func (r *Reservation) begin(q *Request) {
 }
 
 // Held returns what is held now: the input as asked, and the output as granted and
-// grown. Limits with [AdmitFull] hold more of it, and those with [AdmitNone] less, until
-// the answer has grown to it; limits that do not cut hold what they have. After
-// settlement that is nothing.
+// grown. At admission as much is granted of what was asked for as every limit can give
+// that cuts and holds it; an answer that cannot be cut should not become longer. Limits
+// with [AdmitFull] hold more, and those with [AdmitNone] less, until the answer has grown
+// to it; limits that do not cut hold what they have. After settlement that is nothing.
 func (r *Reservation) Held() Amount {
 	output := r.output.Load()
 	if output == settled {
@@ -60,11 +61,6 @@ func (r *Reservation) Held() Amount {
 	}
 	return Amount{Input: r.charge.input, Output: max(r.granted, output)}
 }
-
-// Granted returns the output that was granted at admission: as much of what was asked
-// for as every limit can give that cuts and holds it. An answer that cannot be cut must
-// not become longer.
-func (r *Reservation) Granted() int64 { return r.granted }
 
 // Cuttable returns how long the answer could become, in tokens of output, before a limit
 // with a counter cuts it, if no other request took from that limit; 0 if none ever does.

@@ -760,7 +760,7 @@ func (m *machine) Check(t *rapid.T) {
 		t.Fatalf("balances\n     %q\nwant %q", lines, want)
 	}
 	for _, p := range m.open {
-		if got, want := p.real.Held(), (Amount{p.twin.input, max(p.twin.granted, p.twin.level)}); got != want || p.real.Granted() != p.twin.granted {
+		if got, want := p.real.Held(), (Amount{p.twin.input, max(p.twin.granted, p.twin.level)}); got != want || p.real.granted != p.twin.granted {
 			t.Fatalf("held %+v, want %+v", got, want)
 		}
 		output := rapid.Int64Range(0, 700).Draw(t, "length")

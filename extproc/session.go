@@ -124,7 +124,7 @@ func (e *session) overdue() exchange.Ready {
 			next = min(next, opts.IdleTimeout)
 		}
 	}
-	if e.waits() {
+	if e.waits() { // it may have begun while the alarm rang
 		next = min(next, e.pause.next.Sub(now))
 	}
 	e.alarm.Reset(next)

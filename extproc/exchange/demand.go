@@ -42,7 +42,7 @@ func (x *Exchange) outputCap() int64 {
 			most = n
 		}
 	}
-	switch granted := x.reservation.Granted(); {
+	switch granted := x.reservation.Held().Output; {
 	case !x.request.Stream && granted < x.wanted:
 		lower(granted)
 	case x.request.Stream && x.policy.OutputCap == CapAlways:
