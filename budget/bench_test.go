@@ -176,9 +176,9 @@ func BenchmarkMarked(b *testing.B) {
 			r := Reservation{commits: marks, layers: rows, charge: charge{1000, 1}}
 			b.ReportAllocs()
 			for b.Loop() {
-				output, _, _ := rows.take(r.charge, 1, 500)
-				for _, w := range rows {
-					w.pins.Add(1)
+				output, _, _ := rows.take(r.charge, demand{1, 500, 500})
+				for i := range rows {
+					rows[i].pins.Add(1)
 				}
 				r.output.Store(output)
 				r.mark()

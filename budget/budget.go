@@ -7,10 +7,11 @@
 // counter for each value of the identities it is counted per. It concerns the requests
 // that fulfil its conditions ([Condition]), and may give some subjects another amount
 // ([Override]). Two kinds have no window: limits in [Streams] count the requests
-// under way, and limits per request bound each request by itself. A [Window] is one
-// run of a period. A [Reservation] is the hold which one request has on every
-// limit that concerns it. The [Ledger] is the authority in this process; a
-// [Store] keeps its balances over restarts.
+// under way, and limits per request bound each request by itself. Its [Action] says what
+// a limit does once it is used up, its [Admission] how much of an answer it holds at
+// first. A [Window] is one run of a period. A [Reservation] is the hold which one
+// request has on every limit that concerns it. The [Ledger] is the authority in this
+// process; a [Store] keeps its balances over restarts.
 //
 // # Life of a charge
 //
@@ -19,20 +20,22 @@
 //	   └─► Decision{Allowed: false}
 //
 // [Ledger.Reserve] finds the limits that concern the request, and holds the counted
-// prompt and a first piece of the output on every one of them, or on none.
-// [Reservation.Spend] is called before text is forwarded and grows the hold in steps; it
-// never waits and does no I/O. What it has granted may be forwarded once
-// [Reservation.Wait] has returned, which waits only after a growth. A stream within its
-// hold is never cut because of somebody else; the one that asks for more and finds
-// nothing is. [Reservation.Settle] charges what was really used, exactly once, and gives
-// the rest of the hold back to the window it was taken from. Wait then says that it is
-// written.
+// prompt and a first piece of the output on every one of them, or on none. How large
+// that piece is depends on each limit's [Admission]. [Reservation.Spend] is called before
+// text is forwarded and grows the hold in steps; it never waits and does no I/O. What it
+// has granted may be forwarded once [Reservation.Wait] has returned, which waits only
+// after a growth. A stream within its hold is never cut because of somebody else; the one
+// that asks for more and finds nothing is, by limits whose [Action] it is to cut.
+// [Reservation.Settle] charges what was really used, exactly once, and gives the rest of
+// the hold back to the window it was taken from. Wait then says that it is written.
 //
 // # Promises
 //
-//   - used = spent + held never exceeds the limit less its guard by a reservation
-//     or a growth; only a settlement (what was really used turned out to be more
-//     than what was held) can exceed it, and that excess is shown as debt.
+//   - used = spent + held of a limit that cuts never exceeds the limit less its guard by
+//     a reservation or a growth; only a settlement (what was really used turned out to be
+//     more than what was held) can exceed it, and that excess is shown as debt. Of a
+//     limit that refuses or throttles a growth can exceed it, too, but no reservation; of
+//     one that only watches ([ActionShadow]), both.
 //   - A stream across the end of a window is charged to the window that admitted
 //     it, its growth included.
 //   - Every request that is granted holds on all limits or on none, and is settled
@@ -137,6 +140,13 @@ type Limit struct {
 	Period   Period         // how long a window lasts; 0 in Streams, and for a limit per request
 	Location *time.Location // where calendar windows begin; nil is UTC
 
+	// Action is what the limit does once it is used up; MaxDelay is how long a request
+	// waits at most for a limit that throttles, [DefaultMaxDelay] if it is 0. Admission is
+	// how much of the answer it holds at first; it belongs to limits that count output.
+	Action    Action
+	MaxDelay  time.Duration
+	Admission Admission
+
 	// Match are conditions; the limit concerns requests for which all of them hold.
 	Match []Condition
 	// Overrides are other amounts for some subjects.
@@ -168,6 +178,7 @@ type Request struct {
 	Input      int64      // tokens of the prompt
 	Output     int64      // tokens of output wanted in the first hold; ≥ 1
 	MinOutput  int64      // with less than this the request is denied; 1 ≤ MinOutput ≤ Output
+	FullOutput int64      // all the output that it may get, for limits with AdmitFull; at least Output
 }
 
 // Decision says what a limit answered, and is enough to explain it to a client.
@@ -181,6 +192,11 @@ type Decision struct {
 	Window    time.Duration // length of the window; 0 for a period that never ends
 	ResetAt   time.Time     // when the window ends; zero for a period that never ends
 
+	// Needed is what a request that is refused at admission needs at least, in Unit.
+	Needed int64
+	// MaxDelay is how long the request may wait, if the limit that refuses throttles; 0
+	// otherwise. See WaitUntil.
+	MaxDelay time.Duration
 	// PerRequest says that it is a limit per request: the request is too large by
 	// itself, and waiting does not help.
 	PerRequest bool

@@ -88,8 +88,8 @@ func (c *commits) tellHung() {
 func (c *commits) mark(rows layers) *batch {
 	var b *batch
 	c.mu.Lock()
-	for _, w := range rows {
-		if !w.inMemory {
+	for i := range rows {
+		if w := rows[i].row; !w.inMemory {
 			b = c.current
 			b.add(w)
 		}
@@ -234,7 +234,9 @@ func (c *commits) write(ctx context.Context) {
 			c.wake() // for those who marked meanwhile
 		}
 	}
-	layers(b.rows).unpin()
+	for _, w := range b.rows {
+		w.unpin()
+	}
 	b.rows = nil // reservations keep batches
 	close(b.done)
 }

@@ -3,7 +3,22 @@ package budget
 // layers are the rows that a request takes from, in the order of the limits. They
 // are taken from the last to the first, the narrowest first, so that a flood from
 // one user is refused before it touches what all share.
-type layers []*row
+type layers []layer
+
+// layer is a row with what one request has on it.
+type layer struct {
+	*row
+	first int64  // output that was held at admission; growth takes only what goes beyond it
+	noted shadow // what the limit would have done, if it only watches
+}
+
+// output is how much output is held on the layer, once a hold has grown to level.
+func (w *layer) output(level int64) int64 {
+	if !countsOutput(w.rule.Unit) {
+		return 0
+	}
+	return max(w.first, level)
+}
 
 // charge is the part of a hold that is taken whole or not at all. Output is taken
 // as far as there is any.
@@ -26,17 +41,18 @@ func countsOutput(u Unit) bool { return u == Tokens || u == OutputTokens }
 // takeAttempts is how often take starts again after others took what it had seen.
 const takeAttempts = 4
 
-// take holds c and the greatest output between least and want which every layer can
-// give, on all layers, and returns that output. If a layer has not enough it holds
-// nothing and returns the layer which the client has to wait for; undone then says
-// that something was held for a moment.
-func (ls layers) take(c charge, least, want int64) (output int64, refused *row, undone bool) {
+// take admits a request: it holds c, and of d what each limit says, on all layers. It
+// returns the greatest output between d.least and d.want which every limit can give
+// that bounds it. If a layer has not enough it holds nothing and returns the layer
+// which the client has to wait for; undone then says that something was held for a
+// moment.
+func (ls layers) take(c charge, d demand) (output int64, refused *row, undone bool) {
 	for range takeAttempts {
-		output, refused = ls.fit(c, least, want)
+		output, refused = ls.fit(c, d)
 		if refused != nil {
 			return 0, refused, undone
 		}
-		output, refused = ls.hold(c, least, output)
+		output, refused = ls.hold(c, d, output)
 		if refused == nil {
 			return output, nil, false
 		}
@@ -46,101 +62,160 @@ func (ls layers) take(c charge, least, want int64) (output int64, refused *row, 
 }
 
 // fit looks, without holding anything, for the greatest output which every layer can
-// give. Of the layers that refuse, it returns the one that resets last.
-func (ls layers) fit(c charge, least, want int64) (output int64, refused *row) {
-	output = want
-	for _, w := range ls {
+// give. Of the layers that refuse, it returns the one that decides.
+func (ls layers) fit(c charge, d demand) (output int64, refused *row) {
+	output = d.want
+	for i := range ls {
+		w := ls[i].row
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
-		if fixed == 0 && !counts {
+		if fixed == 0 && !counts || !w.rule.enforces() {
 			continue
 		}
 		room := w.room(w.used.Load()) - fixed
 		if counts {
-			output = min(output, room)
-			room -= least
+			if w.rule.bounds() {
+				output = min(output, room)
+			}
+			need, _ := d.on(w.rule.Admission)
+			room -= need
 		}
-		if room < 0 && (refused == nil || w.outlasts(refused)) {
+		if room < 0 && (refused == nil || w.decides(refused)) {
 			refused = w
 		}
 	}
 	return output, refused
 }
 
-// hold takes c and up to want of output from each layer. A layer that can give only
-// a part, because others took from it meanwhile, lowers what is held on those before
-// it; one that cannot give least has all undone, and is returned.
-func (ls layers) hold(c charge, least, want int64) (output int64, refused *row) {
-	output = want
+// hold takes c and up to want of output from each layer. A layer that bounds the output
+// and can give only a part, because others took from it meanwhile, lowers what is held
+// on those before it; one that has not what it needs has all undone, and is returned.
+// Limits that only watch come last, since they refuse nothing.
+func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *row) {
+	d.want = want
+	watched := false
 	for i := len(ls) - 1; i >= 0; i-- {
-		w := ls[i]
+		w := &ls[i]
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
 		switch {
+		case !w.rule.enforces():
+			watched = true
 		case counts:
-			got, ok := w.take(fixed, least, output)
+			need, hold := d.on(w.rule.Admission)
+			got, ok := w.take(fixed, need, hold)
 			if !ok {
-				ls[i+1:].release(c, output)
-				return 0, w
+				ls[i+1:].undo(c)
+				return 0, w.row
 			}
-			if got < output {
-				ls[i+1:].release(charge{}, output-got)
-				output = got
+			w.first = got
+			if got < d.want && w.rule.bounds() {
+				d.want = got
+				ls[i+1:].lowerFirst(got)
 			}
 		case fixed > 0:
 			if _, ok := w.take(fixed, 0, 0); !ok {
-				ls[i+1:].release(c, output)
-				return 0, w
+				ls[i+1:].undo(c)
+				return 0, w.row
 			}
 		}
 	}
-	return output, nil
+	if watched {
+		ls.watch(c, d)
+	}
+	return d.want, nil
 }
 
-// release gives back a hold, or a part of it.
-func (ls layers) release(c charge, output int64) {
+// undo gives back what hold has taken from layers that enforce.
+func (ls layers) undo(c charge) {
 	for i := len(ls) - 1; i >= 0; i-- {
-		n := c.of(ls[i].rule.Unit)
-		if countsOutput(ls[i].rule.Unit) {
-			n += output
-		}
-		if n > 0 {
-			ls[i].release(n)
+		w := &ls[i]
+		if n := c.of(w.rule.Unit) + w.first; n > 0 && w.rule.enforces() {
+			w.release(n)
+			w.first = 0
 		}
 	}
 }
 
-// settle charges a for a hold of c and output.
-func (ls layers) settle(c charge, output int64, a Amount) {
+// lowerFirst gives back what layers hold beyond output which was to be the same on all.
+func (ls layers) lowerFirst(output int64) {
 	for i := len(ls) - 1; i >= 0; i-- {
-		held := c.of(ls[i].rule.Unit)
-		if countsOutput(ls[i].rule.Unit) {
-			held += output
+		w := &ls[i]
+		if w.rule.Admission == AdmitPredict && w.rule.enforces() && w.first > output {
+			w.release(w.first - output)
+			w.first = output
 		}
-		ls[i].settle(held, a.In(ls[i].rule.Unit))
+	}
+}
+
+// covered is how much output every layer holds after admission; where none counts
+// output, it is what was granted.
+func (ls layers) covered(granted int64) int64 {
+	least := int64(-1)
+	for i := range ls {
+		if w := &ls[i]; countsOutput(w.rule.Unit) && (least < 0 || w.first < least) {
+			least = w.first
+		}
+	}
+	if least < 0 {
+		return granted
+	}
+	return least
+}
+
+// release gives back a hold that has grown to level.
+func (ls layers) release(c charge, level int64) {
+	for i := len(ls) - 1; i >= 0; i-- {
+		w := &ls[i]
+		if n := c.of(w.rule.Unit) + w.output(level); n > 0 {
+			w.release(n)
+		}
+	}
+}
+
+// settle charges a for a hold of c that has grown to level.
+func (ls layers) settle(c charge, level int64, a Amount) {
+	for i := len(ls) - 1; i >= 0; i-- {
+		w := &ls[i]
+		w.settle(c.of(w.rule.Unit)+w.output(level), a.In(w.rule.Unit))
+	}
+}
+
+// settleHold charges what is held on each layer; where that is less than was granted,
+// since the limit holds nothing at first, so much.
+func (ls layers) settleHold(c charge, level, granted int64) {
+	for i := len(ls) - 1; i >= 0; i-- {
+		w := &ls[i]
+		held := c.of(w.rule.Unit) + w.output(level)
+		w.settle(held, Amount{Input: c.input, Output: max(w.output(level), granted)}.In(w.rule.Unit))
 	}
 }
 
 // markGranted makes the counters exist for reports and the store.
 func (ls layers) markGranted() {
-	for _, w := range ls {
-		if !w.granted.Load() { // spares the shared cache line a write
+	for i := range ls {
+		if w := ls[i].row; !w.granted.Load() { // spares the shared cache line a write
 			w.granted.Store(true)
 		}
 	}
 }
 
 func (ls layers) unpin() {
-	for _, w := range ls {
-		w.unpin()
+	for i := range ls {
+		ls[i].unpin()
 	}
 }
 
 // strictest returns, of the layers that count tokens, the one with the least
 // remaining; without such, of those that count requests, then streams. Of equals it is
-// the one that resets last. It is nil if there are no layers.
+// the one that resets last. Limits that only watch do not count. It is nil if there is
+// none.
 func (ls layers) strictest() *row {
 	var best *row
 	var least int64
-	for _, w := range ls {
+	for i := range ls {
+		w := ls[i].row
+		if !w.rule.enforces() {
+			continue
+		}
 		if n := w.remaining(); best == nil || nearer(w, n, best, least) {
 			best, least = w, n
 		}

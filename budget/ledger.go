@@ -165,19 +165,21 @@ func (l *Ledger) byName() map[ruleName]*rule {
 // Reserve holds what q may cost on every limit that concerns it, or on none.
 //
 // The output granted is the greatest between MinOutput and Output which every limit
-// can give; see [Reservation.Held]. Numbers outside the ranges that [Request] states
+// can give that cuts; see [Reservation.Held]. What is held of it on a limit is a
+// matter of its [Admission]. Numbers outside the ranges that [Request] states
 // are brought into them. The Decision is that of [Reservation.Strictest].
 //
 // If a limit has not enough, the Reservation is nil and the Decision is of the limit
-// that the client has to wait for: of those that refuse, the one which resets last. A
-// request that is too large for a limit per request is refused before that.
+// that the client has to wait for: of those that refuse, the one which resets last,
+// and one that throttles only if all of them do; see [Decision.WaitUntil]. A request
+// that is too large for a limit per request is refused before that.
 //
 // When it returns, the store has the hold.
 //
 // An error means that a balance could not be read, or the hold not be written, in
-// time or at all; that there is no room for a further counter ([ErrFull]); or that
-// the ledger is closed ([ErrClosed]). Nothing is held then, and the balance is
-// unknown, not zero.
+// time or at all; that there is no room for a further counter ([ErrFull]), unless its
+// limit only watches; or that the ledger is closed ([ErrClosed]). Nothing is held then,
+// and the balance is unknown, not zero.
 func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision, error) {
 	r := new(Reservation)
 	d, err := l.ReserveIn(ctx, r, q)
@@ -199,8 +201,8 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 		return Decision{}, err
 	}
 	var tooLarge *rule
-	if r.cap, tooLarge = l.perRequest(&q); tooLarge != nil {
-		return tooLarge.refusal(), nil
+	if r.cap, r.sizes, tooLarge = l.perRequest(&q, r.sizes[:0]); tooLarge != nil {
+		return tooLarge.refusal(&q), nil
 	}
 	r.commits = l.commits
 	now := l.options.Now()
@@ -209,15 +211,19 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 			continue
 		}
 		w, err := l.pin(ctx, rule, rule.at(now), &q)
+		if errors.Is(err, ErrFull) && !rule.enforces() {
+			continue // it refuses nothing, not even for want of room for its counter
+		}
 		if err != nil {
 			r.layers.unpin()
 			return Decision{}, fmt.Errorf("budget: limit %q: %w", rule.Name, err)
 		}
-		r.layers = append(r.layers, w)
+		r.layers = append(r.layers, layer{row: w})
 	}
-	output, refused, undone := r.layers.take(r.charge, q.MinOutput, min(q.Output, r.cap.most))
+	asked := demand{least: q.MinOutput, want: min(q.Output, r.cap.most), full: min(q.FullOutput, r.cap.most)}
+	granted, refused, undone := r.layers.take(r.charge, asked)
 	if refused != nil {
-		d := refused.decision(false)
+		d := refused.refusal(r.charge, asked)
 		if undone {
 			r.mark()
 		}
@@ -226,7 +232,8 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 	}
 	r.step = l.options.GrowthStep
 	r.layers.markGranted()
-	r.output.Store(output) // from now on it is to be settled
+	r.granted = granted
+	r.output.Store(r.layers.covered(granted)) // from now on it is to be settled
 	r.mark()
 	if err := r.Wait(ctx); err != nil {
 		r.abandon()

@@ -136,6 +136,10 @@ func TestReserve(t *testing.T) {
 				Remaining: max(0, c.amount-spent-c.held), Window: 24 * time.Hour,
 				ResetAt: time.Date(2026, 3, 5, 0, 0, 0, 0, time.UTC),
 			}
+			if c.granted == 0 {
+				q := c.ask.clamped()
+				want.Needed = Amount{q.Input, q.MinOutput}.In(c.unit)
+			}
 			if !reflect.DeepEqual(d, want) {
 				t.Errorf("decision\n     %+v\nwant %+v", d, want)
 			}

@@ -172,6 +172,9 @@ func newRules(limits []Limit) ([]*rule, error) {
 		seen[ruleName{l.Name, l.Unit}] = true
 		l.Per = slices.Clone(l.Per)
 		setDefault(&l.MaxSubjects, DefaultMaxSubjects)
+		if l.Action == ActionThrottle {
+			setDefault(&l.MaxDelay, DefaultMaxDelay)
+		}
 		if l.Location == nil {
 			l.Location = time.UTC
 		}
@@ -210,6 +213,7 @@ func (l Limit) check() error {
 	if l.MaxSubjects < 0 {
 		bad("MaxSubjects is %d: it must not be below 0", l.MaxSubjects)
 	}
+	l.checkAction(bad)
 	for i, c := range l.Match {
 		if err := c.check(); err != nil {
 			bad("condition %d: %w", i+1, err)

@@ -10,34 +10,46 @@ type outputCap struct {
 }
 
 // perRequest returns what the limits per request leave for the output, or the first
-// one that the request does not fit into.
-func (l *Ledger) perRequest(q *Request) (c outputCap, refused *rule) {
+// one that the request does not fit into. Those that only watch are added to watched.
+func (l *Ledger) perRequest(q *Request, watched []watchedSize) (c outputCap, sizes []watchedSize, refused *rule) {
 	c.most = maxTokens
 	for _, r := range l.singles {
 		if !r.concerns(q) {
 			continue
 		}
 		room := r.Amount - charge{input: q.Input}.of(r.Unit)
+		if !r.enforces() {
+			s := watchedSize{rule: r, most: maxTokens, denied: room < 0}
+			if countsOutput(r.Unit) {
+				s.most, s.denied = room, room < q.MinOutput
+			}
+			watched = append(watched, s)
+			continue
+		}
 		if room < 0 {
-			return c, r
+			return c, watched, r
 		}
 		if !countsOutput(r.Unit) {
 			continue
 		}
 		if room < q.MinOutput {
-			return c, r
+			return c, watched, r
 		}
 		if room < c.most {
 			c = outputCap{room, r}
 		}
 	}
-	return c, nil
+	return c, watched, nil
 }
 
-// refusal tells of a limit per request that refuses. What other requests use does
+// refusal tells of a limit per request that refuses q, or more output if q is nil. What other requests use does
 // not matter to it, so all of it remains.
-func (r *rule) refusal() Decision {
-	return Decision{Limit: r.Name, PerRequest: true, Unit: r.Unit, Amount: r.Amount, Remaining: r.Amount}
+func (r *rule) refusal(q *Request) Decision {
+	d := Decision{Limit: r.Name, PerRequest: true, Unit: r.Unit, Amount: r.Amount, Remaining: r.Amount}
+	if q != nil {
+		d.Needed = Amount{Input: q.Input, Output: q.MinOutput}.In(r.Unit)
+	}
+	return d
 }
 
 // OutputCap is the most output, in tokens, that the limits per request allow this

@@ -23,13 +23,15 @@ type Reservation struct {
 	layers  layers
 	charge  charge
 	cap     outputCap
+	sizes   []watchedSize
+	granted int64 // output, at admission
 	step    int64 // of growth
 
-	output atomic.Int64          // how much output is held, or settled
+	output atomic.Int64          // how much output is held at least on each limit, or settled
 	batch  atomic.Pointer[batch] // has what was changed last
 	mu     sync.Mutex            // for whoever changes output; nothing under it waits
 
-	inline [inlineLayers]*row
+	inline [inlineLayers]layer
 }
 
 // begin makes r ready for a request, which it brings into the ranges that its fields
@@ -40,7 +42,7 @@ func (r *Reservation) begin(q *Request) {
 	if r.batch.Load() != nil { // reading is cheaper
 		r.batch.Store(nil)
 	}
-	r.charge = charge{input: q.Input, requests: 1}
+	r.charge, r.granted = charge{input: q.Input, requests: 1}, 0
 	if r.layers == nil {
 		r.layers = r.inline[:]
 	}
@@ -48,13 +50,29 @@ func (r *Reservation) begin(q *Request) {
 }
 
 // Held returns what is held now: the input as asked, and the output as granted and
-// grown. After settlement that is nothing.
+// grown. At admission as much is granted of what was asked for as every limit can give
+// that cuts and holds it; an answer that cannot be cut should not become longer. Limits
+// with [AdmitFull] hold more, and those with [AdmitNone] less, until the answer has grown
+// to it; limits that do not cut hold what they have. After settlement that is nothing.
 func (r *Reservation) Held() Amount {
 	output := r.output.Load()
 	if output == settled {
 		return Amount{}
 	}
-	return Amount{Input: r.charge.input, Output: output}
+	return Amount{Input: r.charge.input, Output: max(r.granted, output)}
+}
+
+// Cuttable returns how long the answer could become, in tokens of output, before a limit
+// with a counter cuts it, if no other request took from that limit; 0 if none ever does.
+func (r *Reservation) Cuttable() int64 {
+	level := r.output.Load()
+	if level == settled {
+		return 0
+	}
+	if n := r.layers.cuttable(level); n < maxTokens {
+		return max(1, n)
+	}
+	return 0
 }
 
 // Spend asks whether the answer may be of output tokens in all, and is to be called
@@ -62,10 +80,10 @@ func (r *Reservation) Held() Amount {
 // returns.
 //
 // It returns true if the hold covers them. If it does not, the hold is grown on
-// every limit, by what is missing or by [Options.GrowthStep] if that is more; where
-// less than that is left, by what is left if that covers the answer. Otherwise Spend
-// returns false, the hold stays as it is, and the Decision names the limit to wait
-// for, or the limit per request that is reached. After settlement it returns false and an empty Decision.
+// every limit, by what is missing or by [Options.GrowthStep] if that is more; where a
+// limit that cuts has less than that left, by what is left if that covers the answer.
+// Otherwise Spend returns false, the hold stays as it is, and the Decision names the
+// limit to wait for, or the limit per request that is reached. After settlement it returns false and an empty Decision.
 //
 // The total may go down from call to call; the hold does not shrink. While Spend
 // returns true the Decision says no more than that: see [Reservation.Strictest].
@@ -84,14 +102,13 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 	if held == settled {
 		return Decision{}, false
 	}
-	missing := output - held
-	if missing <= 0 {
+	if output <= held {
 		return Decision{Allowed: true}, true
 	}
 	if output > r.cap.most {
-		return r.cap.rule.refusal(), false
+		return r.cap.rule.refusal(nil), false
 	}
-	more, refused, undone := r.layers.take(charge{}, missing, min(max(missing, r.step), r.cap.most-held))
+	level, refused, undone := r.layers.grow(held, output, min(max(output, held+r.step), r.cap.most))
 	if refused != nil {
 		if undone {
 			r.mark()
@@ -99,7 +116,7 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		return refused.decision(false), false
 	}
 	r.mark() // first: who sees the new hold may go on, and call Wait
-	r.output.Store(held + more)
+	r.output.Store(level)
 	return Decision{Allowed: true}, true
 }
 
@@ -158,24 +175,24 @@ func (r *Reservation) Strictest() Decision {
 // It returns true the first time. Every later call, of SettleHold also, changes
 // nothing and returns false.
 func (r *Reservation) Settle(a Amount) bool {
-	return r.settle(func(int64) Amount { return a.clamped() })
+	return r.settle(func(level int64) { r.layers.settle(r.charge, level, a.clamped()) })
 }
 
-// SettleHold charges all that is held, for a request whose cost is unknown. It
-// returns what Settle returns.
+// SettleHold charges what is held on each limit, and at least what [Reservation.Held]
+// says, for a request whose cost is unknown. It returns what Settle returns.
 func (r *Reservation) SettleHold() bool {
-	return r.settle(func(output int64) Amount { return Amount{Input: r.charge.input, Output: output} })
+	return r.settle(func(level int64) { r.layers.settleHold(r.charge, level, r.granted) })
 }
 
-func (r *Reservation) settle(cost func(output int64) Amount) bool {
+func (r *Reservation) settle(charge func(level int64)) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	output := r.output.Load()
-	if output == settled {
+	level := r.output.Load()
+	if level == settled {
 		return false
 	}
 	r.output.Store(settled)
-	r.layers.settle(r.charge, output, cost(output))
+	charge(level)
 	r.mark()
 	r.layers.unpin() // last: rows without pins may leave the table
 	return true
@@ -192,5 +209,6 @@ func (q Request) clamped() Request {
 	q.Input = clampTokens(q.Input)
 	q.Output = max(1, clampTokens(q.Output))
 	q.MinOutput = min(max(q.MinOutput, 1), q.Output)
+	q.FullOutput = max(q.Output, clampTokens(q.FullOutput))
 	return q
 }

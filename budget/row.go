@@ -88,15 +88,17 @@ func (w *row) outlasts(o *row) bool {
 	return w.span.outlasts(o.span)
 }
 
-// take holds fixed and as much of want as there is room for, at least least, and
-// returns how much of want that is; or holds nothing and returns false.
-func (w *row) take(fixed, least, want int64) (int64, bool) {
+// take holds fixed and as much of want as there is room for, and returns how much of
+// want that is; or, if there is no room for need beside fixed, holds nothing and
+// returns false.
+func (w *row) take(fixed, need, want int64) (int64, bool) {
 	for {
 		used := w.used.Load()
-		got := min(want, w.room(used)-fixed)
-		if got < least {
+		room := w.room(used) - fixed
+		if room < need {
 			return 0, false
 		}
+		got := min(want, room)
 		if w.used.CompareAndSwap(used, used+fixed+got) {
 			w.held.Add(fixed + got)
 			return got, true

@@ -7,7 +7,8 @@ import "fmt"
 // shortened. They are not changed, and may be shared.
 type Sizes struct{ rules []*rule }
 
-// NewSizes returns the limits per request among limits. The error names every
+// NewSizes returns the limits per request among limits, but for those that only watch.
+// The error names every
 // mistake in any of them, as that of [New] does.
 func NewSizes(limits []Limit) (*Sizes, error) {
 	rules, err := newRules(limits)
@@ -16,7 +17,7 @@ func NewSizes(limits []Limit) (*Sizes, error) {
 	}
 	s := &Sizes{}
 	for _, r := range rules {
-		if r.PerRequest && r.Unit != OutputTokens {
+		if r.PerRequest && r.Unit != OutputTokens && r.enforces() {
 			s.rules = append(s.rules, r)
 		}
 	}

@@ -36,10 +36,22 @@ type twinRow struct {
 }
 
 type twinReservation struct {
-	rows          []*twinRow
-	input, output int64
-	cap           int64    // of the output
-	capped        *twinRow // by whom
+	rows    []*twinRow
+	first   []int64 // output held on each row at admission
+	would   []ShadowOutcome
+	input   int64
+	granted int64    // output, at admission
+	level   int64    // output that all rows hold
+	cap     int64    // of the output
+	capped  *twinRow // by whom
+	watched []twinWatched
+}
+
+// twinWatched is a limit per request that only watches.
+type twinWatched struct {
+	name   string
+	most   int64
+	denied bool
 }
 
 // matches is Match, for the globs that are drawn: a text, or * behind a text.
@@ -129,23 +141,41 @@ func holds(u Unit, input, output int64) int64 {
 	return 1
 }
 
+// countsOutput is what holds says of it.
+func (w *twin) countsOutput(r *twinRow) bool {
+	return holds(w.limits[r.limit].Unit, 0, 1) > holds(w.limits[r.limit].Unit, 0, 0)
+}
+
+// needs is what there must be room for on a row at admission.
+func (w *twin) needs(r *twinRow, q Request, output, full int64) int64 {
+	l := w.limits[r.limit]
+	switch {
+	case l.Action == ActionShadow:
+		return 0
+	case l.Admission == AdmitFull:
+		return holds(l.Unit, q.Input, full)
+	case l.Admission == AdmitNone, l.Action != ActionCut:
+		return holds(l.Unit, q.Input, q.MinOutput)
+	}
+	return holds(l.Unit, q.Input, output)
+}
+
 // grant counts down to the greatest output that all rows can give.
-func (w *twin) grant(rows []*twinRow, input, least, want int64, growth bool) (output int64, refused *twinRow) {
+func (w *twin) grant(rows []*twinRow, q Request, want, full int64) (output int64, refused *twinRow) {
 	fits := func(r *twinRow, output int64) bool {
-		u := w.limits[r.limit].Unit
-		if growth && u != Tokens && u != OutputTokens {
-			return true
-		}
-		n := holds(u, input, output)
+		n := w.needs(r, q, output, full)
 		return n == 0 || n <= w.room(r)
 	}
-	for output = want; output >= least; output-- {
+	for output = want; output >= q.MinOutput; output-- {
 		if !slices.ContainsFunc(rows, func(r *twinRow) bool { return !fits(r, output) }) {
 			return output, nil
 		}
 	}
+	throttles := func(r *twinRow) bool { return w.limits[r.limit].Action == ActionThrottle }
 	for _, r := range rows {
-		if !fits(r, least) && (refused == nil || w.outlasts(r, refused)) {
+		switch {
+		case fits(r, q.MinOutput):
+		case refused == nil, throttles(refused) && !throttles(r), throttles(refused) == throttles(r) && w.outlasts(r, refused):
 			refused = r
 		}
 	}
@@ -181,7 +211,16 @@ func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 		if l.Unit != OutputTokens {
 			left -= q.Input
 		}
-		if left < 0 || l.Unit != InputTokens && left < q.MinOutput {
+		denied := left < 0 || l.Unit != InputTokens && left < q.MinOutput
+		if l.Action == ActionShadow {
+			most := left
+			if l.Unit == InputTokens {
+				most = maxTokens
+			}
+			t.watched = append(t.watched, twinWatched{l.Name, most, denied})
+			continue
+		}
+		if denied {
 			return nil, &twinRow{limit: i, single: true}
 		}
 		if l.Unit != InputTokens && left < t.cap {
@@ -189,45 +228,122 @@ func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 		}
 	}
 	var refused *twinRow
-	if t.output, refused = w.grant(t.rows, q.Input, q.MinOutput, min(q.Output, t.cap), false); refused != nil {
+	full := min(max(q.Output, q.FullOutput), t.cap)
+	if t.granted, refused = w.grant(t.rows, q, min(q.Output, t.cap), full); refused != nil {
 		return nil, refused
 	}
+	t.level = t.granted
+	some := false
 	for _, r := range t.rows {
 		if !slices.Contains(w.rows, r) {
 			w.rows = append(w.rows, r)
 		}
-		r.held += holds(w.limits[r.limit].Unit, t.input, t.output)
+		l := w.limits[r.limit]
+		need := map[Admission]int64{AdmitPredict: q.MinOutput, AdmitFull: full, AdmitNone: q.MinOutput}[l.Admission]
+		first := map[Admission]int64{AdmitPredict: t.granted, AdmitFull: full}[l.Admission]
+		if !w.countsOutput(r) {
+			need, first = 0, 0
+		}
+		left := w.room(r) - holds(l.Unit, q.Input, 0)
+		would := ShadowOutcome(0)
+		if n := holds(l.Unit, q.Input, need); l.Action == ActionShadow && n > 0 && n > w.room(r) {
+			would = ShadowDenied
+		}
+		if l.Action != ActionCut {
+			first = max(0, min(first, left))
+		}
+		r.held += holds(l.Unit, t.input, first)
 		r.open++
+		t.first, t.would = append(t.first, first), append(t.would, would)
+		if w.countsOutput(r) && (!some || first < t.level) {
+			t.level, some = first, true
+		}
 	}
 	return t, nil
 }
 
+// has is how much output a row holds.
+func (t *twinReservation) has(i int) int64 { return max(t.first[i], t.level) }
+
 func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
-	missing := output - t.output
-	if missing <= 0 {
+	if output <= t.level {
 		return nil
 	}
 	if output > t.cap {
 		return t.capped
 	}
-	more, refused := w.grant(t.rows, 0, missing, min(max(missing, w.step), t.cap-t.output), true)
-	if refused != nil {
-		return refused
+	fits := func(i int, level int64) bool {
+		r := t.rows[i]
+		return w.limits[r.limit].Action != ActionCut || !w.countsOutput(r) || level <= t.has(i) || level-t.has(i) <= w.room(r)
 	}
-	for _, r := range t.rows {
-		if u := w.limits[r.limit].Unit; u == Tokens || u == OutputTokens {
-			r.held += more
+	level := min(max(output, t.level+w.step), t.cap)
+	for ; level >= output; level-- {
+		all := true
+		for i := range t.rows {
+			all = all && fits(i, level)
+		}
+		if all {
+			break
 		}
 	}
-	t.output += more
+	if level < output {
+		for i, r := range t.rows {
+			if !fits(i, output) && (refused == nil || w.outlasts(r, refused)) {
+				refused = r
+			}
+		}
+		return refused
+	}
+	for i, r := range t.rows {
+		if !w.countsOutput(r) {
+			continue
+		}
+		has := t.has(i)
+		if w.limits[r.limit].Action == ActionShadow && t.would[i] == 0 && output > has && output-has > w.room(r) {
+			t.would[i] = ShadowCut
+		}
+		r.held += max(has, level) - has
+	}
+	t.level = level
 	return nil
 }
 
+// shadows is what limits would have done that only watch.
+func (w *twin) shadows(t *twinReservation, output int64) map[string]ShadowOutcome {
+	all := make(map[string]ShadowOutcome)
+	for i, r := range t.rows {
+		if t.would[i] != 0 {
+			all[w.limits[r.limit].Name] = t.would[i]
+		}
+	}
+	for _, s := range t.watched {
+		if s.denied {
+			all[s.name] = ShadowDenied
+		} else if output > s.most {
+			all[s.name] = ShadowCut
+		}
+	}
+	return all
+}
+
 func (w *twin) settle(t *twinReservation, a Amount) {
-	for _, r := range t.rows {
+	w.charge(t, func(int) Amount { return a })
+}
+
+// settleHold charges on each row what it holds, and at least what was granted.
+func (w *twin) settleHold(t *twinReservation) {
+	w.charge(t, func(i int) Amount { return Amount{t.input, max(t.granted, t.has(i))} })
+}
+
+func (w *twin) charge(t *twinReservation, cost func(i int) Amount) {
+	for i, r := range t.rows {
 		u := w.limits[r.limit].Unit
-		r.held -= holds(u, t.input, t.output)
-		if u != Streams {
+		held := t.has(i)
+		if !w.countsOutput(r) {
+			held = 0
+		}
+		r.held -= holds(u, t.input, held)
+		if a := cost(i); u != Streams {
 			r.spent += holds(u, a.Input, a.Output)
 		}
 		r.open--
@@ -272,7 +388,7 @@ func (w *twin) strictest(t *twinReservation) (best *twinRow) {
 	left := func(r *twinRow) int64 { return max(0, w.amount(r)-r.spent-r.held) }
 	for _, units := range [][]Unit{{Tokens, InputTokens, OutputTokens}, {Requests}, {Streams}} {
 		for _, r := range t.rows {
-			if slices.Contains(units, w.limits[r.limit].Unit) &&
+			if slices.Contains(units, w.limits[r.limit].Unit) && w.limits[r.limit].Action != ActionShadow &&
 				(best == nil || left(r) < left(best) || left(r) == left(best) && endsAfter(r.window, best.window)) {
 				best = r
 			}
@@ -364,6 +480,16 @@ func drawLimits(t *rapid.T, zones []*time.Location) (limits []Limit) {
 		if l.PerRequest || l.Unit == Streams {
 			l.Period = 0
 		}
+		l.Action = rapid.SampledFrom([]Action{ActionCut, ActionCut, ActionRefuse, ActionThrottle, ActionShadow}).Draw(t, "action")
+		switch {
+		case l.PerRequest && l.Action != ActionShadow, l.Action == ActionThrottle && l.Period == Total:
+			l.Action = ActionCut
+		case l.Action == ActionThrottle:
+			l.MaxDelay = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "delay")
+		}
+		if !l.PerRequest && (l.Unit == Tokens || l.Unit == OutputTokens) {
+			l.Admission = rapid.SampledFrom([]Admission{AdmitPredict, AdmitPredict, AdmitFull, AdmitNone}).Draw(t, "admission")
+		}
 		if len(l.Per) > 0 && rapid.Bool().Draw(t, "overridden") {
 			o := Override{Amount: rapid.Int64Range(1, 1000).Draw(t, "own amount")}
 			for _, name := range l.Per {
@@ -399,6 +525,7 @@ func (m *machine) Reserve(t *rapid.T) {
 		Output: rapid.Int64Range(1, 700).Draw(t, "output"),
 	}
 	q.MinOutput = rapid.Int64Range(1, q.Output).Draw(t, "least")
+	q.FullOutput = rapid.Int64Range(0, 1000).Draw(t, "full")
 	if team := rapid.SampledFrom(teamIDs).Draw(t, "team"); team != "" {
 		q.Identities = append(q.Identities, Identity{"team", team})
 	}
@@ -438,6 +565,23 @@ func (m *machine) Reserve(t *rapid.T) {
 	}
 	if r == nil {
 		m.compare(t, d, refused)
+		l, delay := m.twin.limits[refused.limit], time.Duration(0)
+		needed := holds(l.Unit, q.Input, q.MinOutput)
+		if l.Admission == AdmitFull {
+			full := max(q.Output, q.FullOutput)
+			for _, l := range m.twin.limits {
+				if l.PerRequest && l.Action == ActionCut && l.Unit != InputTokens && m.twin.matches(l, q) {
+					full = min(full, l.Amount-holds(l.Unit, q.Input, 0))
+				}
+			}
+			needed = holds(l.Unit, q.Input, full)
+		}
+		if l.Action == ActionThrottle {
+			delay = max(l.MaxDelay, map[bool]time.Duration{true: DefaultMaxDelay}[l.MaxDelay == 0])
+		}
+		if d.Needed != needed || d.MaxDelay != delay {
+			t.Fatalf("needed %d, delay %v; the twin has %d and %v", d.Needed, d.MaxDelay, needed, delay)
+		}
 		return
 	}
 	m.open = append(m.open, pair{r, w})
@@ -488,7 +632,7 @@ func (m *machine) draw(t *rapid.T) (pair, int) {
 
 func (m *machine) Spend(t *rapid.T) {
 	p, _ := m.draw(t)
-	output := rapid.Int64Range(0, p.twin.output+150).Draw(t, "output")
+	output := rapid.Int64Range(0, max(p.twin.granted, p.twin.level)+150).Draw(t, "output")
 	refused := m.twin.spend(p.twin, output)
 	d, ok := p.real.Spend(output)
 	if ok != (refused == nil) {
@@ -504,6 +648,7 @@ func (m *machine) Settle(t *rapid.T) {
 	p, i := m.draw(t)
 	a := p.real.Held()
 	if rapid.Bool().Draw(t, "hold") {
+		m.twin.settleHold(p.twin)
 		if !p.real.SettleHold() {
 			t.Fatal("SettleHold returned false")
 		}
@@ -513,8 +658,8 @@ func (m *machine) Settle(t *rapid.T) {
 		if !p.real.Settle(a) {
 			t.Fatal("Settle returned false")
 		}
+		m.twin.settle(p.twin, a)
 	}
-	m.twin.settle(p.twin, a)
 	m.open = slices.Delete(m.open, i, i+1)
 	m.done = append(m.done, p.real)
 	m.written(t, p.real)
@@ -615,8 +760,19 @@ func (m *machine) Check(t *rapid.T) {
 		t.Fatalf("balances\n     %q\nwant %q", lines, want)
 	}
 	for _, p := range m.open {
-		if got := p.real.Held(); got != (Amount{p.twin.input, p.twin.output}) {
-			t.Fatalf("held %+v, want %d and %d", got, p.twin.input, p.twin.output)
+		if got, want := p.real.Held(), (Amount{p.twin.input, max(p.twin.granted, p.twin.level)}); got != want || p.real.granted != p.twin.granted {
+			t.Fatalf("held %+v, want %+v", got, want)
+		}
+		output := rapid.Int64Range(0, 700).Draw(t, "length")
+		would := m.twin.shadows(p.twin, output)
+		got := p.real.Shadows(output)
+		for _, s := range got {
+			if would[s.Limit] != s.Outcome {
+				t.Fatalf("%s would have: %s; the twin says %s", s.Limit, s.Outcome, would[s.Limit])
+			}
+		}
+		if len(got) != len(would) {
+			t.Fatalf("watched %v, want %v", got, would)
 		}
 		m.compare(t, p.real.Strictest(), m.twin.strictest(p.twin))
 	}

@@ -28,7 +28,7 @@ func (s settings) filter() (*hcmv3.HttpFilter, error) {
 }
 
 func (s settings) externalProcessor() *extprocv3.ExternalProcessor {
-	return &extprocv3.ExternalProcessor{
+	p := &extprocv3.ExternalProcessor{
 		GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: ExtProcCluster},
 		}},
@@ -48,4 +48,8 @@ func (s settings) externalProcessor() *extprocv3.ExternalProcessor {
 			ReceivingNamespaces:  &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{MetadataNamespace}},
 		},
 	}
+	if s.MaxMessageTimeout > 0 {
+		p.MaxMessageTimeout = durationpb.New(s.MaxMessageTimeout)
+	}
+	return p
 }

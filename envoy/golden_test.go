@@ -29,6 +29,8 @@ var full = Options{
 	FailOpen:       true,
 	AccessLog:      true,
 	Identities:     []string{"team", "user"},
+
+	MaxMessageTimeout: 65 * time.Second,
 }
 
 // goldens are configurations as a user gets them.

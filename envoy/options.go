@@ -46,8 +46,11 @@ type Options struct {
 
 	MaxRequestBody uint32        // bytes; a longer body is answered with 413; default 16 MiB
 	MessageTimeout time.Duration // for the server's decision on a request; default 1s and a second for each 2 MiB of MaxRequestBody
-	IdleTimeout    time.Duration // ends an exchange in which nothing moves; default 10m
-	MaxConnections int64         // of clients, together; default 10000
+	// MaxMessageTimeout is how long the server may ask Envoy to wait for a decision beyond
+	// MessageTimeout, as it does for limits that throttle; 0: not at all.
+	MaxMessageTimeout time.Duration
+	IdleTimeout       time.Duration // ends an exchange in which nothing moves; default 10m
+	MaxConnections    int64         // of clients, together; default 10000
 
 	StripHeaders []string // headers that only Envoy may set: the client's copy is removed
 	DenyPaths    []string // paths which the server refuses, even where PassPaths has them; * stands for anything
@@ -150,6 +153,9 @@ func (o Options) resolve(needUpstream bool) (settings, error) {
 	}
 	if s.MessageTimeout < time.Millisecond {
 		fail("MessageTimeout: %v is less than a millisecond", s.MessageTimeout)
+	}
+	if s.MaxMessageTimeout < 0 {
+		fail("MaxMessageTimeout: %v is negative", s.MaxMessageTimeout)
 	}
 	if s.IdleTimeout < time.Millisecond {
 		fail("IdleTimeout: %v is less than a millisecond", s.IdleTimeout)

@@ -40,6 +40,7 @@ var comments = map[string]string{
 	"failure_mode_allow":               "true: requests pass unmetered while the server cannot be reached.",
 	"processing_mode":                  "These belong together: the decision before anything is sent, and an answer that can be cut.",
 	"message_timeout":                  "Covers requests only. On answers the server watches itself.",
+	"max_message_timeout":              "The server asks for so much while a request waits for a limit that throttles.",
 	"forwarding_namespaces":            "Without it the server sees no JWT.",
 	"receiving_namespaces":             "Without it what the server reports is dropped silently.",
 	"request_headers_to_remove":        "A compressed answer cannot be counted as it passes.",

@@ -10,7 +10,7 @@ import (
 // record writes the one log line of an exchange and counts it.
 func (s *Server) record(r *exchange.Record) {
 	s.opts.Metrics.observe(r)
-	fields := make([]zap.Field, 0, 24)
+	fields := make([]zap.Field, 0, 26)
 	fields = append(fields, zap.String("request_id", r.RequestID))
 	for _, id := range r.Identities {
 		fields = append(fields, zap.String(id.Name, id.Value))
@@ -35,6 +35,12 @@ func (s *Server) record(r *exchange.Record) {
 		zap.Int64("duration_ms", r.Duration.Milliseconds()),
 		zap.Int64("ttft_ms", r.TTFT.Milliseconds()),
 	)
+	if r.Throttled > 0 {
+		fields = append(fields, zap.Int64("throttled_ms", r.Throttled.Milliseconds()))
+	}
+	if len(r.Shadow) > 0 {
+		fields = append(fields, zap.String("shadow", r.ShadowText()))
+	}
 	if r.Truncated > 0 {
 		fields = append(fields, zap.Int64("truncated_messages", r.Truncated))
 	}
@@ -49,8 +55,11 @@ func (s *Server) record(r *exchange.Record) {
 type Metrics struct {
 	open      prometheus.Gauge
 	panics    prometheus.Counter
-	exchanges *prometheus.CounterVec   // api, outcome
-	limited   *prometheus.CounterVec   // outcome, limit
+	exchanges *prometheus.CounterVec // api, outcome
+	limited   *prometheus.CounterVec // outcome, limit
+	shadow    *prometheus.CounterVec // limit, outcome
+	waiting   prometheus.Gauge
+	throttled *prometheus.HistogramVec // limit; seconds
 	tokens    *prometheus.CounterVec   // kind, source, api
 	duration  *prometheus.HistogramVec // api, outcome; seconds
 	ttft      *prometheus.HistogramVec // api; seconds
@@ -64,12 +73,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		panics:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbudget_panics_total", Help: "Exchanges that ended in a panic of the server."}),
 		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_exchanges_total", Help: "Exchanges by API and outcome."}, []string{"api", "outcome"}),
 		limited:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_limited_total", Help: "Exchanges that a limit refused or cut, by outcome and limit."}, []string{"outcome", "limit"}),
+		shadow:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_shadow_total", Help: "Admitted exchanges that a limit with action: shadow would have refused (denied) or cut."}, []string{"limit", "outcome"}),
+		waiting:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbudget_waiting_requests", Help: "Requests that wait for a limit that throttles."}),
+		throttled: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_throttled_seconds", Help: "How long requests waited for a limit that throttles, whatever became of them.", Buckets: seconds}, []string{"limit"}),
 		tokens:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_tokens_total", Help: "Tokens charged, by kind (input, output), source of the figure and API."}, []string{"kind", "source", "api"}),
 		duration:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_exchange_duration_seconds", Help: "Duration of exchanges.", Buckets: seconds}, []string{"api", "outcome"}),
 		ttft:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_time_to_first_token_seconds", Help: "Time from a request's headers to the first text of its stream.", Buckets: seconds}, []string{"api"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.tokens, m.duration, m.ttft)
+		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft)
 	}
 	return m
 }
@@ -80,6 +92,12 @@ func (m *Metrics) observe(r *exchange.Record) {
 	m.duration.WithLabelValues(r.API, outcome).Observe(r.Duration.Seconds())
 	if r.Limit != "" {
 		m.limited.WithLabelValues(outcome, r.Limit).Inc()
+	}
+	for _, s := range r.Shadow {
+		m.shadow.WithLabelValues(s.Limit, s.Outcome.String()).Inc()
+	}
+	if r.ThrottledBy != "" {
+		m.throttled.WithLabelValues(r.ThrottledBy).Observe(r.Throttled.Seconds())
 	}
 	if r.Outcome != exchange.Denied && r.API != "" {
 		m.tokens.WithLabelValues("input", r.InputSource, r.API).Add(float64(r.Input))

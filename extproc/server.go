@@ -69,6 +69,9 @@ type Server struct {
 	grace  time.Duration // cutGrace, but for tests
 
 	receivers *receivers
+
+	draining chan struct{} // closed when the drain begins
+	waiting  waiting
 }
 
 // New returns a server.
@@ -84,7 +87,10 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	return &Server{opts: opts, policy: exchange.NewPolicy(opts.Policy), drain: make(chan struct{}), grace: cutGrace, receivers: newReceivers()}
+	return &Server{
+		opts: opts, policy: exchange.NewPolicy(opts.Policy), grace: cutGrace,
+		draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers(),
+	}
 }
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
@@ -120,6 +126,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case <-ctx.Done():
 	}
 
+	close(s.draining)
 	health.Shutdown()
 	s.opts.Log.Info("draining", zap.Duration("timeout", s.opts.DrainTimeout))
 	stopped := make(chan struct{})

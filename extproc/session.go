@@ -34,11 +34,16 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 	defer e.alarm.Stop()
 	// The receiver is done when this handler returns, since that ends the stream.
 	s.receivers.receive(e)
-	drain := s.drain
+	draining, drain := s.draining, s.drain
 	for {
 		select {
 		case <-e.done:
 			return e.err
+		case <-draining:
+			draining = nil
+			if !e.intervene(e.giveUp) {
+				return errStuck
+			}
 		case <-drain:
 			drain = nil
 			if !e.intervene(func() exchange.Ready { return e.x.Stop(exchange.LimitDrain) }) {
@@ -64,6 +69,8 @@ type session struct {
 	hold        budget.Reservation  // of the exchange's one request
 	reservation *budget.Reservation // hold, once it was granted
 	last        time.Time           // of the last message from Envoy
+	pause       pause               // for a limit that throttles
+	size        int64               // bytes of the request's body
 	deadline    time.Time           // of the exchange; once lingering, of the wait for Envoy
 	lingering   bool
 	ended       bool
@@ -81,6 +88,9 @@ func (e *session) receive() {
 		}
 		if e.step(func() exchange.Ready {
 			e.last = time.Now()
+			if b := m.GetRequestBody(); b != nil {
+				e.size = int64(len(b.GetBody()))
+			}
 			return e.x.Step(m)
 		}) {
 			return
@@ -93,6 +103,10 @@ func (e *session) overdue() exchange.Ready {
 	now := time.Now()
 	opts := &e.server.opts
 	idle := e.last.Add(opts.IdleTimeout)
+	if e.waits() && !now.Before(e.pause.next) {
+		e.alarm.Reset(max(0, min(e.deadline.Sub(now), opts.IdleTimeout))) // waiting on sets it anew
+		return exchange.Ready{Reserve: e.pause.request}
+	}
 	switch {
 	case !now.Before(e.deadline) && e.lingering:
 		return e.x.End()
@@ -109,6 +123,9 @@ func (e *session) overdue() exchange.Ready {
 		} else {
 			next = min(next, opts.IdleTimeout)
 		}
+	}
+	if e.waits() { // it may have begun while the alarm rang
+		next = min(next, e.pause.next.Sub(now))
 	}
 	e.alarm.Reset(next)
 	return exchange.Ready{}
@@ -168,8 +185,14 @@ func (e *session) perform(r exchange.Ready) {
 			e.server.opts.Log.Error("the ledger cannot be used", zap.Error(err))
 		} else if d.Allowed {
 			e.reservation = &e.hold
+		} else if throttled, ok := e.throttle(r.Reserve, d); ok {
+			r = throttled
+			break
 		}
 		r = e.x.Reserved(e.reservation, d, err)
+	}
+	if e.reservation != nil {
+		e.endWait()
 	}
 	if r.Settle != nil && !r.Settle.Apply() {
 		e.server.opts.Log.Error("an exchange was settled twice")
@@ -208,6 +231,7 @@ func (e *session) record(r *exchange.Ready) {
 	if r.Record == nil {
 		return
 	}
+	e.endWait()
 	defer func() {
 		r.Record = nil
 		if p := recover(); p != nil {
@@ -265,6 +289,7 @@ func (e *session) end(err error) {
 // knows what it used, and the others go on.
 func (e *session) panicked(p any) {
 	e.report(p)
+	e.endWait()
 	if e.reservation != nil {
 		e.reservation.SettleHold()
 	}

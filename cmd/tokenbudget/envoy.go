@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/envoy"
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 	"github.com/tokenbudget/tokenbudget/internal/certs"
 	"github.com/tokenbudget/tokenbudget/internal/config"
 )
@@ -113,6 +115,9 @@ func agree(o *envoy.Options, c *config.Config) {
 	o.PassPaths = c.Paths.Pass
 	o.DenyPaths = c.Paths.Deny
 	o.AccessLog = true
+	if slices.ContainsFunc(c.Budgets, func(b budget.Limit) bool { return b.Action == budget.ActionThrottle }) {
+		o.MaxMessageTimeout = exchange.MaxOverride
+	}
 	for _, id := range c.Identities {
 		o.Identities = append(o.Identities, id.Name)
 		for _, s := range id.Sources {

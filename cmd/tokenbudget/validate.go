@@ -75,9 +75,13 @@ func summary(w io.Writer, c *config.Config) error {
 	}
 	fmt.Fprintf(w, ", balances in %s\n\n", c.Store.File.Dir)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	heading, some := "BUDGET\tLIMIT\tPERIOD\tPER", false
+	heading, some, acts := "BUDGET\tLIMIT\tPERIOD\tPER", false, false
 	for _, b := range c.Budgets {
 		some = some || len(b.Match) > 0
+		acts = acts || actionText(b) != budget.ActionCut.String()
+	}
+	if acts {
+		heading += "\tACTION"
 	}
 	if some {
 		heading += "\tMATCH"
@@ -85,6 +89,9 @@ func summary(w io.Writer, c *config.Config) error {
 	fmt.Fprintln(t, heading)
 	for _, b := range c.Budgets {
 		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s", b.Name, b.Amount, b.Unit, period(b), perWhom(c, b))
+		if acts {
+			fmt.Fprint(t, "\t", actionText(b))
+		}
 		if some {
 			fmt.Fprint(t, "\t", matchText(b))
 		}
@@ -140,6 +147,19 @@ func perWhom(c *config.Config, b budget.Limit) string {
 		return "all together"
 	}
 	return strings.Join(b.Per, " and ")
+}
+
+// actionText says what a budget does once it is used up, and what it holds of answers if
+// that is not the default: throttle up to 10s, admission full.
+func actionText(b budget.Limit) string {
+	text := b.Action.String()
+	if b.Action == budget.ActionThrottle {
+		text += " up to " + b.MaxDelay.String()
+	}
+	if b.Admission != budget.AdmitPredict {
+		text += ", admission " + b.Admission.String()
+	}
+	return text
 }
 
 // matchText says which requests a budget concerns: team=search, model=o1|o3.

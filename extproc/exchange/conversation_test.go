@@ -23,7 +23,7 @@ import (
 // this:
 //
 //	limits            the ledger's limits, a line each: NAME UNIT=AMOUNT [per=ID,ID] [period=minute];
-//	                  per=request, and then truncate, for on_input: truncate
+//	                  per=request, and then truncate, for on_input: truncate; action=NAME, admission=NAME, delay=
 //	policy            settings of the policy, as arguments
 //	request           request headers; path=, method=, eos, and any other argument is a header
 //	body              the request's body
@@ -35,6 +35,7 @@ import (
 //	stop limit=NAME   a deadline or a drain: the name without its brackets
 //	end               the gRPC stream has ended
 //	clock add=DURATION
+//	retry             asks the ledger again for a request that waits
 //	busy              another request is under way from now on; idle ends those
 //	ledger            the counters
 //
@@ -87,6 +88,8 @@ type conversation struct {
 	x           *Exchange
 	reservation *budget.Reservation
 	others      []*budget.Reservation // of other requests
+	asked       *budget.Request       // by a request that waits
+	since       time.Time             // when it was first refused
 
 	received int             // bytes of the answer that came
 	client   strings.Builder // bytes of the answer that left
@@ -232,6 +235,11 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 		}
 		c.others = nil
 		return ""
+	case "retry":
+		if c.asked == nil {
+			t.Fatalf("%s: nothing waits", d.Pos)
+		}
+		return c.perform(Ready{Reserve: c.asked})
 	case "ledger":
 		return c.balances(t)
 	}
@@ -279,6 +287,9 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 // perform does what a driver does, and says what that was.
 func (c *conversation) perform(r Ready) string {
 	var out strings.Builder
+	if r.Record != nil || r.End {
+		c.asked = nil
+	}
 	if c.ended && (r.Settle != nil || len(r.Send) > 0 || r.Record != nil) {
 		c.fault("something is to be done after the end")
 	}
@@ -286,7 +297,17 @@ func (c *conversation) perform(r Ready) string {
 		fmt.Fprintf(&out, "reserve: input=%d output=%d least=%d %v\n", r.Reserve.Input, r.Reserve.Output, r.Reserve.MinOutput, r.Reserve.Identities)
 		res, d, err := c.ledger.Reserve(context.Background(), *r.Reserve)
 		c.reservation = res
-		r = c.x.Reserved(res, d, err)
+		if c.asked == nil {
+			c.since = c.now
+		}
+		if until, ok := d.WaitUntil(c.since); ok && c.now.Before(until) {
+			fmt.Fprintf(&out, "wait: for %s until %s\n", d.Limit, until.Format(time.TimeOnly))
+			c.asked = r.Reserve
+			r = c.x.Throttle(d, until.Sub(c.now))
+		} else {
+			c.asked = nil
+			r = c.x.Reserved(res, d, err)
+		}
 	}
 	if r.Settle != nil {
 		if !r.Settle.Apply() {
@@ -368,12 +389,21 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 		lines(out, i.GetBody())
 		c.closed = true
 	default:
-		c.fault("unknown message %v", m)
+		if m.GetOverrideMessageTimeout() == nil {
+			c.fault("unknown message %v", m)
+		}
+		fmt.Fprintf(out, "send: have patience for %v\n", m.GetOverrideMessageTimeout().AsDuration())
 	}
 	if md := m.GetDynamicMetadata().GetFields()[Namespace].GetStructValue().GetFields(); md != nil {
 		fmt.Fprintf(out, "metadata: outcome=%s limit=%s output_tokens=%v", md["outcome"].GetStringValue(), md["limit"].GetStringValue(), md["output_tokens"].GetNumberValue())
 		if n, truncated := md["truncated_messages"]; truncated {
 			fmt.Fprintf(out, " truncated_messages=%v", n.GetNumberValue())
+		}
+		if n, throttled := md["throttled_ms"]; throttled {
+			fmt.Fprintf(out, " throttled_ms=%v", n.GetNumberValue())
+		}
+		if s, watched := md["shadow"]; watched {
+			fmt.Fprintf(out, " shadow=%s", s.GetStringValue())
 		}
 		fmt.Fprintln(out)
 	}
@@ -414,6 +444,12 @@ func describe(r *Record) string {
 	}
 	if r.Truncated > 0 {
 		s += fmt.Sprintf(" truncated=%d", r.Truncated)
+	}
+	if r.Throttled > 0 {
+		s += fmt.Sprintf(" throttled=%v by %s", r.Throttled, r.ThrottledBy)
+	}
+	if len(r.Shadow) > 0 {
+		s += " shadow=" + r.ShadowText()
 	}
 	if r.Reason != "" {
 		s += " reason=" + strconv.Quote(r.Reason)
@@ -478,6 +514,16 @@ func parseLimit(t *testing.T, line string) budget.Limit {
 			if key == "streams" {
 				l.Period = 0
 			}
+		case "action":
+			l.Action = map[string]budget.Action{"refuse": budget.ActionRefuse, "throttle": budget.ActionThrottle, "shadow": budget.ActionShadow}[value]
+		case "admission":
+			l.Admission = map[string]budget.Admission{"full": budget.AdmitFull, "none": budget.AdmitNone}[value]
+		case "delay":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.MaxDelay = d
 		case "per":
 			if value == "request" {
 				l.PerRequest, l.Period = true, 0

@@ -31,8 +31,9 @@ const (
 	// local reply of another filter can come instead, as response headers.
 	stateRequestBody
 
-	// stateReserving waits for the driver's answer to Ready.Reserve. No message
-	// can come: Envoy holds the request back until it is answered.
+	// stateReserving waits for the driver's answer to Ready.Reserve, which a limit that
+	// throttles may delay. No message can come: Envoy holds the request back until it is
+	// answered.
 	stateReserving
 
 	// stateAwaiting has forwarded the request, holds what it may cost, and waits
@@ -78,7 +79,8 @@ var (
 // refers to is valid until the next call of one of the exchange's methods.
 type Ready struct {
 	// Reserve asks the ledger for a reservation. The answer goes to
-	// [Exchange.Reserved]; nothing else is set.
+	// [Exchange.Reserved], or to [Exchange.Throttle] if the driver will ask again; nothing
+	// else is set. What it refers to is valid until then.
 	Reserve *budget.Request
 	// Settle ends the reservation.
 	Settle *Settlement
@@ -133,8 +135,9 @@ type Exchange struct {
 	least       int64             // tokens of output without which there is none
 	reservation *budget.Reservation
 	record      Record
-	unforwarded bool // the request has not reached the upstream
-	unknown     bool // what the answer costs cannot be known: the hold stands
+	waiting     time.Time // since when the request waits for a limit that throttles; zero if it does not
+	unforwarded bool      // the request has not reached the upstream
+	unknown     bool      // what the answer costs cannot be known: the hold stands
 
 	stream    dialect.Stream
 	parser    sse.Parser
@@ -292,19 +295,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.input = x.model.Input.Of(x.prompt)
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()
 
-	x.wanted = x.policy.Growth
-	x.least = 1
-	switch {
-	case !req.Stream && req.MaxOutput == 0:
-		x.wanted = x.policy.UnaryHold * req.Choices
-	case !req.Stream:
-		x.wanted = req.Output()
-	case req.MaxOutput > 0:
-		x.wanted = min(x.wanted, req.Output())
-	}
-	if !req.Stream {
-		x.least = min(req.Choices, x.wanted)
-	}
+	full := x.demand()
 	x.state = stateReserving
 	q := &budget.Request{
 		Identities: x.record.Identities,
@@ -314,6 +305,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		Input:      x.input,
 		Output:     x.wanted,
 		MinOutput:  x.least,
+		FullOutput: full,
 	}
 	x.truncate(q)
 	return Ready{Reserve: q}
@@ -332,6 +324,7 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	if x.state != stateReserving {
 		return x.unexpected("a reservation")
 	}
+	x.endWait()
 	switch {
 	case err != nil:
 		return x.refuse(503, "the budget cannot be checked at the moment; nothing was forwarded")
@@ -339,7 +332,7 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 		return x.deny(d)
 	}
 	x.state, x.reservation = stateAwaiting, res
-	body, changed := x.request.Body(x.outputCap(d))
+	body, changed := x.request.Body(x.outputCap())
 	m := continueSameBody
 	if changed {
 		m = continueRequestBody()
@@ -347,30 +340,6 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	}
 	x.request.Release()
 	return x.send(m)
-}
-
-// outputCap is what each choice's output is to be capped at, in tokens; 0: not at all.
-func (x *Exchange) outputCap(strictest budget.Decision) int64 {
-	if x.policy.OutputCap == CapNever {
-		return 0
-	}
-	held := x.reservation.Held().Output
-	most := x.reservation.OutputCap() // of all choices; 0: as many as they like
-	lower := func(n int64) {
-		if most == 0 || n < most {
-			most = n
-		}
-	}
-	switch {
-	case !x.request.Stream && held < x.wanted:
-		lower(held)
-	case x.request.Stream && x.policy.OutputCap == CapAlways && strictest.Limit != "" && strictest.Unit < budget.Requests:
-		lower(held + strictest.Remaining)
-	}
-	if most == 0 {
-		return 0
-	}
-	return max(1, most/x.request.Choices)
 }
 
 func (x *Exchange) requestTrailers() Ready {
@@ -557,6 +526,8 @@ func (x *Exchange) brokenOff() Ready {
 	switch x.state {
 	case stateCut:
 		o = CutOff
+	case stateReserving:
+		x.record.Input, x.record.InputSource = 0, "" // nothing was forwarded, and nothing is charged
 	case statePassing:
 		if o == Completed {
 			o = Aborted
@@ -591,6 +562,7 @@ func (x *Exchange) last(m *extprocv3.ProcessingResponse) Ready {
 // finish settles and records, once.
 func (x *Exchange) finish(o Outcome) Ready {
 	defer func() { x.state = stateEnded }()
+	x.endWait()
 	rec := &x.record
 	rec.Outcome = o
 	rec.Duration = x.policy.Now().Sub(x.start)
@@ -600,6 +572,9 @@ func (x *Exchange) finish(o Outcome) Ready {
 	}
 	rec.Held = x.reservation.Held()
 	used, hold := x.used()
+	if !x.unforwarded {
+		rec.Shadow = x.reservation.Shadows(used.Output)
+	}
 	r.Settle = &Settlement{Reservation: x.reservation, Amount: used, Hold: hold}
 	rec.Input, rec.Output = used.Input, used.Output
 	if x.reported.Known {

@@ -30,13 +30,12 @@ func (x *Exchange) deny(d budget.Decision) Ready {
 		return x.denyStream(d)
 	}
 	now := x.policy.Now()
-	needed := budget.Amount{Input: x.input, Output: x.least}.In(d.Unit)
 	message := fmt.Sprintf("budget %q%s refuses this request: it allows %d %s%s, %d are left, and the request needs at least %d",
-		d.Limit, ofSubject(d.Subject), d.Amount, spell(d.Unit), per(d.Window), d.Available(), needed)
+		d.Limit, ofSubject(d.Subject), d.Amount, spell(d.Unit), per(d.Window), d.Available(), d.Needed)
 	set := append(limitHeaders(d, now), header("x-tokenbudget-limit", d.Limit))
 	wait := max(d.ResetAt.Sub(now), 0)
 	switch {
-	case needed > d.Ceiling():
+	case d.Needed > d.Ceiling():
 		message += ", which it never allows; make the request smaller"
 	case d.ResetAt.IsZero():
 		message += "; it does not reset"
@@ -54,9 +53,8 @@ func (x *Exchange) deny(d budget.Decision) Ready {
 
 // denyTooLarge refuses a request that is too large by itself, whenever it comes.
 func (x *Exchange) denyTooLarge(d budget.Decision) Ready {
-	needed := budget.Amount{Input: x.input, Output: x.least}.In(d.Unit)
 	message := fmt.Sprintf("budget %q refuses this request: it allows %d %s in each request, and this one needs at least %d; make it smaller",
-		d.Limit, d.Amount, spell(d.Unit), needed)
+		d.Limit, d.Amount, spell(d.Unit), d.Needed)
 	return x.answerWith(Denied, 400, message, []*corev3.HeaderValueOption{header("x-tokenbudget-limit", d.Limit), header("x-should-retry", "false")})
 }
 

@@ -55,7 +55,7 @@ func message(op, arg byte, rest []byte) *extprocv3.ProcessingRequest {
 }
 
 // FuzzOrder feeds messages in any order. Whatever comes, an exchange settles
-// once if it has reserved, records once, holds nothing afterwards, sends nothing
+// once if it has reserved, at once or after a wait, records once, holds nothing afterwards, sends nothing
 // after the end of the answer, and forwards no more tokens than were granted.
 func FuzzOrder(f *testing.F) {
 	natural := []byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 4, 2, 0, 4, 3, 0}
@@ -66,13 +66,17 @@ func FuzzOrder(f *testing.F) {
 	f.Add([]byte{0, 4, 0, 1, 0, 2, 'h', 'i', 3, 2, 0, 4, 1, 0})                                      // bypassed
 	f.Add([]byte{4, 0, 0, 0, 0, 0, 0, 0, 0})                                                         // out of order
 	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 0, 9, 'd', 'a', 't', 'a', ':', ' ', 'x', '\n', '\n'}) // strange data
+	f.Add(append([]byte{9 + 10*13, 0, 0}, natural...))                                               // busy, and never asked again
+	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 8, 0, 9, 4, 0, 9, 8, 0, 3, 0, 0, 4, 3, 0})    // waits until it is not
+	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 16, 0, 9, 8, 0})                              // waits in vain
+	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 0, 0})                                        // stopped while it waits
 	f.Fuzz(func(t *testing.T, script []byte) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
 		ledger, err := budget.New(t.Context(), budget.Options{
 			Limits: []budget.Limit{
-				{Name: "tokens", Unit: budget.Tokens, Amount: 25, Period: budget.Day}, {Name: "requests", Unit: budget.Requests, Amount: 1, Period: budget.Day},
-				{Name: "streams", Unit: budget.Streams, Amount: 1}, {Name: "size", Unit: budget.OutputTokens, Amount: 10, PerRequest: true},
+				{Name: "tokens", Unit: budget.Tokens, Amount: 25, Period: budget.Day}, {Name: "requests", Unit: budget.Requests, Amount: 2, Period: budget.Day},
+				{Name: "streams", Unit: budget.Streams, Amount: 1, Action: budget.ActionThrottle, MaxDelay: time.Second}, {Name: "size", Unit: budget.OutputTokens, Amount: 10, PerRequest: true},
 			},
 			Now: clock, GrowthStep: 4,
 		})
@@ -80,6 +84,21 @@ func FuzzOrder(f *testing.F) {
 			t.Fatal(err)
 		}
 		c := &conversation{ledger: ledger, now: now}
+		if len(script) > 0 && script[0] == 9+10*13 { // another request is under way
+			busy, _, err := ledger.Reserve(t.Context(), budget.Request{Input: 1, Output: 1})
+			if err != nil || busy == nil {
+				t.Fatal("refused")
+			}
+			c.others = append(c.others, busy)
+			script = script[min(3, len(script)):]
+		}
+		idle := func() {
+			for _, r := range c.others {
+				r.Settle(budget.Amount{})
+			}
+			c.others = nil
+		}
+		defer idle()
 		c.x = New(NewPolicy(Policy{Growth: 4, UnaryHold: 8, MaxEvent: 200, MaxAnswer: 100, Pass: []string{"/v1/files"}, Now: clock}))
 		for len(script) >= 3 && !c.ended {
 			op, arg, n := script[0], script[1], int(script[2])
@@ -90,6 +109,13 @@ func FuzzOrder(f *testing.F) {
 			switch m := message(op, arg, rest); {
 			case m != nil:
 				c.perform(c.x.Step(m))
+			case arg&4 != 0:
+				idle()
+			case arg&8 != 0 && c.asked != nil:
+				c.perform(Ready{Reserve: c.asked})
+			case arg&16 != 0:
+				now = now.Add(time.Second)
+				c.now = now
 			case arg&1 == 0:
 				c.perform(c.x.Stop(LimitDrain))
 			default:
@@ -101,6 +127,7 @@ func FuzzOrder(f *testing.F) {
 		c.perform(c.x.End())
 		c.perform(c.x.Stop(LimitDeadline))
 		c.perform(c.x.Step(message(4, 2, nil)))
+		idle()
 		c.check(t)
 		if c.x.stream != nil {
 			if n := counted(c.x.model.Encoding, c.client.String()); n > 10 {

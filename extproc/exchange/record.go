@@ -57,20 +57,35 @@ type Record struct {
 	InputSource  string
 	OutputSource string
 	Outcome      Outcome
-	Limit        string // that decided, or what stands in for it
-	Reason       string // why a request was refused other than by a limit
-	Truncated    int64  // messages that were dropped from the prompt
+	Limit        string          // that decided, or what stands in for it
+	Reason       string          // why a request was refused other than by a limit
+	Truncated    int64           // messages that were dropped from the prompt
+	Throttled    time.Duration   // how long it waited for limits that throttle
+	ThrottledBy  string          // the last of these limits
+	Shadow       []budget.Shadow // what limits would have done that only watch
 	Held         budget.Amount
 	Duration     time.Duration
 	TTFT         time.Duration // to the first text of a stream; 0 if there was none
 }
 
+// ShadowText says what limits would have done that only watch: "trial:denied,other:cut".
+func (r *Record) ShadowText() string {
+	var text []byte
+	for i, s := range r.Shadow {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(append(append(text, s.Limit...), ':'), s.Outcome.String()...)
+	}
+	return string(text)
+}
+
 // metadata returns the record as dynamic metadata.
 func (r *Record) metadata() *structpb.Struct {
 	// All values are in three pieces: each by itself would be two allocations.
-	values := make([]structpb.Value, 0, 15+len(r.Identities))
-	texts := make([]structpb.Value_StringValue, 0, 6+len(r.Identities))
-	numbers := make([]structpb.Value_NumberValue, 0, 8)
+	values := make([]structpb.Value, 0, 17+len(r.Identities))
+	texts := make([]structpb.Value_StringValue, 0, 7+len(r.Identities))
+	numbers := make([]structpb.Value_NumberValue, 0, 9)
 	fields := make(map[string]*structpb.Value, cap(values))
 	add := func(name string) *structpb.Value {
 		values = append(values, structpb.Value{})
@@ -99,6 +114,12 @@ func (r *Record) metadata() *structpb.Struct {
 	text("output_source", r.OutputSource)
 	if r.Truncated > 0 {
 		number("truncated_messages", r.Truncated)
+	}
+	if r.Throttled > 0 {
+		number("throttled_ms", r.Throttled.Milliseconds())
+	}
+	if len(r.Shadow) > 0 {
+		text("shadow", r.ShadowText())
 	}
 	number("held", r.Held.Input+r.Held.Output)
 	number("duration_ms", r.Duration.Milliseconds())

@@ -215,6 +215,7 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 	rec.Held = x.reservation.Held()
 	rec.Duration = x.policy.Now().Sub(x.start)
 	rec.Output, rec.OutputSource = x.output(), x.countedSource()
+	rec.Shadow = x.reservation.Shadows(rec.Output)
 	msg.DynamicMetadata = rec.metadata()
 	r := x.send(msg)
 	r.Linger = true

@@ -58,7 +58,7 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, trunc
 	var onInput string
 	var overrides *node
 
-	seen := d.object("a budget", n, fields{
+	seen := d.object("a budget", n, d.actions(&base, fields{
 		"name":         value(d, &base.Name, parseName),
 		"per":          list(d, &base.Per, maxIdentities, true, ids.parse),
 		"match":        d.match(&base.Match, ids),
@@ -69,10 +69,8 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, trunc
 		"max_subjects": value(d, &base.MaxSubjects, parseSubjects),
 		"parent":       value(d, &base.Parent, parseName),
 		"on_input":     value(d, &onInput, oneOf(onInputRefuse, onInputTruncate)),
-	}, refusals{
+	}), refusals{
 		"alerts":          later("alerts", "remove it, and watch the metrics"),
-		"action":          later("action", "remove it; new requests are refused and running streams cut"),
-		"admission":       later("admission", "remove it"),
 		"when_store_down": later("when_store_down", "remove it"),
 		"borrow":          later("borrow", "remove it"),
 	})
@@ -84,6 +82,7 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, trunc
 		d.fail(on, "remove it, or write per: request", "on_input concerns limits per request only")
 	}
 	d.checkPeriod(n, &base, amounts, seen)
+	d.checkActions(&base, amounts, onInput == onInputTruncate, seen)
 	if n := d.at[&base.MaxSubjects]; n != nil && len(base.Per) == 0 {
 		d.warn(n, "remove it", "max_subjects has no effect, because the budget has a single counter")
 	}
@@ -94,6 +93,9 @@ func (d *decoder) budget(n *node, ids *identities) (limits []budget.Limit, trunc
 	for _, a := range amounts {
 		l := base
 		l.Amount, l.Unit = a.n, a.unit
+		if !countsOutput(l.Unit) {
+			l.Admission = budget.AdmitPredict // which is to say none: it holds no output
+		}
 		limits = append(limits, l)
 	}
 	if overrides != nil && !base.PerRequest {

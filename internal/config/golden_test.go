@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/internal/certs"
 )
 
@@ -106,6 +107,9 @@ func describe(c *Config) string {
 		}
 		if l.Parent != "" {
 			line("  parent %s", l.Parent)
+		}
+		if l.Action != budget.ActionCut || l.Admission != budget.AdmitPredict || l.MaxDelay > 0 {
+			line("  action %s, admission %s, at most %s of delay", l.Action, l.Admission, l.MaxDelay)
 		}
 		if l.MaxSubjects > 0 {
 			line("  at most %d subjects", l.MaxSubjects)

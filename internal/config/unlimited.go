@@ -90,6 +90,9 @@ func unconcerned(samples []sample, limits []budget.Limit) *sample {
 	return nil
 }
 
+// enforced reports whether a limit does more than watch.
+func enforced(l budget.Limit) bool { return l.Action != budget.ActionShadow }
+
 func isCounted(l budget.Limit) bool { return !l.PerRequest }
 
 func countsTokens(l budget.Limit) bool { return !l.PerRequest && l.Unit < budget.Requests }
@@ -101,25 +104,30 @@ const maxSamples = 1000
 // warnUnlimited tells of requests that have no limit, or none that adds up, or none in
 // tokens. A limit of the prompt or of the answer alone is taken for meant.
 func (d *decoder) warnUnlimited(c *Config, names []*node) {
-	if len(names) == 0 {
+	limits := only(c.Budgets, enforced)
+	if len(names) == 0 || len(limits) == 0 { // nothing at all, or a trial
 		return
 	}
 	last := names[len(names)-1]
+	why := "every budget has a match"
+	if len(limits) < len(c.Budgets) {
+		why += ", or only watches"
+	}
 	all := strangers(c)
-	counted := only(c.Budgets, isCounted)
-	if s := unconcerned(all, c.Budgets); s != nil {
+	counted := only(limits, isCounted)
+	if s := unconcerned(all, limits); s != nil {
 		d.warn(last, "add a budget without match for the rest, unless that is meant",
-			"%s are not limited, because every budget has a match", s.outside(c.Budgets, "match no budget"))
+			"%s are not limited, because %s", s.outside(limits, "match no budget"), why)
 	} else if s := unconcerned(all, counted); s != nil {
 		d.warn(last, "add a budget with a period, unless that is meant",
 			"%s are limited one by one only, and neither their number nor their sum is", s.outside(counted, "match no budget with a period"))
 	}
-	tokens := only(c.Budgets, countsTokens)
-	each := only(c.Budgets, func(l budget.Limit) bool { return l.PerRequest })
+	tokens := only(limits, countsTokens)
+	each := only(limits, func(l budget.Limit) bool { return l.PerRequest })
 	apart := independent(c)
 	left := maxSamples
 	for i, l := range c.Budgets {
-		if !isCounted(l) || countsTokens(l) {
+		if !enforced(l) || !isCounted(l) || countsTokens(l) {
 			continue
 		}
 		samples := only(all, func(s sample) bool { return s.concernedBy(l) })

@@ -14,6 +14,7 @@ import (
 var logKeys = []string{
 	"level", "ts", "msg", "request_id", "api", "stream", "input_tokens", "output_tokens", "cached_tokens",
 	"reasoning_tokens", "input_source", "output_source", "cost_nanousd", "outcome", "status", "reason", "held", "duration_ms", "ttft_ms",
+	"truncated_messages", "throttled_ms", "shadow",
 	"subject", "threshold", "spent", "amount", "window_end",
 	// Envoy's own, in its access log.
 	"upstream_request_id", "client", "protocol", "method", "details", "flags", "upstream", "bytes_in", "bytes_out",
@@ -77,11 +78,13 @@ func (d *decoder) warnIdentities(c *Config, ids *identities) {
 	}
 }
 
-// warnBudgets names limits that can never decide, because another one that counts the
-// same is tighter.
+// warnBudgets names limits that can never decide, because another one that counts and
+// does the same is tighter.
 func (d *decoder) warnBudgets(c *Config, limits []*node) {
 	type counted struct {
 		unit     budget.Unit
+		action   budget.Action
+		admit    budget.Admission
 		each     bool
 		match    string
 		per      string
@@ -94,7 +97,7 @@ func (d *decoder) warnBudgets(c *Config, limits []*node) {
 			continue // one of its subjects may be tighter, or looser
 		}
 		per := slices.Sorted(slices.Values(l.Per))
-		k := counted{l.Unit, l.PerRequest, fmt.Sprint(l.Match), strings.Join(per, ","), l.Period, l.Location.String()}
+		k := counted{l.Unit, l.Action, l.Admission, l.PerRequest, fmt.Sprint(l.Match), strings.Join(per, ","), l.Period, l.Location.String()}
 		j, ok := tightest[k]
 		if !ok {
 			tightest[k] = i

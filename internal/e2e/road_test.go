@@ -49,7 +49,8 @@ type roadOptions struct {
 	http2     bool // to the upstream
 	interval  time.Duration
 	configure func(*extproc.Options)
-	upstream  string // URL of another upstream than the stand-in
+	upstream  string        // URL of another upstream than the stand-in
+	envoy     envoy.Options // with what is not said here
 }
 
 // perUser is a limit of n units a year for each x-user.
@@ -111,7 +112,8 @@ func newRoad(t *testing.T, o roadOptions) *road {
 			t.Error(err)
 		}
 	})
-	r.startEnvoy(ctx, t, lis.Addr().String(), cmp.Or(o.upstream, r.up.URL()), o.http2)
+	o.envoy.Upstream, o.envoy.UpstreamHTTP2, o.envoy.ExtProc = cmp.Or(o.upstream, r.up.URL()), o.http2, lis.Addr().String()
+	r.startEnvoyWith(ctx, t, o.envoy)
 	return r
 }
 

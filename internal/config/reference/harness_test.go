@@ -183,6 +183,9 @@ func around(path, key string) []string {
 		if key == "on_input" {
 			return []string{"name: a", "limit: 1k tokens", "per: request"}
 		}
+		if key == "max_delay" {
+			return []string{"name: a", "limit: 1M tokens", "period: minute", "action: throttle"}
+		}
 		return []string{"name: a", "limit: 1M tokens", "period: day", "per: team"}
 	case "timeouts":
 		if key == "idle" {

@@ -81,6 +81,9 @@ var keys = slices.Concat(
 		{"budgets[].max_subjects", count(1_000_000), "(`100k`)", "counters of one window; new values beyond share the counter `(overflow)`, and one parent has half of them at most", "5k"},
 		{"budgets[].on_input", words("refuse", "truncate"), "refuse", "what becomes of a prompt above a limit [`per: request`](#per-request): 400, or it loses its oldest turns", ""},
 		{"budgets[].parent", name, "(none)", "the amounts of this budget are shares of that one, see [`parent`](#parent)", "all"},
+		{"budgets[].action", words("cut", "refuse", "throttle", "shadow"), "cut", "what becomes of requests that do not fit, and of streams that pass the limit: refused, and cut; refused, and finished into debt; delayed, then as with `refuse`; nothing, it is only told", ""},
+		{"budgets[].admission", words("predict", "full", "none"), "predict", "how much of an answer is held at first: what is likely, all that it may have, or nothing", ""},
+		{"budgets[].max_delay", duration(100*time.Millisecond, time.Minute), "10s", "with `action: throttle`: how long a request may wait for its turn", ""},
 		{"budgets[].timezone", zone, "UTC", "where calendar windows begin", "Europe/Berlin"},
 	},
 	[]key{

@@ -232,7 +232,7 @@ func (g *writer) mapping(path string, f form, depth int) string {
 			if g.mistake() {
 				continue
 			}
-		case (name == "overrides" || name == "on_input") && !g.chance(25): // which need certain others
+		case (name == "overrides" || name == "on_input" || name == "max_delay") && !g.chance(25): // which need certain others
 			continue
 		case k.path == "budgets[].limit.input": // or its output, of which there must be one
 		case !g.chance(5):

@@ -1,0 +1,55 @@
+package exchange
+
+// demand sets how much output the ledger is asked for: what is wanted for a start, and
+// the least without which the request is refused. It returns all that the answer may
+// get, which limits hold that admit with the full hold: the request's cap for all of its
+// choices, or what stands in for a cap.
+func (x *Exchange) demand() (full int64) {
+	req := x.request
+	full = x.policy.UnaryHold * req.Choices
+	if req.MaxOutput > 0 {
+		full = req.Output()
+	}
+	if req.Stream {
+		x.wanted, x.least = x.predicted(full), 1
+		return full
+	}
+	// It cannot be cut, so all of it is held, and each choice needs something.
+	x.wanted, x.least = full, min(req.Choices, full)
+	return full
+}
+
+// predicted is how much output a stream is expected to have, at most full. There is no
+// predictor yet; any stream begins with one step of growth.
+func (x *Exchange) predicted(full int64) int64 {
+	if x.request.MaxOutput == 0 {
+		return x.policy.Growth
+	}
+	return min(x.policy.Growth, full)
+}
+
+// outputCap is what each choice's output is to be capped at, in tokens; 0: not at all.
+// Only limits that cut lower a cap, and those per request. A limit that holds nothing of
+// the output at first does not lower that of an unary answer, and one that holds all of
+// it need not.
+func (x *Exchange) outputCap() int64 {
+	if x.policy.OutputCap == CapNever {
+		return 0
+	}
+	most := x.reservation.OutputCap() // of all choices; 0: as many as they like
+	lower := func(n int64) {
+		if n > 0 && (most == 0 || n < most) {
+			most = n
+		}
+	}
+	switch granted := x.reservation.Held().Output; {
+	case !x.request.Stream && granted < x.wanted:
+		lower(granted)
+	case x.request.Stream && x.policy.OutputCap == CapAlways:
+		lower(x.reservation.Cuttable())
+	}
+	if most == 0 {
+		return 0
+	}
+	return max(1, most/x.request.Choices)
+}
