@@ -56,7 +56,6 @@
 //
 // # Caveats
 //
-//   - The limits of a ledger do not change while it runs.
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
 //   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
@@ -213,12 +212,12 @@ type Key struct {
 	Unit    Unit
 	Subject string // encoded; "" for a limit that is counted for all
 	Start   int64  // Unix seconds of the window's start
+	End     int64  // Unix seconds of the window's end; 0 for a period that never ends
 }
 
 // Entry is what a store keeps of one counter.
 type Entry struct {
 	Key  Key
-	End  int64 // Unix seconds of the window's end; 0 for a period that never ends
 	Used int64 // spent + held when it was written
 }
 

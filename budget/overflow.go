@@ -3,6 +3,7 @@ package budget
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 )
@@ -125,26 +126,45 @@ func (l *Ledger) tellOverflow(r *rule) {
 	l.options.OnOverflow(r.Name, first)
 }
 
-// countStored counts the subjects which the store has in the windows of now, so
-// that a restart does not let in as many again. It fails if the store cannot be read.
-func (l *Ledger) countStored(ctx context.Context) error {
-	rules := l.byName()
+// countSubjects counts the subjects which the limits have in the windows of now, in
+// memory and in the store, so that a restart, or a limit that comes back, does not let
+// in as many again. Nothing has joined their crowds yet. It fails if the store cannot
+// be read.
+func (l *Ledger) countSubjects(ctx context.Context, rules map[ruleName]*rule) error {
 	now := l.options.Now()
-	return l.store.Range(ctx, func(e Entry) bool {
-		r := rules[ruleName{e.Key.Limit, e.Key.Unit}]
-		if r == nil || len(r.Per) == 0 {
-			return true
+	seen := make(map[Key]bool)
+	count := func(key Key) {
+		r := rules[ruleName{key.Limit, key.Unit}]
+		// Limits in streams: who is under way leaves soon, and another crowd.
+		if r == nil || len(r.Per) == 0 || r.Unit == Streams || seen[key] {
+			return
 		}
 		s := r.at(now)
-		if e.Key.Start != s.start {
-			return true
+		if key.Start != s.start || key.End != s.end {
+			return
 		}
 		// What cannot be parsed is no counter of this limit; Balances reports it.
-		if subject, err := ParseSubject(e.Key.Subject); err == nil && r.countsPer(subject) {
-			if n := s.crowd.of(r.bucketOf(e.Key.Subject, subject)); n != nil {
+		if subject, err := ParseSubject(key.Subject); err == nil && r.countsPer(subject) {
+			if n := s.crowd.of(r.bucketOf(key.Subject, subject)); n != nil {
 				n.Add(1)
 			}
 		}
+	}
+	l.table.each(func(w *row) {
+		if w.granted.Load() {
+			count(w.storeKey())
+			seen[w.storeKey()] = true
+		}
+	})
+	if l.store == nil {
+		return nil
+	}
+	err := l.store.Range(ctx, func(e Entry) bool {
+		count(e.Key)
 		return true
 	})
+	if err != nil {
+		return fmt.Errorf("budget: reading the store: %w", err)
+	}
+	return nil
 }

@@ -11,9 +11,9 @@ type outputCap struct {
 
 // perRequest returns what the limits per request leave for the output, or the first
 // one that the request does not fit into.
-func (l *Ledger) perRequest(q *Request) (c outputCap, refused *rule) {
+func (s *ruleset) perRequest(q *Request) (c outputCap, refused *rule) {
 	c.most = maxTokens
-	for _, r := range l.singles {
+	for _, r := range s.singles {
 		if !r.concerns(q) {
 			continue
 		}
