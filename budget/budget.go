@@ -54,8 +54,18 @@
 // the table is read once, however many ask. Without a store the table keeps every counter
 // until its window has ended.
 //
+// # Limits that change
+//
+// [Ledger.SetLimits] puts other limits in place while requests are under way. A counter
+// stays as long as what its limit counts, for whom, and when stays; an amount counts at
+// once. The limits of a moment are a set that does not change: a request takes it up with
+// one load.
+//
 // # Caveats
 //
+//   - A counter belongs to a limit's name and unit, its subject, and start and end of its
+//     window. If the database of time zones moves the end of a window that runs, the
+//     limit begins anew.
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
 //   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
