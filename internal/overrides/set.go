@@ -167,24 +167,28 @@ type Shown struct {
 func (s *Set) List(limits []budget.Limit) []Shown {
 	out := make([]Shown, len(s.list))
 	for i, o := range s.list {
-		out[i] = show(o, limits)
+		out[i] = s.Show(o, limits)
 	}
 	return out
 }
 
-func show(o Override, limits []budget.Limit) Shown {
-	s := Shown{Override: o, File: Amounts(limits, o.Budget, o.Subject)}
+// Show returns o as List would, beside what the file's limits say.
+func (s *Set) Show(o Override, limits []budget.Limit) Shown {
+	shown := Shown{Override: o, File: Amounts(limits, o.Budget, o.Subject)}
 	for unit := range o.Amounts {
-		if _, ok := s.File[unit]; !ok {
-			s.Note = "the budget does not count " + strings.ReplaceAll(unit, "_", " ")
+		if _, ok := shown.File[unit]; !ok {
+			shown.Note = "the budget does not count " + strings.ReplaceAll(unit, "_", " ")
 		}
 	}
 	switch {
 	case !slices.ContainsFunc(limits, func(l budget.Limit) bool { return l.Name == o.Budget }):
-		s.Note = "the configuration has no budget of this name"
-	case s.File == nil:
-		s.Note = "the budget is counted per something else"
+		shown.Note = "the configuration has no budget of this name"
+	case shown.File == nil:
+		shown.Note = "the budget is counted per something else"
 	}
-	s.Effective = s.Note == ""
-	return s
+	if _, ok := s.Get(o.Budget, o.Subject); !ok {
+		shown.Note = "taken back"
+	}
+	shown.Effective = shown.Note == ""
+	return shown
 }
