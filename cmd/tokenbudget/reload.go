@@ -43,7 +43,8 @@ func (r reading) equal(other reading) bool {
 // again rather than watched: a mounted ConfigMap is a chain of symbolic links, of which
 // only one in the middle is swapped.
 type reloading struct {
-	seen    reading // at the last look; of watch only
+	seen    reading                   // at the last look; of watch only
+	read    func(path string) reading // readConfig, but for tests
 	every   time.Duration
 	settle  time.Duration
 	refused atomic.Pointer[time.Time] // since when the file is one that cannot be used; nil: it is not
@@ -54,7 +55,7 @@ type reloading struct {
 
 func newReloading(first reading, reg prometheus.Registerer) *reloading {
 	r := &reloading{
-		seen: first, every: reloadEvery, settle: reloadSettle,
+		seen: first, read: readConfig, every: reloadEvery, settle: reloadSettle,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tokenbudget_config_reloads_total", Help: "Changes of the configuration file, and SIGHUPs, by whether the file could be used.",
 		}, []string{"result"}),
@@ -90,7 +91,7 @@ func (l *live) watch(ctx context.Context, hangUp <-chan os.Signal) error {
 // look loads the file if it has changed since the last look, or in any case. It waits
 // until the file stays the same.
 func (l *live) look(ctx context.Context, anyway bool) {
-	now := readConfig(l.path)
+	now := l.read(l.path)
 	if !anyway && now.equal(l.seen) {
 		return
 	}
@@ -100,7 +101,7 @@ func (l *live) look(ctx context.Context, anyway bool) {
 			return
 		case <-time.After(l.settle):
 		}
-		again := readConfig(l.path)
+		again := l.read(l.path)
 		if again.equal(now) {
 			break
 		}
