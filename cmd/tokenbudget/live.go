@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,17 +114,9 @@ func (l *live) warnIdle() {
 
 // amountsText is amounts in words: 8000 input_tokens, 2000 output_tokens.
 func amountsText(amounts map[string]int64) string {
-	units := make([]string, 0, len(amounts))
-	for unit := range amounts {
-		units = append(units, unit)
+	var parts []string
+	for _, unit := range slices.Sorted(maps.Keys(amounts)) {
+		parts = append(parts, fmt.Sprint(amounts[unit], " ", unit))
 	}
-	slices.Sort(units)
-	text := ""
-	for i, unit := range units {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprint(amounts[unit], " ", unit)
-	}
-	return text
+	return strings.Join(parts, ", ")
 }

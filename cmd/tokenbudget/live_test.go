@@ -276,6 +276,13 @@ func TestRunning(t *testing.T) {
 			t.Errorf("%s: %v, %+v", c.name, restart, got)
 		}
 	}
+	for text, want := range map[string]bool{
+		"": false, "identity: {a: [{header: x}]}": false, "identity: {a: [{header: x, set_by: envoy}]}": true, "paths: {pass: [/x]}": true, "paths: {deny: [/x]}": false,
+	} {
+		if got := renderAgain(parse(""), parse(text)); (got != "") != want {
+			t.Errorf("%s: %q", text, got)
+		}
+	}
 	old := parse("models: [{match: a, encoding: o200k_base}]")
 	if got, _ := running(old, parse("models: [{match: b, encoding: o200k_base}]"), false); got.Models[0].Match[0] != "b" {
 		t.Error("new models are not taken")

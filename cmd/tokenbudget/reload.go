@@ -147,6 +147,9 @@ func (l *live) reload(ctx context.Context, r reading, anyway bool) {
 	for _, key := range restart {
 		l.log.Warn("configuration", zap.String("warning", key+" has changed in the file and needs a restart; the rest of the file counts"))
 	}
+	if w := renderAgain(before.config, c); w != "" {
+		l.log.Warn("configuration", zap.String("warning", w))
+	}
 	for _, w := range c.Warnings() {
 		l.log.Warn("configuration", zap.String("warning", w))
 	}
@@ -177,6 +180,28 @@ func running(old, c *config.Config, anew bool) (*config.Config, []string) {
 		next.Models = old.Models
 	}
 	return &next, restart
+}
+
+// renderAgain says so if Envoy's rendered configuration would be another one, as far as
+// that decides whom Envoy lets claim what and what it meters.
+func renderAgain(old, c *config.Config) string {
+	if slices.Equal(setByEnvoy(old), setByEnvoy(c)) && slices.Equal(old.Paths.Pass, c.Paths.Pass) {
+		return ""
+	}
+	return "headers with set_by: envoy, or paths.pass, have changed: render Envoy's configuration again (tokenbudget envoy); until then clients may set the new headers"
+}
+
+// setByEnvoy are the headers of which Envoy must remove the client's copy.
+func setByEnvoy(c *config.Config) (names []string) {
+	for _, id := range c.Identities {
+		for _, s := range id.Sources {
+			if s.SetByEnvoy {
+				names = append(names, s.Header)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func sameModel(a, b config.Model) bool {
