@@ -139,12 +139,14 @@ func (r *rule) appendSharedKey(b []byte, s *span, q *Request, keep int) []byte {
 }
 
 // keyPrefix is what the keys of all rows of a window begin with: unit, length of the
-// limit's name, name, start and end.
+// limit's name, name, start and end. It is short, since each request hashes it.
 func (r *rule) keyPrefix(s *span) string {
-	b := binary.BigEndian.AppendUint16([]byte{byte(r.Unit)}, uint16(len(r.Name)))
-	b = append(b, r.Name...)
-	b = binary.BigEndian.AppendUint64(b, uint64(s.start))
-	return string(binary.BigEndian.AppendUint64(b, uint64(s.end)))
+	b := binary.AppendUvarint([]byte{byte(r.Unit)}, uint64(len(r.Name)))
+	b = binary.AppendVarint(append(b, r.Name...), s.start)
+	if s.end == 0 {
+		return string(append(b, 0))
+	}
+	return string(binary.AppendVarint(b, s.end-s.start)) // never 0
 }
 
 // guardOf is what reservations and growth leave unspent, for what still arrives

@@ -142,7 +142,19 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 		if r.cap, tooLarge = rules.perRequest(q); tooLarge != nil {
 			return tooLarge, nil
 		}
-		if err = l.pinLayers(ctx, r, rules, now, q); err == nil {
+		err = nil
+		for _, rule := range rules.rules {
+			if !rule.concerns(q) {
+				continue
+			}
+			w, pinErr := l.pin(ctx, rule, rule.at(now), q)
+			if pinErr != nil {
+				err = fmt.Errorf("budget: limit %q: %w", rule.Name, pinErr)
+				break
+			}
+			r.layers = append(r.layers, w)
+		}
+		if err == nil {
 			return nil, nil
 		}
 		r.layers.unpin()
@@ -151,19 +163,5 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 			break
 		}
 	}
-	return nil, fmt.Errorf("budget: %w", err)
-}
-
-func (l *Ledger) pinLayers(ctx context.Context, r *Reservation, rules *ruleset, now time.Time, q *Request) error {
-	for _, rule := range rules.rules {
-		if !rule.concerns(q) {
-			continue
-		}
-		w, err := l.pin(ctx, rule, rule.at(now), q)
-		if err != nil {
-			return fmt.Errorf("limit %q: %w", rule.Name, err)
-		}
-		r.layers = append(r.layers, w)
-	}
-	return nil
+	return nil, err
 }
