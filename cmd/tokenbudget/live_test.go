@@ -197,6 +197,21 @@ func TestOverrideNotKept(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(set, l.now.Load().overrides) {
 		t.Errorf("in the file %+v, %v", set, err)
 	}
+
+	// What cannot be put into effect is in the file, and the answer says so. A file of the
+	// configuration counts as refused then.
+	if err := l.ledger.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := l.now.Load()
+	r.Limit = []byte(`"6k tokens"`)
+	if _, err := l.Put("all", r, admin.Author{}); !errors.Is(err, admin.ErrNotKept) || !strings.Contains(err.Error(), "after a restart") {
+		t.Errorf("without a ledger: %v", err)
+	}
+	l.look(t.Context(), true)
+	if set, err := loadOverrides(dir); err != nil || set.List(nil)[0].Amounts["tokens"] != 6000 || l.now.Load() != before || len(l.notes()) != 1 {
+		t.Errorf("in the file %+v, %v; notes %q", set, err, l.notes())
+	}
 }
 
 // The file and the admin API change things at the same time, while the pages are read.
