@@ -268,6 +268,7 @@ func TestRulesBite(t *testing.T) {
 		{"./budget": {"./internal/clock"}, "./internal/clock": {"./internal/wall"}, "./internal/wall": {"./envoy"}},
 		{"./internal/config": {"./extproc/exchange"}},
 		{"./internal/config": {"./internal/demo"}},
+		{"./internal/overrides": {"./internal/admin"}},
 		{"./envoy": {"./budget"}},
 		{"./envoy": {"./internal/names"}, "./internal/names": {"./extproc"}},
 		{"./extproc": {"./envoy"}},
