@@ -104,15 +104,15 @@ func (d demand) on(a Admission) (need, hold int64) {
 
 // decides reports whether w rather than o is the limit to tell of, if both refuse. A
 // request that one of them refuses for good need not wait for the other.
-func (w *row) decides(o *row) bool {
+func (w *layer) decides(o *layer) bool {
 	if a, b := w.rule.Action == ActionThrottle, o.rule.Action == ActionThrottle; a != b {
 		return b
 	}
-	return w.outlasts(o)
+	return w.outlasts(o.row)
 }
 
 // refusal tells of a row that refuses a request.
-func (w *row) refusal(c charge, d demand) Decision {
+func (w *layer) refusal(c charge, d demand) Decision {
 	out := w.decision(false)
 	out.Needed = c.of(w.rule.Unit)
 	if countsOutput(w.rule.Unit) {

@@ -22,17 +22,21 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 	}
 	defer l.gate.leave()
 	now := l.options.Now()
+	rules := l.rules.Load()
 	c := &collector{now: now, seen: make(map[Key]bool)}
 	// Memory before store: a counter which leaves memory in between is then found
 	// in the store.
 	l.table.each(func(w *row) {
-		if w.granted.Load() {
+		if !w.granted.Load() {
+			return
+		}
+		if r := rules.of(w); r != nil {
 			spent, held := w.balance()
-			c.add(w.rule, w.span, w.storeKey(), w.subject, w.amount.Load(), spent, held)
+			c.add(r, w.span, w.storeKey(), w.subject, w.amount.Load(), spent, held)
 		}
 	})
 	if l.store != nil {
-		if err := l.collectStored(ctx, c); err != nil {
+		if err := l.collectStored(ctx, rules, c); err != nil {
 			return nil, err
 		}
 	}
@@ -51,15 +55,14 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 }
 
 // collectStored adds the counters which the store has and memory has not.
-func (l *Ledger) collectStored(ctx context.Context, c *collector) error {
-	rules := l.byName()
+func (l *Ledger) collectStored(ctx context.Context, rules *ruleset, c *collector) error {
 	var failed error
 	err := l.store.Range(ctx, func(e Entry) bool {
-		r := rules[ruleName{e.Key.Limit, e.Key.Unit}]
+		r := rules.counted[ruleName{e.Key.Limit, e.Key.Unit}]
 		if r == nil || c.seen[e.Key] {
 			return true
 		}
-		s := r.startingAt(e.Key.Start, c.now)
+		s := r.spanOf(e.Key, c.now)
 		if s == nil {
 			return true
 		}

@@ -57,9 +57,18 @@
 // the table is read once, however many ask. Without a store the table keeps every counter
 // until its window has ended.
 //
+// # Limits that change
+//
+// [Ledger.SetLimits] puts other limits in place while requests are under way. A counter
+// stays as long as what its limit counts, for whom, and when stays; an amount counts at
+// once. The limits of a moment are a set that does not change: a request takes it up with
+// one load.
+//
 // # Caveats
 //
-//   - The limits of a ledger do not change while it runs.
+//   - A counter belongs to a limit's name and unit, its subject, and start and end of its
+//     window. If the database of time zones moves the end of a window that runs, the
+//     limit begins anew.
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
 //   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
@@ -234,12 +243,12 @@ type Key struct {
 	Unit    Unit
 	Subject string // encoded; "" for a limit that is counted for all
 	Start   int64  // Unix seconds of the window's start
+	End     int64  // Unix seconds of the window's end; 0 for a period that never ends
 }
 
 // Entry is what a store keeps of one counter.
 type Entry struct {
 	Key  Key
-	End  int64 // Unix seconds of the window's end; 0 for a period that never ends
 	Used int64 // spent + held when it was written
 }
 

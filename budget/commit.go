@@ -209,7 +209,7 @@ func (c *commits) write(ctx context.Context) {
 	c.entries, c.dirty = c.entries[:0], c.dirty[:0]
 	for _, w := range b.rows {
 		if used := w.used.Load(); w.dirty(used) {
-			c.entries = append(c.entries, Entry{Key: w.storeKey(), End: w.span.end, Used: used})
+			c.entries = append(c.entries, Entry{Key: w.storeKey(), Used: used})
 			c.dirty = append(c.dirty, w)
 		}
 	}

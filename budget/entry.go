@@ -35,7 +35,7 @@ func appendEntry(b []byte, e Entry) []byte {
 	b = binary.AppendUvarint(b, uint64(len(e.Key.Subject)))
 	b = append(b, e.Key.Subject...)
 	b = binary.AppendVarint(b, e.Key.Start)
-	b = binary.AppendVarint(b, e.End)
+	b = binary.AppendVarint(b, e.Key.End)
 	return binary.AppendUvarint(b, uint64(e.Used))
 }
 
@@ -58,11 +58,11 @@ type rawEntry struct {
 // addTo puts the entry into m, and reports whether m had none of its key. It allocates
 // only for a key that is new.
 func (r rawEntry) addTo(m map[Key]Entry) (added bool) {
-	e, ok := m[Key{Limit: string(r.limit), Unit: r.unit, Subject: string(r.subject), Start: r.start}]
+	e, ok := m[Key{Limit: string(r.limit), Unit: r.unit, Subject: string(r.subject), Start: r.start, End: r.end}]
 	if !ok {
-		e.Key = Key{Limit: string(r.limit), Unit: r.unit, Subject: string(r.subject), Start: r.start}
+		e.Key = Key{Limit: string(r.limit), Unit: r.unit, Subject: string(r.subject), Start: r.start, End: r.end}
 	}
-	e.End, e.Used = r.end, r.used
+	e.Used = r.used
 	m[e.Key] = e
 	return !ok
 }

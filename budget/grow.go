@@ -5,7 +5,7 @@ package budget
 // had, the hold stays as it is, and the layer is returned which the client has to wait
 // for. The other limits give whatever that comes to, beyond what they have. Whatever a
 // layer holds beyond from since admission is used first.
-func (ls layers) grow(from, least, want int64) (level int64, refused *row, undone bool) {
+func (ls layers) grow(from, least, want int64) (level int64, refused *layer, undone bool) {
 	for range takeAttempts {
 		level, refused = ls.fitGrowth(from, least, want)
 		if refused != nil {
@@ -24,7 +24,7 @@ func (ls layers) grow(from, least, want int64) (level int64, refused *row, undon
 func (w *layer) cuts() bool { return w.rule.Action == ActionCut && countsOutput(w.rule.Unit) }
 
 // fitGrowth is what fit is at admission.
-func (ls layers) fitGrowth(from, least, want int64) (level int64, refused *row) {
+func (ls layers) fitGrowth(from, least, want int64) (level int64, refused *layer) {
 	level = want
 	for i := range ls {
 		w := &ls[i]
@@ -33,15 +33,15 @@ func (ls layers) fitGrowth(from, least, want int64) (level int64, refused *row) 
 		}
 		most := w.output(from) + max(0, w.room(w.used.Load()))
 		level = min(level, most)
-		if most < least && (refused == nil || w.outlasts(refused)) {
-			refused = w.row
+		if most < least && (refused == nil || w.outlasts(refused.row)) {
+			refused = w
 		}
 	}
 	return level, refused
 }
 
 // holdGrowth is what hold is at admission.
-func (ls layers) holdGrowth(from, least, want int64) (level int64, refused *row) {
+func (ls layers) holdGrowth(from, least, want int64) (level int64, refused *layer) {
 	level = want
 	free := false
 	for i := len(ls) - 1; i >= 0; i-- {
@@ -58,7 +58,7 @@ func (ls layers) holdGrowth(from, least, want int64) (level int64, refused *row)
 		switch {
 		case !ok && least > has:
 			ls[i+1:].shrink(level, from)
-			return 0, w.row
+			return 0, w
 		case !ok:
 			got = 0
 		}

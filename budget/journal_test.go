@@ -62,8 +62,8 @@ func TestJournalEveryByte(t *testing.T) {
 					Unit:    rapid.SampledFrom(twinUnits).Draw(t, "unit"),
 					Subject: rapid.SampledFrom([]string{"", "team=x", "user=%00"}).Draw(t, "subject"),
 					Start:   rapid.Int64().Draw(t, "start"),
+					End:     rapid.Int64().Draw(t, "end"),
 				},
-				End:  rapid.Int64().Draw(t, "end"),
 				Used: rapid.Int64Range(0, math.MaxInt64).Draw(t, "used"),
 			}
 		}), 1, 4), 1, 5).Draw(t, "records")

@@ -295,11 +295,11 @@ func withoutDropped(before, after []Entry) []Entry {
 	for _, e := range after {
 		has[e.Key] = true
 		if e.Key.Limit == "tight" {
-			newest = max(newest, e.End)
+			newest = max(newest, e.Key.End)
 		}
 	}
 	return slices.DeleteFunc(before, func(e Entry) bool {
-		return !has[e.Key] && e.End != 0 && e.End < newest-int64(keepLeast/time.Second)/2 // the child has gone on meanwhile
+		return !has[e.Key] && e.Key.End != 0 && e.Key.End < newest-int64(keepLeast/time.Second)/2 // the child has gone on meanwhile
 	})
 }
 

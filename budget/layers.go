@@ -8,6 +8,7 @@ type layers []layer
 // layer is a row with what one request has on it.
 type layer struct {
 	*row
+	rule  *rule  // as it was when the request was admitted; the row may have been made for an earlier one
 	first int64  // output that was held at admission; growth takes only what goes beyond it
 	noted shadow // what the limit would have done, if it only watches
 }
@@ -46,7 +47,7 @@ const takeAttempts = 4
 // that bounds it. If a layer has not enough it holds nothing and returns the layer
 // which the client has to wait for; undone then says that something was held for a
 // moment.
-func (ls layers) take(c charge, d demand) (output int64, refused *row, undone bool) {
+func (ls layers) take(c charge, d demand) (output int64, refused *layer, undone bool) {
 	for range takeAttempts {
 		output, refused = ls.fit(c, d)
 		if refused != nil {
@@ -63,10 +64,10 @@ func (ls layers) take(c charge, d demand) (output int64, refused *row, undone bo
 
 // fit looks, without holding anything, for the greatest output which every layer can
 // give. Of the layers that refuse, it returns the one that decides.
-func (ls layers) fit(c charge, d demand) (output int64, refused *row) {
+func (ls layers) fit(c charge, d demand) (output int64, refused *layer) {
 	output = d.want
 	for i := range ls {
-		w := ls[i].row
+		w := &ls[i]
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
 		if fixed == 0 && !counts || !w.rule.enforces() {
 			continue
@@ -90,7 +91,7 @@ func (ls layers) fit(c charge, d demand) (output int64, refused *row) {
 // and can give only a part, because others took from it meanwhile, lowers what is held
 // on those before it; one that has not what it needs has all undone, and is returned.
 // Limits that only watch come last, since they refuse nothing.
-func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *row) {
+func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *layer) {
 	d.want = want
 	watched := false
 	for i := len(ls) - 1; i >= 0; i-- {
@@ -104,7 +105,7 @@ func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *ro
 			got, ok := w.take(fixed, need, hold)
 			if !ok {
 				ls[i+1:].undo(c)
-				return 0, w.row
+				return 0, w
 			}
 			w.first = got
 			if got < d.want && w.rule.bounds() {
@@ -114,7 +115,7 @@ func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *ro
 		case fixed > 0:
 			if _, ok := w.take(fixed, 0, 0); !ok {
 				ls[i+1:].undo(c)
-				return 0, w.row
+				return 0, w
 			}
 		}
 	}
@@ -208,11 +209,11 @@ func (ls layers) unpin() {
 // remaining; without such, of those that count requests, then streams. Of equals it is
 // the one that resets last. Limits that only watch do not count. It is nil if there is
 // none.
-func (ls layers) strictest() *row {
-	var best *row
+func (ls layers) strictest() *layer {
+	var best *layer
 	var least int64
 	for i := range ls {
-		w := ls[i].row
+		w := &ls[i]
 		if !w.rule.enforces() {
 			continue
 		}
@@ -227,7 +228,7 @@ func (ls layers) strictest() *row {
 func kind(u Unit) Unit { return max(u, OutputTokens) }
 
 // nearer reports whether a, with n left, is stricter than b with m left.
-func nearer(a *row, n int64, b *row, m int64) bool {
+func nearer(a *layer, n int64, b *layer, m int64) bool {
 	switch {
 	case kind(a.rule.Unit) != kind(b.rule.Unit):
 		return kind(a.rule.Unit) < kind(b.rule.Unit)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -88,10 +90,10 @@ func (o Options) check() error {
 // Ledger is the authority on all balances in this process. Its methods may be
 // called at the same time.
 type Ledger struct {
-	rules   []*rule // those with counters
-	singles []*rule // those per request
-	store   Store   // nil: memory only
-	options Options
+	rules    atomic.Pointer[ruleset]
+	changing sync.Mutex // for who changes rules
+	store    Store      // nil: memory only
+	options  Options    // but for the limits
 
 	table   *table
 	cache   *cache
@@ -108,29 +110,24 @@ type Ledger struct {
 // success it owns the store.
 func New(ctx context.Context, o Options) (*Ledger, error) {
 	o = o.withDefaults()
-	rules, err := newRules(o.Limits)
+	rules, err := newRuleset(o.Limits)
 	if err := errors.Join(o.check(), err); err != nil {
 		return nil, fmt.Errorf("budget: %w", err)
 	}
+	o.Limits = nil
 	l := &Ledger{
 		store:   o.Store,
 		options: o,
-		table:   newTable(o.MaxCounters),
 		syncing: make(chan struct{}, 1),
 	}
-	for _, r := range rules {
-		if r.PerRequest {
-			l.singles = append(l.singles, r)
-		} else {
-			l.rules = append(l.rules, r)
-		}
-	}
+	l.rules.Store(rules)
+	l.table = newTable(o.MaxCounters, func(r *rule) bool { return l.rules.Load().has(r) })
 	size := int64(0)
 	if l.store != nil {
 		size = o.CacheEntries
-		if err := l.countStored(ctx); err != nil {
-			return nil, fmt.Errorf("budget: reading the store: %w", err)
-		}
+	}
+	if err := l.countSubjects(ctx, rules.counted); err != nil {
+		return nil, err
 	}
 	if l.cache, err = newCache(size); err != nil {
 		return nil, err
@@ -151,15 +148,6 @@ func (l *Ledger) Err() error {
 		return fmt.Errorf("budget: %w", err)
 	}
 	return l.store.Err()
-}
-
-// byName returns the limits that have counters.
-func (l *Ledger) byName() map[ruleName]*rule {
-	rules := make(map[ruleName]*rule, len(l.rules))
-	for _, r := range l.rules {
-		rules[ruleName{r.Name, r.Unit}] = r
-	}
-	return rules
 }
 
 // Reserve holds what q may cost on every limit that concerns it, or on none.
@@ -200,26 +188,14 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 	if err := l.Err(); err != nil {
 		return Decision{}, err
 	}
-	var tooLarge *rule
-	if r.cap, r.sizes, tooLarge = l.perRequest(&q, r.sizes[:0]); tooLarge != nil {
+	tooLarge, err := l.pinAll(ctx, r, &q)
+	if err != nil {
+		return Decision{}, err
+	}
+	if tooLarge != nil {
 		return tooLarge.refusal(&q), nil
 	}
 	r.commits = l.commits
-	now := l.options.Now()
-	for _, rule := range l.rules {
-		if !rule.concerns(&q) {
-			continue
-		}
-		w, err := l.pin(ctx, rule, rule.at(now), &q)
-		if errors.Is(err, ErrFull) && !rule.enforces() {
-			continue // it refuses nothing, not even for want of room for its counter
-		}
-		if err != nil {
-			r.layers.unpin()
-			return Decision{}, fmt.Errorf("budget: limit %q: %w", rule.Name, err)
-		}
-		r.layers = append(r.layers, layer{row: w})
-	}
 	asked := demand{least: q.MinOutput, want: min(q.Output, r.cap.most), full: min(q.FullOutput, r.cap.most)}
 	granted, refused, undone := r.layers.take(r.charge, asked)
 	if refused != nil {

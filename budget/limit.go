@@ -23,11 +23,16 @@ type rule struct {
 	match   []condition      // all must hold
 	per     []keyPart        // what Per stands for
 	amounts map[string]int64 // of overridden subjects, encoded
-	told    atomic.Int64     // Unix seconds of when OnOverflow was last told that it is the first time
+	*windows
+}
 
+// windows are those of a limit, with what is remembered about each. They stay when the
+// limit changes in other ways than these, see ruleset.adopt.
+type windows struct {
 	current atomic.Pointer[span] // the window last asked for
 	mu      sync.Mutex           // for who changes current
 	recent  [4]*span             // the windows asked for last, the current one among them
+	told    atomic.Int64         // Unix seconds of when OnOverflow was last told that it is the first time
 }
 
 // span is a window with what is derived from it, made once per window and shared
@@ -36,6 +41,7 @@ type span struct {
 	Window
 	start, end int64         // as in Key and Entry
 	lasts      time.Duration // as in Decision
+	prefix     string        // of the keys of its rows, see appendKey
 	crowd      crowd         // the rows that exist
 }
 
@@ -66,6 +72,7 @@ func (r *rule) turn(t time.Time) *span {
 		return r.recent[i]
 	}
 	s := newSpan(r.Period.Window(t, r.Location))
+	s.prefix = r.keyPrefix(s)
 	copy(r.recent[1:], r.recent[:])
 	r.recent[0] = s
 	r.current.Store(s)
@@ -75,20 +82,19 @@ func (r *rule) turn(t time.Time) *span {
 // has is Contains for the Unix seconds of a time: windows have whole seconds.
 func (s *span) has(sec int64) bool { return sec >= s.start && (s.end == 0 || sec < s.end) }
 
-// startingAt returns the window that begins at the given Unix second, if it has not
-// ended at time now; nil if there is none. Those of a store are mostly ended, which
-// is seen without looking at a calendar.
-func (r *rule) startingAt(start int64, now time.Time) *span {
-	current := r.at(now)
-	if start <= current.start {
-		if start < current.start {
-			return nil
-		}
-		return current
-	}
-	s := newSpan(r.Period.Window(time.Unix(start, 0), r.Location))
-	if s.start != start {
+// spanOf returns the window in which the limit counts under key, if it is one of its
+// windows that has not ended at time now; else nil. Those of a store are mostly ended,
+// which is seen without looking at a calendar.
+func (r *rule) spanOf(key Key, now time.Time) *span {
+	s := r.at(now)
+	switch {
+	case key.Start < s.start:
 		return nil
+	case key.Start > s.start:
+		s = newSpan(r.Period.Window(time.Unix(key.Start, 0), r.Location))
+	}
+	if s.start != key.Start || s.end != key.End {
+		return nil // of another period, or of another zone
 	}
 	return s
 }
@@ -113,20 +119,18 @@ func (s *span) outlasts(o *span) bool {
 	return end(s) > end(o)
 }
 
-// keyPrefix is how many bytes of a row's key come before its subject.
-const keyPrefix = 12
-
-// appendKey appends the key of a row in the ledger's table: the rule's place, the
-// window's start and the encoded subject. Unlike a [Key] it can be built on the
-// stack and looked up without an allocation.
+// appendKey appends the key of a row in the ledger's table. It says the same as the
+// row's [Key], so that two rows never write to one entry of the store, whatever becomes
+// of the limits; but it can be built on the stack and looked up without an allocation:
+// the window's prefix, then the encoded subject.
 func (r *rule) appendKey(b []byte, s *span, q *Request) []byte {
-	return appendSubject(r.appendPrefix(b, s), r.per, q)
+	return appendSubject(append(b, s.prefix...), r.per, q)
 }
 
 // appendSharedKey appends the key of the bucket which subjects share whose first
 // keep values are those of q.
 func (r *rule) appendSharedKey(b []byte, s *span, q *Request, keep int) []byte {
-	b = appendSubject(r.appendPrefix(b, s), r.per[:keep], q)
+	b = appendSubject(append(b, s.prefix...), r.per[:keep], q)
 	for i := keep; i < len(r.per); i++ {
 		b = append(b, r.per[i].prefix...)
 		b = append(b, Overflow...)
@@ -134,9 +138,15 @@ func (r *rule) appendSharedKey(b []byte, s *span, q *Request, keep int) []byte {
 	return b
 }
 
-func (r *rule) appendPrefix(b []byte, s *span) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(r.order))
-	return binary.BigEndian.AppendUint64(b, uint64(s.start))
+// keyPrefix is what the keys of all rows of a window begin with: unit, length of the
+// limit's name, name, start and end. It is short, since each request hashes it.
+func (r *rule) keyPrefix(s *span) string {
+	b := binary.AppendUvarint([]byte{byte(r.Unit)}, uint64(len(r.Name)))
+	b = binary.AppendVarint(append(b, r.Name...), s.start)
+	if s.end == 0 {
+		return string(append(b, 0))
+	}
+	return string(binary.AppendVarint(b, s.end-s.start)) // never 0
 }
 
 // guardOf is what reservations and growth leave unspent, for what still arrives
@@ -181,7 +191,10 @@ func newRules(limits []Limit) ([]*rule, error) {
 		if l.Unit == Streams {
 			l.Period = Total // its one window
 		}
-		rules = append(rules, &rule{Limit: l, order: i, match: newConditions(l.Match), per: partsOf(l.Per), amounts: amounts})
+		rules = append(rules, &rule{
+			Limit: l, order: i, match: newConditions(l.Match), per: partsOf(l.Per), amounts: amounts,
+			windows: new(windows),
+		})
 	}
 	return rules, errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package budget
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"iter"
 	"strings"
@@ -131,17 +132,17 @@ func (c *crowd) join(w *row) bool {
 	if free <= 0 {
 		return false
 	}
-	for p := range parents(w.key[keyPrefix:], w.subject) {
+	for p := range parents(w.encoded, w.subject) {
 		if free -= g.under[p]; free <= 0 {
 			return false
 		}
 	}
-	g.add(w.key[keyPrefix:], w.subject, 1)
+	g.add(w.encoded, w.subject, 1)
 	return true
 }
 
 // leave uncounts a row that ceased to exist.
-func (c *crowd) leave(w *row) { c.add(w.bucket, w.key[keyPrefix:], w.subject, -1) }
+func (c *crowd) leave(w *row) { c.add(w.bucket, w.encoded, w.subject, -1) }
 
 // add counts n rows of a subject, whether they are too many or not.
 func (c *crowd) add(b bucket, key string, subject []Identity, n int64) {
@@ -195,24 +196,43 @@ func (l *Ledger) tellOverflow(r *rule) {
 	l.options.OnOverflow(r.Name, first)
 }
 
-// countStored counts the subjects which the store has in the windows of now, so
-// that a restart does not let in as many again. It fails if the store cannot be read.
-func (l *Ledger) countStored(ctx context.Context) error {
-	rules := l.byName()
+// countSubjects counts the subjects which the limits have in the windows of now, in
+// memory and in the store, so that a restart, or a limit that comes back, does not let
+// in as many again. Nothing has joined their crowds yet. It fails if the store cannot
+// be read.
+func (l *Ledger) countSubjects(ctx context.Context, rules map[ruleName]*rule) error {
 	now := l.options.Now()
-	return l.store.Range(ctx, func(e Entry) bool {
-		r := rules[ruleName{e.Key.Limit, e.Key.Unit}]
-		if r == nil || len(r.Per) == 0 {
-			return true
+	seen := make(map[Key]bool)
+	count := func(key Key) {
+		r := rules[ruleName{key.Limit, key.Unit}]
+		// Limits in streams: who is under way leaves soon, and another crowd.
+		if r == nil || len(r.Per) == 0 || r.Unit == Streams || seen[key] {
+			return
 		}
 		s := r.at(now)
-		if e.Key.Start != s.start {
-			return true
+		if key.Start != s.start || key.End != s.end {
+			return
 		}
 		// What cannot be parsed is no counter of this limit; Balances reports it.
-		if subject, err := ParseSubject(e.Key.Subject); err == nil && r.countsPer(subject) {
-			s.crowd.add(r.bucketOf(e.Key.Subject, subject), e.Key.Subject, subject, 1)
+		if subject, err := ParseSubject(key.Subject); err == nil && r.countsPer(subject) {
+			s.crowd.add(r.bucketOf(key.Subject, subject), key.Subject, subject, 1)
 		}
+	}
+	l.table.each(func(w *row) {
+		if w.granted.Load() {
+			count(w.storeKey())
+			seen[w.storeKey()] = true
+		}
+	})
+	if l.store == nil {
+		return nil
+	}
+	err := l.store.Range(ctx, func(e Entry) bool {
+		count(e.Key)
 		return true
 	})
+	if err != nil {
+		return fmt.Errorf("budget: reading the store: %w", err)
+	}
+	return nil
 }

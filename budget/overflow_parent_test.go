@@ -181,7 +181,7 @@ func TestCrowdTwin(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(t *rapid.T) {
-				c := &l.rules[0].at(noon).crowd
+				c := &l.rules.Load().rules[0].at(noon).crowd
 				if int(c.own.rows) != len(own.has) || int(c.shared.rows) != len(shared.has) {
 					t.Fatalf("%d and %d rows, want %v and %v", c.own.rows, c.shared.rows, own.has, shared.has)
 				}

@@ -11,19 +11,19 @@ type outputCap struct {
 
 // perRequest returns what the limits per request leave for the output, or the first
 // one that the request does not fit into. Those that only watch are added to watched.
-func (l *Ledger) perRequest(q *Request, watched []watchedSize) (c outputCap, sizes []watchedSize, refused *rule) {
+func (s *ruleset) perRequest(q *Request, watched []watchedSize) (c outputCap, sizes []watchedSize, refused *rule) {
 	c.most = maxTokens
-	for _, r := range l.singles {
+	for _, r := range s.singles {
 		if !r.concerns(q) {
 			continue
 		}
 		room := r.Amount - charge{input: q.Input}.of(r.Unit)
 		if !r.enforces() {
-			s := watchedSize{rule: r, most: maxTokens, denied: room < 0}
+			w := watchedSize{rule: r, most: maxTokens, denied: room < 0}
 			if countsOutput(r.Unit) {
-				s.most, s.denied = room, room < q.MinOutput
+				w.most, w.denied = room, room < q.MinOutput
 			}
-			watched = append(watched, s)
+			watched = append(watched, w)
 			continue
 		}
 		if room < 0 {

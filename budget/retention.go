@@ -27,7 +27,7 @@ const (
 // kept is how many seconds after its end e is kept.
 func (s *FileStore) kept(e Entry) int64 {
 	most := int64(s.retention / time.Second)
-	length := e.End - e.Key.Start
+	length := e.Key.End - e.Key.Start
 	if length <= 0 || length > most/keepLengths {
 		length = most/keepLengths + 1 // files may have any numbers: the subtraction may have overflowed
 	}
@@ -36,7 +36,7 @@ func (s *FileStore) kept(e Entry) int64 {
 
 // expired reports whether e need not be kept at time now, in Unix seconds.
 func (s *FileStore) expired(e Entry, now int64) bool {
-	return e.End != 0 && e.End < now-s.kept(e)
+	return e.Key.End != 0 && e.Key.End < now-s.kept(e)
 }
 
 // fill is how full the store is, in parts. The caller holds the lock.
@@ -99,10 +99,10 @@ func (s *FileStore) age(e Entry, now int64) (int64, bool) {
 	switch {
 	case s.expired(e, now):
 		return ages, true
-	case e.End == 0 || e.End > now-int64(keepAlways/time.Second):
+	case e.Key.End == 0 || e.Key.End > now-int64(keepAlways/time.Second):
 		return 0, false
 	}
-	return min(ages*(now-e.End)/s.kept(e), ages-1), true
+	return min(ages*(now-e.Key.End)/s.kept(e), ages-1), true
 }
 
 // sweep drops what has expired. If the store is still half full, all other windows are

@@ -12,7 +12,7 @@ import (
 // window is an entry of a window that ended at a time before noon.
 func window(limit, subject string, length, ago time.Duration) Entry {
 	end := noon.Add(-ago)
-	return Entry{Key: Key{Limit: limit, Subject: subject, Start: end.Add(-length).Unix()}, End: end.Unix(), Used: 1}
+	return Entry{Key: Key{Limit: limit, Subject: subject, Start: end.Add(-length).Unix(), End: end.Unix()}, Used: 1}
 }
 
 // TestKept: how long a window is kept goes by its length.
@@ -42,8 +42,8 @@ func TestKept(t *testing.T) {
 	// A file may have any numbers.
 	s := &FileStore{retention: DefaultRetention}
 	for _, e := range []Entry{
-		{Key: Key{Start: math.MinInt64}, End: math.MaxInt64}, {Key: Key{Start: math.MaxInt64}, End: math.MinInt64},
-		{Key: Key{Start: 5}, End: -5}, {Key: Key{Start: math.MinInt64}},
+		{Key: Key{Start: math.MinInt64, End: math.MaxInt64}}, {Key: Key{Start: math.MaxInt64, End: math.MinInt64}},
+		{Key: Key{Start: 5, End: -5}}, {Key: Key{Start: math.MinInt64}},
 	} {
 		if n := s.kept(e); n < int64(time.Hour/time.Second) || n > int64(DefaultRetention/time.Second) {
 			t.Errorf("%+v is kept for %d s", e, n)

@@ -15,9 +15,10 @@ const maxTokens = 1 << 60
 // A row stays in the table while it is pinned or dirty (see table). Whoever has
 // pinned it may change used and held; nobody else does.
 type row struct {
-	rule     *rule
+	rule     *rule // that it was made for; another one of its name and unit may have come since
 	span     *span
-	key      string     // in the table
+	key      string     // in the table, see rule.appendKey
+	encoded  string     // the subject, as in Key
 	hash     uint64     // of key
 	next     *row       // in the table, of the same hash
 	subject  []Identity // decoded; immutable, handed out in decisions
@@ -42,14 +43,15 @@ const (
 
 // newRow returns a row that is not in the store.
 func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, error) {
-	subject, err := ParseSubject(key[keyPrefix:])
+	encoded := key[len(s.prefix):]
+	subject, err := ParseSubject(encoded)
 	if err != nil {
 		return nil, err
 	}
-	w := &row{rule: r, span: s, key: key, hash: hash, subject: subject, inMemory: inMemory}
+	w := &row{rule: r, span: s, key: key, encoded: encoded, hash: hash, subject: subject, inMemory: inMemory}
 	w.written.Store(absent)
-	w.bucket = r.bucketOf(key[keyPrefix:], subject)
-	w.setAmount(r.amountOf(key[keyPrefix:]))
+	w.bucket = r.bucketOf(encoded, subject)
+	w.setAmount(r.amountOf(encoded))
 	return w, nil
 }
 
@@ -72,7 +74,7 @@ func (w *row) restore(stored int64) {
 
 // storeKey is the row's name in the store.
 func (w *row) storeKey() Key {
-	return Key{Limit: w.rule.Name, Unit: w.rule.Unit, Subject: w.key[keyPrefix:], Start: w.span.start}
+	return Key{Limit: w.rule.Name, Unit: w.rule.Unit, Subject: w.encoded, Start: w.span.start, End: w.span.end}
 }
 
 // room is what reservations and growth may still take when used is used up. Beyond

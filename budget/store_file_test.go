@@ -69,7 +69,7 @@ func TestFileStore(t *testing.T) {
 		entry("", "", 0),
 		entry("a", "team=x", 1<<63-1),
 		entry("a\x00\n", "\xff\xfe", 7),
-		{Key: Key{Limit: "b", Unit: Tokens, Start: -5}, End: -1, Used: 3}, // long ended
+		{Key: Key{Limit: "b", Unit: Tokens, Start: -5, End: -1}, Used: 3}, // long ended
 		{Key: Key{Limit: "b", Unit: Requests, Start: 5}, Used: 4},
 		entry(strings.Repeat("n", 70_000), strings.Repeat("s", 70_000), 9),
 	}
@@ -149,7 +149,7 @@ func TestFileStoreRetention(t *testing.T) {
 	s := openStore(t, dir, WithClock(c.now), WithRetention(24*time.Hour))
 	s.full, s.rotateAt = 1, 1 // a snapshot with every Put
 	ended := entry("a", "ended", 1)
-	ended.End = noon.Unix()
+	ended.Key.End = noon.Unix()
 	forever := entry("a", "forever", 2)
 	put(t, s, ended, forever)
 	c.add(24 * time.Hour)

@@ -37,6 +37,7 @@ func compareEntries(a, b Entry) int {
 		cmp.Compare(a.Key.Unit, b.Key.Unit),
 		cmp.Compare(a.Key.Subject, b.Key.Subject),
 		cmp.Compare(a.Key.Start, b.Key.Start),
+		cmp.Compare(a.Key.End, b.Key.End),
 	)
 }
 

@@ -16,10 +16,11 @@ const (
 // reservations or with a balance that the store has not. It may lose none of them,
 // which is why it is no cache. Clean and idle rows are moved out by evict.
 type table struct {
-	seed   maphash.Seed
-	max    int64 // rows
-	count  atomic.Int64
-	shards [shardCount]shard
+	seed    maphash.Seed
+	max     int64 // rows
+	count   atomic.Int64
+	current func(*rule) bool // whether a rule still is one of the ledger's
+	shards  [shardCount]shard
 }
 
 // shard is a part of the table. Its lock is held for map operations only, never
@@ -36,8 +37,8 @@ type shard struct {
 	generations [slotCount]uint64
 }
 
-func newTable(limit int64) *table {
-	t := &table{seed: maphash.MakeSeed(), max: limit}
+func newTable(limit int64, current func(*rule) bool) *table {
+	t := &table{seed: maphash.MakeSeed(), max: limit, current: current}
 	for i := range t.shards {
 		t.shards[i].rows = make(map[uint64]*row)
 	}
@@ -82,15 +83,20 @@ func (t *table) look(hash uint64, key string) (present bool, generation uint64) 
 	return s.has(hash, key), s.generations[slot(hash)]
 }
 
-// insert adds w unless its key is there already. It returns errCrowded if w is new
-// and has to share a bucket, and [ErrFull] if the table has no room. A last bucket
-// always gets in: there are no more of them than limits.
+// insert adds w unless its key is there already. It returns errChanged if w was made for
+// a limit that has changed meanwhile, errCrowded if w is new and has to share a bucket,
+// and [ErrFull] if the table has no room. A last bucket always gets in: there are no
+// more of them than limits.
 func (t *table) insert(w *row) error {
 	s := t.shard(w.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.has(w.hash, w.key) {
 		return nil
+	}
+	// Under the lock: whoever changes the limits has done so, or will come by.
+	if !t.current(w.rule) {
+		return errChanged
 	}
 	fresh := !w.granted.Load()
 	if fresh && !w.span.crowd.join(w) {

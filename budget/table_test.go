@@ -4,13 +4,14 @@ import "testing"
 
 // TestSameHash: rows whose keys have the same hash are kept apart.
 func TestSameHash(t *testing.T) {
-	table := newTable(10)
+	table := newTable(10, func(*rule) bool { return true })
 	r := &rule{Limit: Limit{Amount: 10, MaxSubjects: 10}}
 	s := newSpan(Total.Window(noon, nil))
+	s.prefix = r.keyPrefix(s)
 	const hash = 7
 	var rows [4]*row
 	for i := range rows {
-		w, err := newRow(r, s, string(r.appendPrefix(nil, s))+"user="+string(rune('a'+i)), hash, true)
+		w, err := newRow(r, s, s.prefix+"user="+string(rune('a'+i)), hash, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,8 +27,9 @@ type twin struct {
 }
 
 type twinRow struct {
-	limit       int
-	single      bool // no counter: a limit per request
+	limit       Limit // that it was made for
+	last        int64 // amount when that limit was there last
+	single      bool  // no counter: a limit per request
 	subject     string
 	window      Window
 	spent, held int64
@@ -37,6 +38,7 @@ type twinRow struct {
 
 type twinReservation struct {
 	rows    []*twinRow
+	as      []Limit // what each row was for at admission
 	first   []int64 // output held on each row at admission
 	would   []ShadowOutcome
 	input   int64
@@ -73,9 +75,34 @@ func (w *twin) matches(l Limit, q Request) bool {
 	return true
 }
 
+// order is the place of the limit that a row counts for now; -1 if there is none.
+func (w *twin) order(r *twinRow) int {
+	return slices.IndexFunc(w.limits, func(l Limit) bool {
+		return l.Name == r.limit.Name && l.Unit == r.limit.Unit && l.PerRequest == r.single &&
+			(r.single || slices.Equal(l.Per, r.limit.Per) && twinWindow(l, r.window.Start).End.Equal(r.window.End) &&
+				twinWindow(l, r.window.Start).Start.Equal(r.window.Start))
+	})
+}
+
+func twinWindow(l Limit, t time.Time) Window {
+	if l.Period == 0 {
+		return Total.Window(t, nil)
+	}
+	return l.Period.Window(t, l.Location)
+}
+
 // amount is what a row may use.
 func (w *twin) amount(r *twinRow) int64 {
-	l := w.limits[r.limit]
+	if r.single {
+		return r.limit.Amount
+	}
+	if i := w.order(r); i >= 0 {
+		return amountOf(w.limits[i], r.subject)
+	}
+	return r.last
+}
+
+func amountOf(l Limit, of string) int64 {
 	for _, o := range l.Overrides {
 		subject := ""
 		for _, name := range l.Per {
@@ -85,15 +112,22 @@ func (w *twin) amount(r *twinRow) int64 {
 				}
 			}
 		}
-		if subject == r.subject {
+		if subject == of {
 			return o.Amount
 		}
 	}
 	return l.Amount
 }
 
-func (w *twin) row(limit int, q Request, now time.Time) *twinRow {
-	l := w.limits[limit]
+// change puts other limits in place.
+func (w *twin) change(limits []Limit) {
+	for _, r := range w.rows {
+		r.last = w.amount(r)
+	}
+	w.limits = limits
+}
+
+func (w *twin) row(l Limit, q Request, now time.Time) *twinRow {
 	subject := ""
 	for _, name := range l.Per {
 		value := None
@@ -107,22 +141,19 @@ func (w *twin) row(limit int, q Request, now time.Time) *twinRow {
 		}
 		subject += name + "=" + value + " "
 	}
-	window := Total.Window(now, l.Location)
-	if l.Period != 0 {
-		window = l.Period.Window(now, l.Location)
-	}
+	window := twinWindow(l, now)
 	for _, r := range w.rows {
-		if r.limit == limit && r.subject == subject && r.window == window {
+		if r.limit.Name == l.Name && r.limit.Unit == l.Unit && r.subject == subject && r.window.Start.Equal(window.Start) && r.window.End.Equal(window.End) {
 			return r
 		}
 	}
-	r := &twinRow{limit: limit, subject: subject, window: window}
+	r := &twinRow{limit: l, subject: subject, window: window}
 	return r // joins rows when something is granted
 }
 
 func (w *twin) room(r *twinRow) int64 {
 	ceiling := w.amount(r)
-	if u := w.limits[r.limit].Unit; u != Requests && u != Streams {
+	if u := r.limit.Unit; u != Requests && u != Streams {
 		ceiling -= min(32, ceiling*2/100)
 	}
 	return ceiling - r.spent - r.held
@@ -142,13 +173,12 @@ func holds(u Unit, input, output int64) int64 {
 }
 
 // countsOutput is what holds says of it.
-func (w *twin) countsOutput(r *twinRow) bool {
-	return holds(w.limits[r.limit].Unit, 0, 1) > holds(w.limits[r.limit].Unit, 0, 0)
+func (r *twinRow) countsOutput() bool {
+	return holds(r.limit.Unit, 0, 1) > holds(r.limit.Unit, 0, 0)
 }
 
-// needs is what there must be room for on a row at admission.
-func (w *twin) needs(r *twinRow, q Request, output, full int64) int64 {
-	l := w.limits[r.limit]
+// needs is what a limit must have room for at admission.
+func needs(l Limit, q Request, output, full int64) int64 {
 	switch {
 	case l.Action == ActionShadow:
 		return 0
@@ -161,22 +191,27 @@ func (w *twin) needs(r *twinRow, q Request, output, full int64) int64 {
 }
 
 // grant counts down to the greatest output that all rows can give.
-func (w *twin) grant(rows []*twinRow, q Request, want, full int64) (output int64, refused *twinRow) {
-	fits := func(r *twinRow, output int64) bool {
-		n := w.needs(r, q, output, full)
-		return n == 0 || n <= w.room(r)
+func (w *twin) grant(t *twinReservation, q Request, want, full int64) (output int64, refused *twinRow) {
+	fits := func(i int, output int64) bool {
+		n := needs(t.as[i], q, output, full)
+		return n == 0 || n <= w.room(t.rows[i])
 	}
 	for output = want; output >= q.MinOutput; output-- {
-		if !slices.ContainsFunc(rows, func(r *twinRow) bool { return !fits(r, output) }) {
+		all := true
+		for i := range t.rows {
+			all = all && fits(i, output)
+		}
+		if all {
 			return output, nil
 		}
 	}
-	throttles := func(r *twinRow) bool { return w.limits[r.limit].Action == ActionThrottle }
-	for _, r := range rows {
+	throttled := false // whether that is what refused does
+	for i, r := range t.rows {
+		throttles := t.as[i].Action == ActionThrottle
 		switch {
-		case fits(r, q.MinOutput):
-		case refused == nil, throttles(refused) && !throttles(r), throttles(refused) == throttles(r) && w.outlasts(r, refused):
-			refused = r
+		case fits(i, q.MinOutput):
+		case refused == nil, throttled && !throttles, throttled == throttles && w.outlasts(r, refused):
+			refused, throttled = r, throttles
 		}
 	}
 	return 0, refused
@@ -184,10 +219,10 @@ func (w *twin) grant(rows []*twinRow, q Request, want, full int64) (output int64
 
 // outlasts: streams end soonest.
 func (w *twin) outlasts(a, b *twinRow) bool {
-	if w.limits[a.limit].Unit == Streams {
+	if a.limit.Unit == Streams {
 		return false
 	}
-	return w.limits[b.limit].Unit == Streams || endsAfter(a.window, b.window)
+	return b.limit.Unit == Streams || endsAfter(a.window, b.window)
 }
 
 func endsAfter(a, b Window) bool {
@@ -199,12 +234,12 @@ func endsAfter(a, b Window) bool {
 
 func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 	t := &twinReservation{input: q.Input, cap: maxTokens}
-	for i, l := range w.limits {
+	for _, l := range w.limits {
 		if !w.matches(l, q) {
 			continue
 		}
 		if !l.PerRequest {
-			t.rows = append(t.rows, w.row(i, q, now))
+			t.rows, t.as = append(t.rows, w.row(l, q, now)), append(t.as, l)
 			continue
 		}
 		left := l.Amount
@@ -221,27 +256,27 @@ func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 			continue
 		}
 		if denied {
-			return nil, &twinRow{limit: i, single: true}
+			return nil, &twinRow{limit: l, single: true}
 		}
 		if l.Unit != InputTokens && left < t.cap {
-			t.cap, t.capped = left, &twinRow{limit: i, single: true}
+			t.cap, t.capped = left, &twinRow{limit: l, single: true}
 		}
 	}
 	var refused *twinRow
 	full := min(max(q.Output, q.FullOutput), t.cap)
-	if t.granted, refused = w.grant(t.rows, q, min(q.Output, t.cap), full); refused != nil {
+	if t.granted, refused = w.grant(t, q, min(q.Output, t.cap), full); refused != nil {
 		return nil, refused
 	}
 	t.level = t.granted
 	some := false
-	for _, r := range t.rows {
+	for i, r := range t.rows {
 		if !slices.Contains(w.rows, r) {
 			w.rows = append(w.rows, r)
 		}
-		l := w.limits[r.limit]
+		l := t.as[i]
 		need := map[Admission]int64{AdmitPredict: q.MinOutput, AdmitFull: full, AdmitNone: q.MinOutput}[l.Admission]
 		first := map[Admission]int64{AdmitPredict: t.granted, AdmitFull: full}[l.Admission]
-		if !w.countsOutput(r) {
+		if !r.countsOutput() {
 			need, first = 0, 0
 		}
 		left := w.room(r) - holds(l.Unit, q.Input, 0)
@@ -255,7 +290,7 @@ func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 		r.held += holds(l.Unit, t.input, first)
 		r.open++
 		t.first, t.would = append(t.first, first), append(t.would, would)
-		if w.countsOutput(r) && (!some || first < t.level) {
+		if r.countsOutput() && (!some || first < t.level) {
 			t.level, some = first, true
 		}
 	}
@@ -274,7 +309,7 @@ func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
 	}
 	fits := func(i int, level int64) bool {
 		r := t.rows[i]
-		return w.limits[r.limit].Action != ActionCut || !w.countsOutput(r) || level <= t.has(i) || level-t.has(i) <= w.room(r)
+		return t.as[i].Action != ActionCut || !r.countsOutput() || level <= t.has(i) || level-t.has(i) <= w.room(r)
 	}
 	level := min(max(output, t.level+w.step), t.cap)
 	for ; level >= output; level-- {
@@ -295,11 +330,11 @@ func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
 		return refused
 	}
 	for i, r := range t.rows {
-		if !w.countsOutput(r) {
+		if !r.countsOutput() {
 			continue
 		}
 		has := t.has(i)
-		if w.limits[r.limit].Action == ActionShadow && t.would[i] == 0 && output > has && output-has > w.room(r) {
+		if t.as[i].Action == ActionShadow && t.would[i] == 0 && output > has && output-has > w.room(r) {
 			t.would[i] = ShadowCut
 		}
 		r.held += max(has, level) - has
@@ -313,7 +348,7 @@ func (w *twin) shadows(t *twinReservation, output int64) map[string]ShadowOutcom
 	all := make(map[string]ShadowOutcome)
 	for i, r := range t.rows {
 		if t.would[i] != 0 {
-			all[w.limits[r.limit].Name] = t.would[i]
+			all[r.limit.Name] = t.would[i]
 		}
 	}
 	for _, s := range t.watched {
@@ -337,9 +372,9 @@ func (w *twin) settleHold(t *twinReservation) {
 
 func (w *twin) charge(t *twinReservation, cost func(i int) Amount) {
 	for i, r := range t.rows {
-		u := w.limits[r.limit].Unit
+		u := r.limit.Unit
 		held := t.has(i)
-		if !w.countsOutput(r) {
+		if !r.countsOutput() {
 			held = 0
 		}
 		r.held -= holds(u, t.input, held)
@@ -354,7 +389,7 @@ func (w *twin) charge(t *twinReservation, cost func(i int) Amount) {
 func (w *twin) store() {
 	w.synced = w.synced[:0]
 	for _, r := range w.rows {
-		if w.limits[r.limit].Unit != Streams {
+		if r.limit.Unit != Streams {
 			w.synced = append(w.synced, *r)
 		}
 	}
@@ -373,7 +408,7 @@ func (w *twin) sync(now time.Time) {
 
 // endStreams forgets where no request is under way: such counters say nothing.
 func (w *twin) endStreams() {
-	w.rows = slices.DeleteFunc(w.rows, func(r *twinRow) bool { return r.open == 0 && w.limits[r.limit].Unit == Streams })
+	w.rows = slices.DeleteFunc(w.rows, func(r *twinRow) bool { return r.open == 0 && r.limit.Unit == Streams })
 }
 
 func (w *twin) crash() {
@@ -387,8 +422,8 @@ func (w *twin) crash() {
 func (w *twin) strictest(t *twinReservation) (best *twinRow) {
 	left := func(r *twinRow) int64 { return max(0, w.amount(r)-r.spent-r.held) }
 	for _, units := range [][]Unit{{Tokens, InputTokens, OutputTokens}, {Requests}, {Streams}} {
-		for _, r := range t.rows {
-			if slices.Contains(units, w.limits[r.limit].Unit) && w.limits[r.limit].Action != ActionShadow &&
+		for i, r := range t.rows {
+			if slices.Contains(units, r.limit.Unit) && t.as[i].Action != ActionShadow &&
 				(best == nil || left(r) < left(best) || left(r) == left(best) && endsAfter(r.window, best.window)) {
 				best = r
 			}
@@ -403,10 +438,10 @@ func (w *twin) strictest(t *twinReservation) (best *twinRow) {
 // balances are lines that can be compared with those of the real ledger.
 func (w *twin) balances(now time.Time) (lines []string) {
 	for _, r := range w.rows {
-		if r.window.End.IsZero() || r.window.End.After(now) {
-			l := w.limits[r.limit]
+		if i := w.order(r); i >= 0 && (r.window.End.IsZero() || r.window.End.After(now)) {
+			l := w.limits[i]
 			lines = append(lines, fmt.Sprintf("%d %s %s %s %s %d spent %d held %d",
-				r.limit, l.Name, l.Unit, r.subject, r.window, w.amount(r), r.spent, r.held))
+				i, l.Name, l.Unit, r.subject, utc(r.window), w.amount(r), r.spent, r.held))
 		}
 	}
 	slices.Sort(lines)
@@ -418,11 +453,13 @@ type machine struct {
 	dir     string // of the file store; "" for none
 	entries int64
 	clock   *clock
+	zones   []*time.Location
 	real    *Ledger
 	flaky   *flakyStore
 	twin    *twin
 	open    []pair
 	done    []*Reservation
+	gone    []Limit // that were taken out
 }
 
 type pair struct {
@@ -451,6 +488,9 @@ func (s *flakyStore) Put(ctx context.Context, e []Entry) error {
 }
 
 var (
+	twinPer     = [][]string{nil, {"team"}, {"team", "user"}, {ByModel}, {"user", ByModel}}
+	twinPeriods = []Period{Minute, Hour, Day, Week, Month, Total}
+
 	teamIDs   = []string{"", "x", "y"}
 	twinUnits = []Unit{Tokens, InputTokens, OutputTokens, Requests} // of what a store keeps
 	twinMatch = []Condition{
@@ -469,8 +509,8 @@ func drawLimits(t *rapid.T, zones []*time.Location) (limits []Limit) {
 			Name:     string(rune('a' + i)),
 			Unit:     rapid.SampledFrom(append(twinUnits, Streams)).Draw(t, "unit"),
 			Amount:   rapid.OneOf(rapid.Int64Range(1, 60), rapid.Int64Range(100, 2500)).Draw(t, "amount"),
-			Per:      rapid.SampledFrom([][]string{nil, {"team"}, {"team", "user"}, {ByModel}, {"user", ByModel}}).Draw(t, "per"),
-			Period:   rapid.SampledFrom([]Period{Minute, Hour, Day, Week, Month, Total}).Draw(t, "period"),
+			Per:      rapid.SampledFrom(twinPer).Draw(t, "per"),
+			Period:   rapid.SampledFrom(twinPeriods).Draw(t, "period"),
 			Location: rapid.SampledFrom(zones).Draw(t, "zone"),
 		}
 		l.Match = rapid.SliceOfNDistinct(rapid.SampledFrom(twinMatch), 0, 2, func(c Condition) string { return fmt.Sprint(c) }).Draw(t, "match")
@@ -480,28 +520,42 @@ func drawLimits(t *rapid.T, zones []*time.Location) (limits []Limit) {
 		if l.PerRequest || l.Unit == Streams {
 			l.Period = 0
 		}
-		l.Action = rapid.SampledFrom([]Action{ActionCut, ActionCut, ActionRefuse, ActionThrottle, ActionShadow}).Draw(t, "action")
-		switch {
-		case l.PerRequest && l.Action != ActionShadow, l.Action == ActionThrottle && l.Period == Total:
-			l.Action = ActionCut
-		case l.Action == ActionThrottle:
-			l.MaxDelay = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "delay")
-		}
-		if !l.PerRequest && (l.Unit == Tokens || l.Unit == OutputTokens) {
-			l.Admission = rapid.SampledFrom([]Admission{AdmitPredict, AdmitPredict, AdmitFull, AdmitNone}).Draw(t, "admission")
-		}
-		if len(l.Per) > 0 && rapid.Bool().Draw(t, "overridden") {
-			o := Override{Amount: rapid.Int64Range(1, 1000).Draw(t, "own amount")}
-			for _, name := range l.Per {
-				value := map[string]string{"team": "x", "user": "ann", ByModel: "o1"}[name]
-				o.Subject = append(o.Subject, Identity{name, value})
-			}
-			l.Overrides = []Override{o}
-		}
+		drawAction(t, &l)
+		l.Overrides = drawOverrides(t, l)
 		limits = append(limits, l)
 	}
 	return limits
 }
+
+// drawAction draws what a limit does when it is reached, and what it holds.
+func drawAction(t *rapid.T, l *Limit) {
+	l.MaxDelay, l.Admission = 0, AdmitPredict
+	l.Action = rapid.SampledFrom([]Action{ActionCut, ActionCut, ActionRefuse, ActionThrottle, ActionShadow}).Draw(t, "action")
+	switch {
+	case l.PerRequest && l.Action != ActionShadow, l.Action == ActionThrottle && l.Period == Total:
+		l.Action = ActionCut
+	case l.Action == ActionThrottle:
+		l.MaxDelay = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "delay")
+	}
+	if !l.PerRequest && (l.Unit == Tokens || l.Unit == OutputTokens) {
+		l.Admission = rapid.SampledFrom([]Admission{AdmitPredict, AdmitPredict, AdmitFull, AdmitNone}).Draw(t, "admission")
+	}
+}
+
+func drawOverrides(t *rapid.T, l Limit) []Override {
+	if len(l.Per) == 0 || !rapid.Bool().Draw(t, "overridden") {
+		return nil
+	}
+	o := Override{Amount: rapid.Int64Range(1, 1000).Draw(t, "own amount")}
+	for _, name := range l.Per {
+		value := map[string]string{"team": "x", "user": "ann", ByModel: "o1"}[name]
+		o.Subject = append(o.Subject, Identity{name, value})
+	}
+	return []Override{o}
+}
+
+// utc is the window in a form that does not depend on the place.
+func utc(w Window) string { return fmt.Sprint(w.Start.UTC(), w.End.UTC()) }
 
 func (m *machine) start(t *rapid.T) {
 	o := Options{Limits: m.twin.limits, Now: m.clock.now, CacheEntries: m.entries, GrowthStep: m.twin.step}
@@ -552,7 +606,7 @@ func (m *machine) Reserve(t *rapid.T) {
 			}
 			m.twin.settle(w, Amount{})
 			for _, r := range w.rows {
-				if m.twin.limits[r.limit].Unit == Requests {
+				if r.limit.Unit == Requests {
 					r.spent--
 				}
 			}
@@ -565,7 +619,12 @@ func (m *machine) Reserve(t *rapid.T) {
 	}
 	if r == nil {
 		m.compare(t, d, refused)
-		l, delay := m.twin.limits[refused.limit], time.Duration(0)
+		l, delay := refused.limit, time.Duration(0) // but as it is now
+		for _, now := range m.twin.limits {
+			if now.Name == l.Name && now.Unit == l.Unit {
+				l = now
+			}
+		}
 		needed := holds(l.Unit, q.Input, q.MinOutput)
 		if l.Admission == AdmitFull {
 			full := max(q.Output, q.FullOutput)
@@ -611,7 +670,7 @@ func (m *machine) compare(t *rapid.T, d Decision, r *twinRow) {
 		}
 		return
 	}
-	l, amount := m.twin.limits[r.limit], m.twin.amount(r)
+	l, amount := r.limit, m.twin.amount(r)
 	subject := ""
 	for _, id := range d.Subject {
 		subject += id.Name + "=" + id.Value + " "
@@ -698,6 +757,50 @@ func (m *machine) Clock(t *rapid.T) {
 	}).Draw(t, "step"))
 }
 
+// Reload changes the limits: some go, some come back, some are new, in any order.
+func (m *machine) Reload(t *rapid.T) {
+	all := append(slices.Clone(m.twin.limits), m.gone...)
+	if len(all) < 7 && rapid.IntRange(0, 3).Draw(t, "new") == 0 {
+		l := drawLimits(t, m.zones)[0]
+		l.Name = string(rune('a' + len(all) + 10))
+		all = append(all, l)
+	}
+	var limits, gone []Limit
+	for _, l := range rapid.Permutation(all).Draw(t, "order") {
+		switch rapid.IntRange(0, 10).Draw(t, l.Name+" is to") {
+		case 0, 1:
+			gone = append(gone, l)
+			continue
+		case 2, 3, 4:
+			l.Amount = rapid.OneOf(rapid.Int64Range(1, 60), rapid.Int64Range(100, 2500)).Draw(t, "amount")
+		case 5:
+			if l.Period != 0 {
+				l.Period = rapid.SampledFrom(twinPeriods).Draw(t, "period")
+			}
+		case 6:
+			l.Location = rapid.SampledFrom(m.zones).Draw(t, "zone")
+		case 7:
+			l.Match = nil
+			if !l.PerRequest {
+				l.Per, l.Overrides = rapid.SampledFrom(twinPer).Draw(t, "per"), nil
+			}
+		case 8:
+			l.Overrides = drawOverrides(t, l)
+		case 9:
+			drawAction(t, &l)
+		}
+		if l.Action == ActionThrottle && l.Period == Total {
+			l.Action, l.MaxDelay = ActionCut, 0
+		}
+		limits = append(limits, l)
+	}
+	if err := m.real.SetLimits(context.Background(), limits); err != nil {
+		t.Fatal(err)
+	}
+	m.twin.change(limits)
+	m.gone = gone
+}
+
 func (m *machine) Fail(t *rapid.T) {
 	if m.flaky == nil {
 		t.Skip("no store")
@@ -753,7 +856,7 @@ func (m *machine) Check(t *rapid.T) {
 			subject += id.Name + "=" + id.Value + " "
 		}
 		lines = append(lines, fmt.Sprintf("%d %s %s %s %s %d spent %d held %d",
-			order, b.Limit, b.Unit, subject, Window{b.WindowStart, b.WindowEnd}, b.Amount, b.Spent, b.Held))
+			order, b.Limit, b.Unit, subject, utc(Window{b.WindowStart, b.WindowEnd}), b.Amount, b.Spent, b.Held))
 	}
 	slices.Sort(lines)
 	if want := m.twin.balances(m.clock.now()); !slices.Equal(lines, want) {
@@ -819,7 +922,7 @@ func TestTwin(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			base, n := t.TempDir(), 0
 			rapid.Check(t, func(t *rapid.T) {
-				m := &machine{entries: c.entries, clock: newClock(), twin: &twin{
+				m := &machine{entries: c.entries, clock: newClock(), zones: zones, twin: &twin{
 					limits: drawLimits(t, zones),
 					step:   rapid.Int64Range(1, 200).Draw(t, "step"),
 					stored: c.store,
@@ -841,6 +944,7 @@ func TestTwin(t *testing.T) {
 					"fail":         m.Fail,
 					"crash":        m.Crash,
 					"restart":      m.Restart,
+					"reload":       m.Reload,
 					"":             m.Check,
 				})
 				m.finish(t)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -63,10 +64,10 @@ const cutGrace = 2 * time.Second
 // Server answers Envoy's ext_proc filter. It is safe for concurrent use.
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
-	opts   Options
-	policy *exchange.Policy
-	drain  chan struct{} // closed when open streams are to end
-	grace  time.Duration // cutGrace, but for tests
+	opts     Options
+	settings atomic.Pointer[settings]
+	drain    chan struct{} // closed when open streams are to end
+	grace    time.Duration // cutGrace, but for tests
 
 	receivers *receivers
 
@@ -76,21 +77,12 @@ type Server struct {
 
 // New returns a server.
 func New(opts Options) *Server {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	set(&opts.ExchangeTimeout, DefaultExchangeTimeout)
-	set(&opts.IdleTimeout, DefaultIdleTimeout)
-	set(&opts.DrainTimeout, DefaultDrainTimeout)
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	return &Server{
-		opts: opts, policy: exchange.NewPolicy(opts.Policy), grace: cutGrace,
-		draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers(),
-	}
+	s := &Server{opts: opts, grace: cutGrace, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers()}
+	s.Set(Settings{opts.Policy, opts.ExchangeTimeout, opts.IdleTimeout, opts.DrainTimeout})
+	return s
 }
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
@@ -100,7 +92,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	opts := []grpc.ServerOption{
 		// A body beyond the policy's limit must reach the state machine, which
 		// answers 413; a gRPC error would come out as a 500.
-		grpc.MaxRecvMsgSize(int(min(2*s.policy.MaxRequest, 1<<30)) + 1<<20),
+		grpc.MaxRecvMsgSize(int(min(2*s.settings.Load().policy.MaxRequest, 1<<30)) + 1<<20),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.ConnectionTimeout(handshakeTimeout),
@@ -128,13 +120,14 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 
 	close(s.draining)
 	health.Shutdown()
-	s.opts.Log.Info("draining", zap.Duration("timeout", s.opts.DrainTimeout))
+	drainTimeout := s.settings.Load().drain
+	s.opts.Log.Info("draining", zap.Duration("timeout", drainTimeout))
 	stopped := make(chan struct{})
 	go func() {
 		g.GracefulStop()
 		close(stopped)
 	}()
-	if !wait(stopped, s.opts.DrainTimeout) {
+	if !wait(stopped, drainTimeout) {
 		close(s.drain)
 		if !wait(stopped, 2*s.grace) {
 			g.Stop()

@@ -94,14 +94,14 @@ func TestLargeBodies(t *testing.T) {
 
 // Options that are not set have defaults, and a negative drain timeout has none.
 func TestDefaults(t *testing.T) {
-	o := New(Options{}).opts
-	if o.ExchangeTimeout != DefaultExchangeTimeout || o.IdleTimeout != DefaultIdleTimeout || o.DrainTimeout != DefaultDrainTimeout || o.Metrics == nil {
+	s := New(Options{})
+	if o := s.settings.Load(); o.exchange != DefaultExchangeTimeout || o.idle != DefaultIdleTimeout || o.drain != DefaultDrainTimeout || s.opts.Metrics == nil {
 		t.Errorf("defaults: %+v", o)
 	}
-	if o := New(Options{DrainTimeout: -1}).opts; o.DrainTimeout >= 0 {
-		t.Errorf("DrainTimeout: %v", o.DrainTimeout)
+	if o := New(Options{DrainTimeout: -1}).settings.Load(); o.drain >= 0 {
+		t.Errorf("DrainTimeout: %v", o.drain)
 	}
-	if p := New(Options{}).policy; p.MaxRequest != exchange.DefaultMaxRequest {
+	if p := s.settings.Load().policy; p.MaxRequest != exchange.DefaultMaxRequest {
 		t.Errorf("MaxRequest: %d", p.MaxRequest)
 	}
 }

@@ -19,14 +19,15 @@ import (
 
 // Process serves one exchange.
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	now := time.Now()
+	now, set := time.Now(), s.settings.Load()
 	e := &session{
 		server:   s,
 		stream:   stream,
-		x:        exchange.New(s.policy),
+		x:        exchange.New(set.policy),
+		idle:     set.idle,
 		last:     now,
-		deadline: now.Add(s.opts.ExchangeTimeout),
-		alarm:    time.NewTimer(min(s.opts.ExchangeTimeout, s.opts.IdleTimeout)),
+		deadline: now.Add(set.exchange),
+		alarm:    time.NewTimer(min(set.exchange, set.idle)),
 		done:     make(chan struct{}),
 	}
 	s.opts.Metrics.open.Inc()
@@ -62,6 +63,7 @@ type session struct {
 	server *Server
 	stream extprocv3.ExternalProcessor_ProcessServer
 	alarm  *time.Timer   // wakes the handler at the next deadline
+	idle   time.Duration // the longest silence of a stream
 	done   chan struct{} // closed when the handler is to return err
 
 	mu          sync.Mutex // the receiver and the handler both step; guards what follows
@@ -101,10 +103,9 @@ func (e *session) receive() {
 // overdue ends what has lasted too long, and sets the alarm for the next time.
 func (e *session) overdue() exchange.Ready {
 	now := time.Now()
-	opts := &e.server.opts
-	idle := e.last.Add(opts.IdleTimeout)
+	idle := e.last.Add(e.idle)
 	if e.waits() && !now.Before(e.pause.next) {
-		e.alarm.Reset(max(0, min(e.deadline.Sub(now), opts.IdleTimeout))) // waiting on sets it anew
+		e.alarm.Reset(max(0, min(e.deadline.Sub(now), e.idle))) // waiting on sets it anew
 		return exchange.Ready{Reserve: e.pause.request}
 	}
 	switch {
@@ -121,7 +122,7 @@ func (e *session) overdue() exchange.Ready {
 		if wait := idle.Sub(now); wait > 0 {
 			next = min(next, wait)
 		} else {
-			next = min(next, opts.IdleTimeout)
+			next = min(next, e.idle)
 		}
 	}
 	if e.waits() { // it may have begun while the alarm rang

@@ -32,7 +32,7 @@ func guarded(t *testing.T, p certtest.Pair, store string) (path string) {
 		t.Fatal(err)
 	}
 	h := admin.Handler(admin.Options{
-		Guarded: true, Token: "t0ken", Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil },
+		Access: func() admin.Access { return admin.Access{Guarded: true, Token: "t0ken"} }, Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil },
 		Balances: func(context.Context) ([]budget.Balance, error) {
 			return []budget.Balance{{Limit: "day", Unit: budget.Tokens, Amount: 9}}, nil
 		},

@@ -54,6 +54,13 @@ func TestMain(m *testing.M) {
 //	strange                    fails to reach $EXTPROC over TLS without a certificate
 //	occupy                     takes a TCP port and sets $OCCUPIED
 //	refer FILE                 expands $VARIABLES in a file
+//	stream USER                plays Envoy at $EXTPROC for a streamed exchange, up to the answer's begin
+//	tell N                     sends N words of its answer, and prints how many came back, and
+//	                           the limit that cut it
+//	leave                      ends it as a client that goes away
+//	admin STATUS METHOD PATH [BODY]  asks $ADMIN, with $TOKEN; the body is the standard output
+//	hangup NAME                SIGHUP
+//	logged NAME N REGEXP       waits until N lines of the log match
 //
 // $SOCKETS is a folder whose path is short enough for sockets. $CERT and $KEY are a
 // certificate for localhost that the authority in $CA has signed, $STRANGER and
@@ -99,6 +106,12 @@ func TestScripts(t *testing.T) {
 			"strange":   cmdStrange,
 			"occupy":    cmdOccupy,
 			"refer":     cmdRefer,
+			"stream":    cmdStream,
+			"tell":      cmdTell,
+			"leave":     cmdLeave,
+			"admin":     cmdAdmin,
+			"hangup":    cmdHangUp,
+			"logged":    cmdLogged,
 		},
 	})
 }
@@ -337,8 +350,13 @@ func cmdFinish(ts *testscript.TestScript, neg bool, args []string) {
 	c.close(ts)
 }
 
-// newChat sends a request and reads the decision.
+// newChat sends a request for an unary answer and reads the decision.
 func newChat(ts *testscript.TestScript, user string) *chat {
+	return openChat(ts, user, `{"model":"`+cmp.Or(ts.Getenv("MODEL"), "gpt-4o")+`","messages":[`+ts.Getenv("EARLIER")+`{"role":"user","content":"Good morning"}],"max_tokens":50}`)
+}
+
+// openChat sends a request and reads the decision.
+func openChat(ts *testscript.TestScript, user, body string) *chat {
 	user, err := strconv.Unquote(`"` + user + `"`)
 	ts.Check(err)
 	creds := insecure.NewCredentials()
@@ -357,7 +375,7 @@ func newChat(ts *testscript.TestScript, user string) *chat {
 	}})
 	r := c.exchange(ts, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
 		RequestBody: &extprocv3.HttpBody{
-			Body:        []byte(`{"model":"` + cmp.Or(ts.Getenv("MODEL"), "gpt-4o") + `","messages":[` + ts.Getenv("EARLIER") + `{"role":"user","content":"Good morning"}],"max_tokens":50}`),
+			Body:        []byte(body),
 			EndOfStream: true,
 		},
 	}})

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,6 +28,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/internal/admin"
 	"github.com/tokenbudget/tokenbudget/internal/config"
 	"github.com/tokenbudget/tokenbudget/internal/count"
+	"github.com/tokenbudget/tokenbudget/internal/overrides"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
@@ -37,18 +39,19 @@ var serveCommand = command{
 	long: `It answers Envoy's ext_proc filter (tokenbudget envoy prints the filter's
 configuration) until SIGTERM or SIGINT, then lets open streams finish up to
 timeouts.drain and writes the balances. The log is JSON on standard error, a line
-for each exchange.`,
+for each exchange. When FILE changes, and on SIGHUP, it is loaded; a file with
+mistakes changes nothing.`,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
 		path := configFlag(fs)
 		return func(ctx context.Context, e env, args []string) error {
 			if err := noArguments(args); err != nil {
 				return err
 			}
-			c, err := loadConfig(e, *path)
+			file, c, err := firstConfig(e, *path)
 			if err != nil {
 				return err
 			}
-			return serve(ctx, e, c)
+			return serve(ctx, e, *path, file, c)
 		}
 	},
 }
@@ -60,11 +63,11 @@ func newLog(e env) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(e.stderr)), zap.InfoLevel))
 }
 
-// openLedger opens the ledger that a configuration describes, over a store which it
-// owns then.
-func openLedger(ctx context.Context, c *config.Config, store budget.Store, onError func(error), onOverflow func(string, bool)) (*budget.Ledger, error) {
+// openLedger opens the ledger that a configuration and overrides describe, over a store
+// which it owns then.
+func openLedger(ctx context.Context, c *config.Config, set *overrides.Set, store budget.Store, onError func(error), onOverflow func(string, bool)) (*budget.Ledger, error) {
 	ledger, err := budget.New(ctx, budget.Options{
-		Limits: c.Budgets, Store: store, SyncInterval: c.Store.File.Sync, OnStoreError: onError, OnOverflow: onOverflow,
+		Limits: set.Apply(c.Budgets), Store: store, SyncInterval: c.Store.File.Sync, OnStoreError: onError, OnOverflow: onOverflow,
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -72,7 +75,10 @@ func openLedger(ctx context.Context, c *config.Config, store budget.Store, onErr
 	return ledger, nil
 }
 
-func serve(ctx context.Context, e env, c *config.Config) (err error) {
+func serve(ctx context.Context, e env, path string, file reading, c *config.Config) (err error) {
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
 	log := newLog(e)
 	for _, w := range c.Warnings() {
 		log.Warn("configuration", zap.String("warning", w))
@@ -93,7 +99,11 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	ledger, err := openLedger(ctx, c, store, onStoreError, func(limit string, first bool) {
+	set, err := loadOverrides(c.Store.File.Dir)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	ledger, err := openLedger(ctx, c, set, store, onStoreError, func(limit string, first bool) {
 		overflow.WithLabelValues(limit).Inc()
 		if first {
 			log.Warn("a budget has as many subjects as it may have; new ones share one counter",
@@ -118,18 +128,20 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	}
 
 	factors := loadFactors(c.Store.File.Dir, log)
-	rules := policy(c)
-	if rules.Sizes, err = budget.NewSizes(c.Budgets); err != nil {
-		return err
-	}
 	memo, err := count.NewMemo(count.DefaultMemo)
 	if err != nil {
 		return err
 	}
 	defer memo.Close()
-	rules.Count = count.New(count.Options{Models: mappings(c), Factors: &factors.Factors, Memo: memo})
 
 	reg := prometheus.NewRegistry()
+	rules := newLive(path, file, c, set, log, reg)
+	rules.warnIdle()
+	rules.count = count.Options{Factors: &factors.Factors, Memo: memo}
+	settings, err := rules.settings(rules.now.Load())
+	if err != nil {
+		return err
+	}
 	reg.MustRegister(memoMetrics(memo)...)
 	reg.MustRegister(storeErrors, overflow, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	certificates := newRotation(log, reg)
@@ -143,9 +155,10 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 		return err
 	}
 	server := extproc.New(extproc.Options{
-		TLS: extprocTLS, Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: rules,
-		ExchangeTimeout: c.Timeouts.Exchange, IdleTimeout: c.Timeouts.Idle, DrainTimeout: drainTimeout(c),
+		TLS: extprocTLS, Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: settings.Policy,
+		ExchangeTimeout: settings.ExchangeTimeout, IdleTimeout: settings.IdleTimeout, DrainTimeout: settings.DrainTimeout,
 	})
+	rules.ledger, rules.server = ledger, server
 
 	lis, err := listen(c.Listen.ExtProc)
 	if err != nil {
@@ -165,8 +178,8 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	var group errgroup.Group
 	if adminLis != nil {
 		handler := admin.Handler(admin.Options{
-			Balances: ledger.Balances, Gatherer: reg, Identities: identityNames(c), Models: factors.List,
-			Guarded: c.AdminGuarded(), Token: c.AdminToken,
+			Balances: ledger.Balances, Gatherer: reg, Identities: rules.identities, Models: factors.List,
+			Overrides: rules, Access: rules.access, Notes: rules.notes,
 			Ready: func() error {
 				if ctx.Err() != nil {
 					return errors.New("draining")
@@ -183,6 +196,7 @@ func serve(ctx context.Context, e env, c *config.Config) (err error) {
 	certificates.start(background, group.Go)
 	group.Go(func() error { return ledger.Run(background) })
 	group.Go(func() error { return factors.run(background) })
+	group.Go(func() error { return rules.watch(background, hangUp) })
 	group.Go(func() error {
 		defer stopBackground()
 		return server.Serve(ctx, lis)

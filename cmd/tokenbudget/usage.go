@@ -111,7 +111,11 @@ func readBudgets(ctx context.Context, e env, path string, flags *adminFlags) (ou
 	case err != nil:
 		return out, err
 	}
-	ledger, err := openLedger(ctx, c, store, nil, nil)
+	set, err := loadOverrides(c.Store.File.Dir)
+	if err != nil {
+		return out, errors.Join(err, store.Close())
+	}
+	ledger, err := openLedger(ctx, c, set, store, nil, nil)
 	if err != nil {
 		return out, err
 	}

@@ -1,5 +1,5 @@
-// Package admin is the HTTP side of a running server: health, metrics, and who
-// has spent, holds and has left what. It only reads.
+// Package admin is the HTTP side of a running server: health, metrics, who has spent,
+// holds and has left what, and other amounts for budgets.
 //
 //	GET /healthz     200 while the process lives
 //	GET /readyz      200 while the server takes exchanges, else 503
@@ -8,12 +8,16 @@
 //	GET /v1/usage    the same summed up; ?by=team by the values of one identity, as [Usage]
 //	GET /v1/models   what was learned of models without a public tokenizer, as [Models]
 //
+//	GET    /v1/overrides           amounts that stand above the file's, as [OverrideList]
+//	PUT    /v1/overrides/{budget}  sets one, for a subject or the whole budget
+//	DELETE /v1/overrides/{budget}  returns to the file's
+//
 // Requests that look at every counter are answered two at a time; the others wait, for ten
 // seconds at most.
 //
 // It shows no prompts, answers or keys, but it does show who uses how much. With
-// [Options.Guarded] all but the health paths ask for a proof: a client certificate that
-// the listener has verified, or a token.
+// [Access.Guarded] all but the health paths ask for a proof: a client certificate that
+// the listener has verified, or a token. Who wants to change something always needs one.
 package admin
 
 import (
@@ -137,11 +141,11 @@ type Options struct {
 	Balances   func(context.Context) ([]budget.Balance, error) // required
 	Gatherer   prometheus.Gatherer                             // required
 	Ready      func() error                                    // required; nil means ready
-	Identities []string                                        // known names, for ?by=
+	Notes      func() []string                                 // what /readyz says besides; for everybody; may be nil
+	Identities func() []string                                 // known names, for ?by=; nil for none
 	Models     func() []count.Learned                          // nil if nothing is learned
-
-	Guarded bool   // reading needs a client certificate that the listener has verified, or Token
-	Token   string // as "Authorization: Bearer TOKEN"; "": a certificate is the only way
+	Overrides  Overrides                                       // nil if nothing can be changed
+	Access     func() Access                                   // asked for each request; nil for the zero value
 }
 
 // Handler returns the handler of all paths.
@@ -154,6 +158,11 @@ func Handler(o Options) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+		if o.Notes != nil {
+			for _, note := range o.Notes() {
+				fmt.Fprintln(w, note)
+			}
+		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 	few := heavy()
@@ -164,8 +173,12 @@ func Handler(o Options) http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/usage", few(func(w http.ResponseWriter, r *http.Request) {
 		by := r.URL.Query().Get("by")
-		if by != "" && !slices.Contains(o.Identities, by) {
-			reply(w, http.StatusBadRequest, failure(fmt.Sprintf("by=%q is no identity; known are %q", by, o.Identities)))
+		var known []string
+		if o.Identities != nil {
+			known = o.Identities()
+		}
+		if by != "" && !slices.Contains(known, by) {
+			reply(w, http.StatusBadRequest, failure(fmt.Sprintf("by=%q is no identity; known are %q", by, known)))
 			return
 		}
 		if balances, ok := o.balances(w, r); ok {
@@ -179,8 +192,11 @@ func Handler(o Options) http.Handler {
 		}
 		reply(w, http.StatusOK, models)
 	})
+	if o.Overrides != nil {
+		o.handleOverrides(mux)
+	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, "tokenbudget\n\n/healthz\n/readyz\n/metrics\n/v1/budgets\n/v1/usage?by=IDENTITY\n/v1/models\n")
+		fmt.Fprint(w, "tokenbudget\n\n/healthz\n/readyz\n/metrics\n/v1/budgets\n/v1/usage?by=IDENTITY\n/v1/models\n/v1/overrides\n")
 	})
 	return o.guard(mux)
 }

@@ -209,7 +209,7 @@ func TestHandler(t *testing.T) {
 		Balances:   func(context.Context) ([]budget.Balance, error) { return balances, nil },
 		Gatherer:   reg,
 		Ready:      func() error { return nil },
-		Identities: []string{"team", "user", "feature"},
+		Identities: func() []string { return []string{"team", "user", "feature"} },
 	}
 	with := func(change func(*Options)) Options {
 		o := working

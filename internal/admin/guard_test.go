@@ -42,7 +42,7 @@ func TestGuard(t *testing.T) {
 		{"certificate", true, "", "/metrics", "", verified, 200},
 		{"certificate instead of token", true, "t", "/metrics", "Bearer u", verified, 200},
 	} {
-		h := Handler(Options{Guarded: tt.guarded, Token: tt.token, Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil }})
+		h := Handler(Options{Access: func() Access { return Access{Guarded: tt.guarded, Token: tt.token} }, Gatherer: prometheus.NewRegistry(), Ready: func() error { return nil }})
 		r := httptest.NewRequest(http.MethodGet, "http://x/", nil)
 		r.URL.Path, r.TLS = tt.path, tt.tls
 		if tt.authorization != "" {

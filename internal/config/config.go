@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -130,18 +129,12 @@ func Load(path string) (*Config, error) { return load(path, false) }
 func LoadRemote(path string) (*Config, error) { return load(path, true) }
 
 func load(path string, remote bool) (*Config, error) {
-	f, err := os.Open(path)
+	data, err := ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot read the configuration: %w (tokenbudget init writes a starter file)", err)
+		return nil, fmt.Errorf("%w (tokenbudget init writes a starter file)", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w", err)
-	}
-	defer f.Close()
-	// One byte more than allowed is enough for Parse to see that it is too much.
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+		return nil, err
 	}
 	return parse(path, data, os.LookupEnv, remote)
 }

@@ -198,8 +198,7 @@ func (d *decoder) warnListen(c *Config) {
 	if n := d.at[&c.Insecure]; n != nil && c.Insecure && !needed {
 		d.warn(n, "remove it", "insecure has no effect, because nothing serves strangers beyond loopback")
 	}
-	if n := d.at[&c.AdminToken]; n != nil && !c.AdminGuarded() {
-		d.warn(n, "remove it, unless you use it later",
-			"the admin token has no effect yet: it is asked for where other machines can reach listen.admin, and nothing can be changed over it")
+	if n := d.at[&c.AdminToken]; n != nil && c.Listen.Admin == "" {
+		d.warn(n, "remove it, unless you use it later", "the admin token has no effect, because listen.admin is none")
 	}
 }

@@ -32,7 +32,7 @@ func TestListenTLS(t *testing.T) {
 		noReader = "anybody could read who uses how much"
 		bare     = "without encryption"
 		anybody  = "serves everybody who can reach it"
-		idle     = "the admin token has no effect yet"
+		idle     = "the admin token has no effect"
 		unused   = "tls has no effect"
 		needless = "insecure has no effect"
 		token    = "\nadmin_token: t"
@@ -58,7 +58,8 @@ func TestListenTLS(t *testing.T) {
 		{"{extproc: unix:/a, admin: none, tls: $MUTUAL}", nil, []string{unused}, "--"},
 		{"{extproc: {address: unix:/a, tls: $MUTUAL}}", []string{"only addresses host:port have TLS"}, nil, ""},
 		{"{admin: {address: none, tls: $TLS}}", []string{"only addresses host:port have TLS"}, nil, ""},
-		{"{tls: $TLS}" + token, nil, []string{idle}, "tt"},
+		{"{tls: $TLS}" + token, nil, nil, "tt"},
+		{"{admin: none}" + token, nil, []string{idle}, "--"},
 		{"{tls: $MUTUAL}" + token, nil, nil, "mm+"},
 		{"{admin: 0.0.0.0:1}" + token, []string{noTLS}, nil, ""},
 		{"{admin: 0.0.0.0:1, tls: $TLS}", []string{noReader}, nil, ""},

@@ -76,6 +76,11 @@ var rules = []rule{
 		why:    "a configuration is data; those who run by it import it, not the other way round",
 	},
 	{
+		who: []string{"./internal/overrides/..."}, bans: []string{"./..."},
+		allows: []string{"./internal/overrides/...", "./budget/...", "./internal/config/..."},
+		why:    "overrides are data above the configuration's; the admin pages and the server use them",
+	},
+	{
 		who: []string{"./envoy/..."}, bans: []string{"./budget/..."},
 		why: "rendering Envoy's configuration needs no ledger",
 	},
@@ -268,6 +273,7 @@ func TestRulesBite(t *testing.T) {
 		{"./budget": {"./internal/clock"}, "./internal/clock": {"./internal/wall"}, "./internal/wall": {"./envoy"}},
 		{"./internal/config": {"./extproc/exchange"}},
 		{"./internal/config": {"./internal/demo"}},
+		{"./internal/overrides": {"./internal/admin"}},
 		{"./envoy": {"./budget"}},
 		{"./envoy": {"./internal/names"}, "./internal/names": {"./extproc"}},
 		{"./extproc": {"./envoy"}},

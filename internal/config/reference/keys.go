@@ -38,7 +38,7 @@ var keys = slices.Concat(
 		{"listen.tls.key", path, required, "PEM file with its private key", "./tls.key"},
 		{"listen.tls.client_ca", path, "(nobody is asked)", "PEM file with the authorities that sign the certificates of clients", "./ca.crt"},
 		{"insecure", boolean, "false", "allows to serve strangers on addresses that other machines can reach", ""},
-		{"admin_token", token, "(none)", "what reading over an admin address needs that other machines can reach, if there is no client certificate, see [`listen`](#listen)", ""},
+		{"admin_token", token, "(none)", "what writing over the admin address needs, and reading where other machines can reach it, if there is no client certificate, see [`listen`](#listen)", ""},
 		{"identity", named(identityName, 17), "(none)", "who asks", ""},
 		{"identity.NAME", list(8, object()), "", "where the value of an identity comes from, see [`identity`](#identityname); up to 16 identities", ""},
 		{"identity.missing", words("shared", "refuse"), "shared", "requests without an identity share the subject `(none)`; or get a 401, if a budget is counted per that identity or matches it", ""},
