@@ -21,7 +21,7 @@ func drawLayers(t *rapid.T) (ls layers, before []int64) {
 		w := &row{rule: &rule{Limit: l}, span: newSpan(Total.Window(noon, nil))}
 		w.setAmount(l.Amount)
 		w.used.Store(rapid.Int64Range(0, l.Amount+10).Draw(t, "used"))
-		ls = append(ls, layer{row: w})
+		ls = append(ls, layer{row: w, rule: w.rule})
 		before = append(before, w.used.Load())
 	}
 	return ls, before

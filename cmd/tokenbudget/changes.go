@@ -75,6 +75,9 @@ func budgetChanges(old, c *config.Config) (out []string) {
 		part("timezone", o.Location.String(), l.Location.String())
 		part("match", o.Match, l.Match)
 		part("overrides", o.Overrides, l.Overrides)
+		part("action", [2]any{o.Action, o.MaxDelay}, [2]any{l.Action, l.MaxDelay})
+		part("admission", o.Admission, l.Admission)
+		part("parent", o.Parent, l.Parent)
 		part("max_subjects", o.MaxSubjects, l.MaxSubjects)
 		part("on_input", slices.Contains(old.Truncate, o.Name), slices.Contains(c.Truncate, l.Name))
 		if len(other) > 0 {

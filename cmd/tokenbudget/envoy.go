@@ -115,7 +115,7 @@ func agree(o *envoy.Options, c *config.Config) {
 	o.PassPaths = c.Paths.Pass
 	o.DenyPaths = c.Paths.Deny
 	o.AccessLog = true
-	if slices.ContainsFunc(c.Budgets, func(b budget.Limit) bool { return b.Action == budget.ActionThrottle }) {
+	if throttles(c) {
 		o.MaxMessageTimeout = exchange.MaxOverride
 	}
 	for _, id := range c.Identities {
@@ -126,4 +126,9 @@ func agree(o *envoy.Options, c *config.Config) {
 			}
 		}
 	}
+}
+
+// throttles reports whether a request may have to wait, which Envoy must allow.
+func throttles(c *config.Config) bool {
+	return slices.ContainsFunc(c.Budgets, func(b budget.Limit) bool { return b.Action == budget.ActionThrottle })
 }

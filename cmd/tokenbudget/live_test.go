@@ -298,6 +298,11 @@ func TestRunning(t *testing.T) {
 			t.Errorf("%s: %q", text, got)
 		}
 	}
+	throttling := parse("")
+	throttling.Budgets[0].Action = budget.ActionThrottle
+	if renderAgain(parse(""), throttling) == "" || renderAgain(throttling, parse("")) != "" {
+		t.Error("Envoy must be told of the first budget that throttles, and of no other")
+	}
 	old := parse("models: [{match: a, encoding: o200k_base}]")
 	if got, _ := running(old, parse("models: [{match: b, encoding: o200k_base}]"), false); got.Models[0].Match[0] != "b" {
 		t.Error("new models are not taken")

@@ -183,12 +183,15 @@ func running(old, c *config.Config, anew bool) (*config.Config, []string) {
 }
 
 // renderAgain says so if Envoy's rendered configuration would be another one, as far as
-// that decides whom Envoy lets claim what and what it meters.
+// that decides whom Envoy lets claim what, what it meters, and how long it waits.
 func renderAgain(old, c *config.Config) string {
-	if slices.Equal(setByEnvoy(old), setByEnvoy(c)) && slices.Equal(old.Paths.Pass, c.Paths.Pass) {
-		return ""
+	switch {
+	case !slices.Equal(setByEnvoy(old), setByEnvoy(c)) || !slices.Equal(old.Paths.Pass, c.Paths.Pass):
+		return "headers with set_by: envoy, or paths.pass, have changed: render Envoy's configuration again (tokenbudget envoy); until then clients may set the new headers"
+	case throttles(c) && !throttles(old):
+		return "a budget throttles now: render Envoy's configuration again (tokenbudget envoy); until then Envoy fails requests that wait for longer than its message_timeout"
 	}
-	return "headers with set_by: envoy, or paths.pass, have changed: render Envoy's configuration again (tokenbudget envoy); until then clients may set the new headers"
+	return ""
 }
 
 // setByEnvoy are the headers of which Envoy must remove the client's copy.
