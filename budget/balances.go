@@ -26,7 +26,9 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 	// Memory before store: a counter which leaves memory in between is then found
 	// in the store.
 	l.table.each(func(w *row) {
-		if w.granted.Load() {
+		if w.history != nil {
+			c.addRolling(w)
+		} else if w.granted.Load() {
 			spent, held := w.balance()
 			c.add(w.rule, w.span, w.storeKey(), w.subject, w.amount.Load(), spent, held)
 		}
@@ -36,6 +38,7 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 			return nil, err
 		}
 	}
+	c.finishRolling()
 	slices.SortFunc(c.lines, func(a, b line) int {
 		return cmp.Or(
 			cmp.Compare(a.order, b.order),
@@ -59,7 +62,12 @@ func (l *Ledger) collectStored(ctx context.Context, c *collector) error {
 		if r == nil || c.seen[e.Key] {
 			return true
 		}
-		s := r.startingAt(e.Key.Start, c.now)
+		var s *span
+		if r.rolling == nil {
+			s = r.startingAt(e.Key.Start, c.now)
+		} else if n, ok := r.rolling.cellOf(e); ok && r.rolling.near(n, r.rolling.cell(c.now.Unix())) {
+			s = r.at(c.now)
+		}
 		if s == nil {
 			return true
 		}
@@ -72,7 +80,12 @@ func (l *Ledger) collectStored(ctx context.Context, c *collector) error {
 			failed = fmt.Errorf("budget: limit %q: reading the store: %w", e.Key.Limit, err)
 			return false
 		}
-		if r.countsPer(subject) {
+		if !r.countsPer(subject) {
+			return true
+		}
+		if r.rolling != nil {
+			c.addCell(r, subject, e)
+		} else {
 			c.add(r, s, e.Key, subject, r.amountOf(e.Key.Subject), e.Used, 0)
 		}
 		return true
@@ -91,6 +104,8 @@ type collector struct {
 	now   time.Time
 	seen  map[Key]bool
 	lines []line
+
+	rolling map[Key]*rollingLine // by key without Start
 }
 
 // line is a balance with what it is sorted by.

@@ -175,7 +175,12 @@ type Decision struct {
 	Amount    int64         // the whole budget of the window
 	Remaining int64         // amount - spent - held, never negative
 	Window    time.Duration // length of the window; 0 for a period that never ends
-	ResetAt   time.Time     // when the window ends; zero for a period that never ends
+	ResetAt   time.Time     // when the window ends; zero for a period that never ends; see Rolling
+
+	// Rolling says that the period is a rolling one. ResetAt is then when there is room for
+	// what was refused, if nobody takes it; else, when the first of what counts leaves
+	// the window, which is not in the future if nothing does.
+	Rolling bool
 
 	// PerRequest says that it is a limit per request: the request is too large by
 	// itself, and waiting does not help.
@@ -194,8 +199,8 @@ type Balance struct {
 	Limit       string
 	Unit        Unit
 	Subject     []Identity
-	WindowStart time.Time
-	WindowEnd   time.Time // zero for a period that never ends
+	WindowStart time.Time // of a rolling period: now less the period
+	WindowEnd   time.Time // zero for a period that never ends; of a rolling one when the first of what counts leaves, or now
 	Amount      int64     // the limit
 	Spent       int64     // settled
 	Held        int64     // reserved by requests that are under way
@@ -212,10 +217,12 @@ type Key struct {
 	Limit   string
 	Unit    Unit
 	Subject string // encoded; "" for a limit that is counted for all
-	Start   int64  // Unix seconds of the window's start
+	Start   int64  // Unix seconds of the window's start; see Entry for rolling periods
 }
 
-// Entry is what a store keeps of one counter.
+// Entry is what a store keeps of one counter. A rolling limit has several: one for each
+// sixtieth of the period, or second, in which something was granted. From Start to End
+// its charges become older than the period; it counts until End.
 type Entry struct {
 	Key  Key
 	End  int64 // Unix seconds of the window's end; 0 for a period that never ends

@@ -7,7 +7,10 @@ type layers []*row
 
 // charge is the part of a hold that is taken whole or not at all. Output is taken
 // as far as there is any.
-type charge struct{ input, requests int64 }
+type charge struct {
+	input, requests int64
+	when            when
+}
 
 // of returns the part of c that a limit in unit u counts.
 func (c charge) of(u Unit) int64 {
@@ -22,6 +25,15 @@ func (c charge) of(u Unit) int64 {
 
 // countsOutput reports whether a limit in unit u counts output.
 func countsOutput(u Unit) bool { return u == Tokens || u == OutputTokens }
+
+// needs is what a limit in unit u needs, at least, for c and so much output.
+func (c charge) needs(u Unit, output int64) int64 {
+	n := c.of(u)
+	if countsOutput(u) {
+		n += output
+	}
+	return n
+}
 
 // takeAttempts is how often take starts again after others took what it had seen.
 const takeAttempts = 4
@@ -49,18 +61,21 @@ func (ls layers) take(c charge, least, want int64) (output int64, refused *row, 
 // give. Of the layers that refuse, it returns the one that resets last.
 func (ls layers) fit(c charge, least, want int64) (output int64, refused *row) {
 	output = want
+	longest := int64(0)
 	for _, w := range ls {
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
 		if fixed == 0 && !counts {
 			continue
 		}
-		room := w.room(w.used.Load()) - fixed
+		room := w.left(c.when) - fixed
 		if counts {
 			output = min(output, room)
 			room -= least
 		}
-		if room < 0 && (refused == nil || w.outlasts(refused)) {
-			refused = w
+		if room < 0 {
+			if at := w.resets(c.needs(w.rule.Unit, least)); refused == nil || at > longest {
+				refused, longest = w, at
+			}
 		}
 	}
 	return output, refused
@@ -76,17 +91,17 @@ func (ls layers) hold(c charge, least, want int64) (output int64, refused *row) 
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
 		switch {
 		case counts:
-			got, ok := w.take(fixed, least, output)
+			got, ok := w.take(c.when, fixed, least, output)
 			if !ok {
 				ls[i+1:].release(c, output)
 				return 0, w
 			}
 			if got < output {
-				ls[i+1:].release(charge{}, output-got)
+				ls[i+1:].release(charge{when: c.when}, output-got)
 				output = got
 			}
 		case fixed > 0:
-			if _, ok := w.take(fixed, 0, 0); !ok {
+			if _, ok := w.take(c.when, fixed, 0, 0); !ok {
 				ls[i+1:].release(c, output)
 				return 0, w
 			}
@@ -98,12 +113,8 @@ func (ls layers) hold(c charge, least, want int64) (output int64, refused *row) 
 // release gives back a hold, or a part of it.
 func (ls layers) release(c charge, output int64) {
 	for i := len(ls) - 1; i >= 0; i-- {
-		n := c.of(ls[i].rule.Unit)
-		if countsOutput(ls[i].rule.Unit) {
-			n += output
-		}
-		if n > 0 {
-			ls[i].release(n)
+		if n := c.needs(ls[i].rule.Unit, output); n > 0 {
+			ls[i].release(c.when, n)
 		}
 	}
 }
@@ -111,19 +122,37 @@ func (ls layers) release(c charge, output int64) {
 // settle charges a for a hold of c and output.
 func (ls layers) settle(c charge, output int64, a Amount) {
 	for i := len(ls) - 1; i >= 0; i-- {
-		held := c.of(ls[i].rule.Unit)
-		if countsOutput(ls[i].rule.Unit) {
-			held += output
-		}
-		ls[i].settle(held, a.In(ls[i].rule.Unit))
+		u := ls[i].rule.Unit
+		ls[i].settle(c.when, c.needs(u, output), a.In(u))
 	}
 }
 
 // markGranted makes the counters exist for reports and the store.
-func (ls layers) markGranted() {
+func (ls layers) markGranted(t when) {
 	for _, w := range ls {
+		if w.history != nil {
+			w.grantRolling(t)
+		}
 		if !w.granted.Load() { // spares the shared cache line a write
 			w.granted.Store(true)
+		}
+	}
+}
+
+// look moves the windows of rolling rows to the time now, in Unix seconds.
+func (ls layers) look(now int64) {
+	for _, w := range ls {
+		if w.history != nil {
+			w.look(now)
+		}
+	}
+}
+
+// leave ends what the rolling rows' enter has begun.
+func (ls layers) leave(t when) {
+	for _, w := range ls {
+		if w.history != nil {
+			w.leave(t.admitted)
 		}
 	}
 }
@@ -159,5 +188,5 @@ func nearer(a *row, n int64, b *row, m int64) bool {
 	case n != m:
 		return n < m
 	}
-	return a.span.outlasts(b.span)
+	return a.resets(0) > b.resets(0)
 }

@@ -204,28 +204,35 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 	}
 	r.commits = l.commits
 	now := l.options.Now()
+	r.charge.when = when{now.Unix(), now.Unix()}
 	for _, rule := range l.rules {
 		if !rule.concerns(&q) {
 			continue
 		}
 		w, err := l.pin(ctx, rule, rule.at(now), &q)
+		if err == nil && w.history != nil {
+			r.now = l.options.Now
+			if err = l.enter(ctx, w, r.charge.when.admitted); err != nil {
+				w.unpin()
+			}
+		}
 		if err != nil {
-			r.layers.unpin()
+			r.unpin()
 			return Decision{}, fmt.Errorf("budget: limit %q: %w", rule.Name, err)
 		}
 		r.layers = append(r.layers, w)
 	}
 	output, refused, undone := r.layers.take(r.charge, q.MinOutput, min(q.Output, r.cap.most))
 	if refused != nil {
-		d := refused.decision(false)
+		d := refused.decision(false, r.charge.needs(refused.rule.Unit, q.MinOutput))
 		if undone {
 			r.mark()
 		}
-		r.layers.unpin()
+		r.unpin()
 		return d, nil
 	}
 	r.step = l.options.GrowthStep
-	r.layers.markGranted()
+	r.layers.markGranted(r.charge.when)
 	r.output.Store(output) // from now on it is to be settled
 	r.mark()
 	if err := r.Wait(ctx); err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,6 +27,8 @@ type rule struct {
 	current atomic.Pointer[span] // the window last asked for
 	mu      sync.Mutex           // for who changes current
 	recent  [4]*span             // the windows asked for last, the current one among them
+
+	rolling *rolling // of a limit with a rolling period, which has a single span; else nil
 }
 
 // span is a window with what is derived from it, made once per window and shared
@@ -65,10 +66,20 @@ func (r *rule) turn(t time.Time) *span {
 		r.current.Store(r.recent[i])
 		return r.recent[i]
 	}
-	s := newSpan(r.Period.Window(t, r.Location))
+	s := r.newSpan(t)
 	copy(r.recent[1:], r.recent[:])
 	r.recent[0] = s
 	r.current.Store(s)
+	return s
+}
+
+// newSpan returns the span of the window of time t.
+func (r *rule) newSpan(t time.Time) *span {
+	if r.rolling == nil {
+		return newSpan(r.Period.Window(t, r.Location))
+	}
+	s := newSpan(Total.Window(t, r.Location))
+	s.lasts = time.Duration(r.Period)
 	return s
 }
 
@@ -100,18 +111,6 @@ func (r *rule) countsPer(ids []Identity) bool {
 
 // ended reports whether the window is over at time t.
 func (s *span) ended(t time.Time) bool { return s.end != 0 && !t.Before(s.End) }
-
-// outlasts reports whether s ends after o; a window that never ends outlasts all
-// others.
-func (s *span) outlasts(o *span) bool {
-	end := func(s *span) int64 {
-		if s.end == 0 {
-			return math.MaxInt64
-		}
-		return s.end
-	}
-	return end(s) > end(o)
-}
 
 // keyPrefix is how many bytes of a row's key come before its subject.
 const keyPrefix = 12
@@ -178,7 +177,7 @@ func newRules(limits []Limit) ([]*rule, error) {
 		if l.Unit == Streams {
 			l.Period = Total // its one window
 		}
-		rules = append(rules, &rule{Limit: l, order: i, match: newConditions(l.Match), per: partsOf(l.Per), amounts: amounts})
+		rules = append(rules, &rule{Limit: l, order: i, match: newConditions(l.Match), per: partsOf(l.Per), amounts: amounts, rolling: newRolling(l.Period)})
 	}
 	return rules, errors.Join(errs...)
 }

@@ -130,8 +130,14 @@ func (l *Ledger) tellOverflow(r *rule) {
 func (l *Ledger) countStored(ctx context.Context) error {
 	rules := l.byName()
 	now := l.options.Now()
+	newest := make(newestCells)
+	defer newest.count(now)
 	return l.store.Range(ctx, func(e Entry) bool {
 		r := rules[ruleName{e.Key.Limit, e.Key.Unit}]
+		if r != nil && r.rolling != nil {
+			newest.add(r, e, now)
+			return true
+		}
 		if r == nil || len(r.Per) == 0 {
 			return true
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // inlineLayers is for how many limits a reservation needs no second allocation.
@@ -23,7 +24,8 @@ type Reservation struct {
 	layers  layers
 	charge  charge
 	cap     outputCap
-	step    int64 // of growth
+	step    int64            // of growth
+	now     func() time.Time // the clock; nil if no rolling limit is among the layers
 
 	output atomic.Int64          // how much output is held, or settled
 	batch  atomic.Pointer[batch] // has what was changed last
@@ -41,6 +43,7 @@ func (r *Reservation) begin(q *Request) {
 		r.batch.Store(nil)
 	}
 	r.charge = charge{input: q.Input, requests: 1}
+	r.now = nil
 	if r.layers == nil {
 		r.layers = r.inline[:]
 	}
@@ -91,12 +94,16 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 	if output > r.cap.most {
 		return r.cap.rule.refusal(), false
 	}
-	more, refused, undone := r.layers.take(charge{}, missing, min(max(missing, r.step), r.cap.most-held))
+	c := charge{when: r.charge.when}
+	if r.now != nil {
+		c.when.now = r.now().Unix()
+	}
+	more, refused, undone := r.layers.take(c, missing, min(max(missing, r.step), r.cap.most-held))
 	if refused != nil {
 		if undone {
 			r.mark()
 		}
-		return refused.decision(false), false
+		return refused.decision(false, missing), false
 	}
 	r.output.Store(held + more)
 	r.mark()
@@ -135,6 +142,14 @@ func (r *Reservation) abandon() {
 	r.layers.release(r.charge, r.output.Load())
 	r.output.Store(settled)
 	r.mark()
+	r.unpin()
+}
+
+// unpin gives up the rows: those without pins may leave memory.
+func (r *Reservation) unpin() {
+	if r.now != nil {
+		r.layers.leave(r.charge.when)
+	}
 	r.layers.unpin()
 }
 
@@ -144,8 +159,11 @@ func (r *Reservation) abandon() {
 // reservation holds counts as held. If no limit concerns the request, the Decision
 // names none. After settlement the numbers may lag behind.
 func (r *Reservation) Strictest() Decision {
+	if r.now != nil {
+		r.layers.look(r.now().Unix())
+	}
 	if w := r.layers.strictest(); w != nil {
-		return w.decision(true)
+		return w.decision(true, 0)
 	}
 	return Decision{Allowed: true}
 }
@@ -177,7 +195,7 @@ func (r *Reservation) settle(cost func(output int64) Amount) bool {
 	r.output.Store(settled)
 	r.layers.settle(r.charge, output, cost(output))
 	r.mark()
-	r.layers.unpin() // last: rows without pins may leave the table
+	r.unpin() // last
 	return true
 }
 
