@@ -51,6 +51,8 @@ func killLimits() []Limit {
 		{Name: "user", Unit: OutputTokens, Amount: 1 << 50, Period: Total, Per: []string{"user"}},
 		{Name: "calls", Unit: Requests, Amount: 1 << 50, Period: Total, Per: []string{"user"}},
 		{Name: "tight", Amount: 40_000, Period: Minute},
+		{Name: "rolling", Amount: 1 << 50, Period: Period(time.Hour), Per: []string{"user"}},
+		{Name: "rolling tight", Amount: 40_000, Period: Period(time.Hour)},
 	}
 }
 
