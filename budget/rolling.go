@@ -113,6 +113,7 @@ type cell struct {
 	written int64 // used in the store, absent or unknown
 	open    int32 // reservations under way that it has admitted, or is about to
 	granted bool  // it exists for reports and the store
+	writing bool  // a balance is on its way to the store: it may be neither used nor written
 }
 
 // history is the past of a row with a rolling period.
@@ -207,39 +208,46 @@ func (w *row) turn(n int64) {
 
 // forget drops cells of which nothing is lost, if there are many: those that count no
 // more, nor can in a window with an open reservation's cell, and that the store has. It
-// reports whether there were any.
-func (w *row) forget() (some bool) {
+// reports whether there were any. Old ones go first, then those in the future.
+func (w *row) forget() bool {
 	h := w.history
-	if int64(len(h.cells)) <= h.length+h.spare {
+	before := len(h.cells)
+	excess := int64(before) - h.length - h.spare
+	if excess <= 0 {
 		return false
 	}
 	at := h.at.Load()
-	oldest, newest := at, at // cells whose windows are needed
+	open, next := int64(math.MinInt64), 0 // the open cell before, and where the one after is
+	kept := h.cells[:0]
 	for i := range h.cells {
-		if c := &h.cells[i]; c.open > 0 {
-			oldest, newest = min(oldest, c.n), max(newest, c.n)
+		c := h.cells[i]
+		if c.open > 0 {
+			open = c.n
+		}
+		for next = max(next, i); next < before && h.cells[next].open == 0; next++ {
+		}
+		needed := c.n <= open+h.length || next < before && h.cells[next].n-h.length <= c.n
+		if excess == 0 || needed || h.near(c.n, at) || !w.idleCell(&c) {
+			kept = append(kept, c)
+			continue
+		}
+		excess--
+		if w.inMemory {
+			continue
+		}
+		if c.n < at {
+			h.from = max(h.from, c.n+1)
+		} else {
+			h.to = min(h.to, c.n-1)
 		}
 	}
-	idle := func(c *cell) bool { return c.open == 0 && c.held == 0 && !w.cellDirty(c) }
-	for int64(len(h.cells)) > h.length+h.spare {
-		first, last := &h.cells[0], &h.cells[len(h.cells)-1]
-		switch {
-		case first.n < oldest-h.length && idle(first):
-			if !w.inMemory {
-				h.from = max(h.from, first.n+1)
-			}
-			h.cells = slices.Delete(h.cells, 0, 1)
-		case last.n > newest+h.length && idle(last):
-			if !w.inMemory {
-				h.to = min(h.to, last.n-1)
-			}
-			h.cells = h.cells[:len(h.cells)-1]
-		default:
-			return some
-		}
-		some = true
-	}
-	return some
+	h.cells = kept
+	return len(kept) < before
+}
+
+// idleCell reports whether nothing of a cell is only known here.
+func (w *row) idleCell(c *cell) bool {
+	return c.open == 0 && c.held == 0 && !c.writing && !w.cellDirty(c)
 }
 
 // look moves the window to the time now, in Unix seconds, if that is known.
@@ -267,10 +275,9 @@ func (w *row) roomAt(t when) int64 {
 
 func (w *row) roomLocked(t when) int64 {
 	h := w.history
-	own, now := h.cell(t.admitted), h.cell(t.now)
-	w.turn(now)
+	w.turn(h.cell(t.now))
 	used := w.used.Load()
-	if own != now {
+	if own := h.cell(t.admitted); own != h.at.Load() {
 		used = max(used, h.fullest(own))
 	}
 	return w.room(used)

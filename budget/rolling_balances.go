@@ -47,7 +47,7 @@ func (c *collector) rollingOf(r *rule, subject []Identity, key Key, amount int64
 	key.Start = 0
 	l := c.rolling[key]
 	if l == nil {
-		w := r.Period.Window(c.now, r.Location)
+		w := r.Period.Window(c.now.Truncate(time.Second), r.Location)
 		l = &rollingLine{rule: r, line: line{r.order, key, Balance{
 			Limit: r.Name, Unit: r.Unit, Subject: subject, WindowStart: w.Start, Amount: amount,
 		}}}
@@ -73,7 +73,7 @@ func (c *collector) finishRolling() {
 		if !l.exists {
 			continue
 		}
-		end := c.now
+		end := c.now.Truncate(time.Second)
 		if l.leaves > 0 {
 			end = time.Unix(l.leaves, 0)
 		}

@@ -45,6 +45,7 @@ func (w *row) appendCells(entries []Entry) []Entry {
 	defer h.mu.Unlock()
 	for i := range h.cells {
 		if c := &h.cells[i]; w.cellDirty(c) {
+			c.writing = true
 			entries = append(entries, Entry{Key: w.cellKey(c.n), End: h.leaves(c.n), Used: c.used})
 		}
 	}
@@ -58,7 +59,7 @@ func (w *row) cellWritten(e Entry, used int64) {
 	defer h.mu.Unlock()
 	n, _ := h.cellOf(e)
 	if i, ok := h.find(n); ok {
-		h.cells[i].written = used
+		h.cells[i].written, h.cells[i].writing = used, false
 	}
 }
 
