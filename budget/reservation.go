@@ -145,7 +145,7 @@ func (r *Reservation) abandon() {
 	r.unpin()
 }
 
-// unpin gives up the rows: those without pins may leave memory.
+// unpin gives up the rows of what was not settled: those without pins may leave memory.
 func (r *Reservation) unpin() {
 	if r.now != nil {
 		r.layers.leave(r.charge.when)
@@ -195,7 +195,7 @@ func (r *Reservation) settle(cost func(output int64) Amount) bool {
 	r.output.Store(settled)
 	r.layers.settle(r.charge, output, cost(output))
 	r.mark()
-	r.unpin() // last
+	r.layers.unpin() // last; the settlement has left
 	return true
 }
 

@@ -340,7 +340,7 @@ func (w *row) releaseRolling(t when, n int64) {
 	w.used.Add(-n)
 }
 
-// settleRolling is settle.
+// settleRolling is settle, and leave.
 func (w *row) settleRolling(t when, held, charged int64) {
 	h := w.history
 	h.mu.Lock()
@@ -348,6 +348,7 @@ func (w *row) settleRolling(t when, held, charged int64) {
 	c := h.own(t.admitted)
 	c.held -= held
 	c.used = saturated(c.used-held, charged)
+	c.open--
 	w.held.Add(-held)
 	used := w.used.Load() - held
 	if h.near(c.n, h.at.Load()) {
