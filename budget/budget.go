@@ -8,7 +8,7 @@
 // that fulfil its conditions ([Condition]), and may give some subjects another amount
 // ([Override]). Two kinds have no window: limits in [Streams] count the requests
 // under way, and limits per request bound each request by itself. A [Window] is one
-// run of a period. A [Reservation] is the hold which one request has on every
+// run of a calendar period; that of a rolling period is the time up to now. A [Reservation] is the hold which one request has on every
 // limit that concerns it. The [Ledger] is the authority in this process; a
 // [Store] keeps its balances over restarts.
 //
@@ -35,6 +35,8 @@
 //     than what was held) can exceed it, and that excess is shown as debt.
 //   - A stream across the end of a window is charged to the window that admitted
 //     it, its growth included.
+//   - In no stretch of time as long as a rolling period do reservations and growth take
+//     more than the limit, by when the requests were admitted.
 //   - Every request that is granted holds on all limits or on none, and is settled
 //     at most once, however its settlements race.
 //   - Reserve and Wait return when the store has spent + held. After a crash of the
@@ -60,8 +62,10 @@
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
 //   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
-//     those of a minute, see [DefaultRetention]), and back, loses the counts of windows
-//     that seemed to have ended long ago.
+//     those of a minute, see [DefaultRetention]; at least half the period for rolling
+//     ones), and back, loses the counts of windows that seemed to have ended long ago.
+//   - A charge counts longer than a rolling period by up to a sixtieth of it, or a second,
+//     and by twice that where the period has not that many whole seconds.
 //   - Windows follow the clock. If it is set back, requests count in the earlier
 //     window again; without a store, that window may have been forgotten.
 //   - Identity values of more than 256 bytes are shown cut, with their SHA-256.

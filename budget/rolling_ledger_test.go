@@ -128,6 +128,26 @@ func TestRollingGrowthForgets(t *testing.T) {
 	r.SettleHold()
 }
 
+// TestRollingGrowthUnread: a stream grows after the clock was set back and right again, when
+// nothing but its own window is known of that time.
+func TestRollingGrowthUnread(t *testing.T) {
+	c := newClock()
+	l := open(t, Options{Now: c.now, Store: newMemStore(), GrowthStep: 1, Limits: []Limit{{Name: "r", Unit: OutputTokens, Amount: 1000, Period: Period(time.Second)}}})
+	stream := reserve(t, l, Request{Output: 10, MinOutput: 10})
+	other := reserve(t, l, Request{Output: 500, MinOutput: 500})
+	c.add(-5 * time.Second)
+	reserve(t, l, Request{Output: 1, MinOutput: 1}).SettleHold()
+	other.SettleHold()
+	c.add(5 * time.Second)
+	if d, ok := stream.Spend(481); ok {
+		t.Errorf("within a second 500 and 481 were granted: %+v", d)
+	}
+	if d, ok := stream.Spend(468); !ok {
+		t.Errorf("refused: %+v", d)
+	}
+	stream.SettleHold()
+}
+
 // TestRollingStored: a restart, a crash, a read-only look and a store that fails.
 func TestRollingStored(t *testing.T) {
 	c, dir := newClock(), t.TempDir()
