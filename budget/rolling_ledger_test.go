@@ -148,6 +148,93 @@ func TestRollingGrowthUnread(t *testing.T) {
 	stream.SettleHold()
 }
 
+// secondly is a ledger with a store and a limit of a second, whose row forgets what it can.
+func secondly(t *testing.T) (*Ledger, *clock, *memStore) {
+	c, store := newClock(), newMemStore()
+	l := open(t, Options{Now: c.now, Store: store, Limits: []Limit{{Name: "r", Amount: 1000, Period: Period(time.Second)}}})
+	l.rules[0].rolling.spare = 0
+	return l, c, store
+}
+
+// TestRollingJumps: what was forgotten, or never read, is read when the clock comes to it.
+func TestRollingJumps(t *testing.T) {
+	use := func(t *testing.T, l *Ledger, n int64) {
+		t.Helper()
+		r := reserve(t, l, ask(n-1, 1))
+		r.SettleHold()
+		if err := r.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("forgotten in the future", func(t *testing.T) {
+		l, c, _ := secondly(t)
+		use(t, l, 1)
+		c.add(10 * time.Second)
+		use(t, l, 100)
+		c.add(-11 * time.Second)
+		use(t, l, 1)
+		c.add(11 * time.Second)
+		if d := refused(t, l, ask(2000, 1)); d.Remaining != 900 {
+			t.Errorf("%+v", d)
+		}
+	})
+	t.Run("between two jumps", func(t *testing.T) {
+		l, c, _ := secondly(t)
+		c.add(50 * time.Second)
+		use(t, l, 100)
+		syncNow(t, l)
+		c.add(-50 * time.Second)
+		use(t, l, 1)
+		c.add(100 * time.Second)
+		use(t, l, 1)
+		c.add(-50 * time.Second)
+		if d := refused(t, l, ask(2000, 1)); d.Remaining != 900 {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// TestRollingForgetsNothingOnItsWay: a cell whose balance has come back to the written one
+// stays, while another is on its way to the store.
+func TestRollingForgetsNothingOnItsWay(t *testing.T) {
+	l, c, store := secondly(t)
+	a, b := reserve(t, l, ask(14, 1)), reserve(t, l, ask(1, 1))
+	entered, gate := make(chan struct{}, 100), make(chan struct{})
+	store.onPut = func() {
+		entered <- struct{}{}
+		<-gate
+	}
+	a.Settle(Amount{10, 0})
+	<-entered              // with 12
+	b.Settle(Amount{7, 0}) // 17 again
+	row := a.layers[0]
+	var later sync.WaitGroup
+	for range 4 {
+		c.add(3 * time.Second)
+		n := row.history.cell(c.now().Unix())
+		later.Go(func() {
+			r, _, err := l.Reserve(context.Background(), ask(1, 1))
+			if err != nil || r == nil {
+				t.Errorf("%v, %v", r, err)
+				return
+			}
+			r.Settle(Amount{})
+		})
+		until(t, "it has its cell", func() bool {
+			row.history.mu.Lock()
+			defer row.history.mu.Unlock()
+			_, ok := row.history.find(n)
+			return ok
+		})
+	}
+	close(gate)
+	later.Wait()
+	syncNow(t, l)
+	if e := store.entries[row.cellKey(row.history.cell(noon.Unix()))]; e.Used != 17 {
+		t.Errorf("the store has %+v", e)
+	}
+}
+
 // TestRollingStored: a restart, a crash, a read-only look and a store that fails.
 func TestRollingStored(t *testing.T) {
 	c, dir := newClock(), t.TempDir()
