@@ -224,7 +224,9 @@ func (w *row) forget() bool {
 		if c.open > 0 {
 			open = c.n
 		}
-		for next = max(next, i); next < before && h.cells[next].open == 0; next++ {
+		next = max(next, i)
+		for next < before && h.cells[next].open == 0 {
+			next++
 		}
 		needed := c.n <= open+h.length || next < before && h.cells[next].n-h.length <= c.n
 		if excess == 0 || needed || h.near(c.n, at) || !w.idleCell(&c) {

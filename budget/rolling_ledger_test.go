@@ -15,8 +15,8 @@ import (
 // fiveMinutes has 60 cells of five seconds.
 const fiveMinutes = Period(5 * time.Minute)
 
-func rollingLimit(amount int64, per ...string) Limit {
-	return Limit{Name: "r", Amount: amount, Period: fiveMinutes, Per: per}
+func rollingLimit(per ...string) Limit {
+	return Limit{Name: "r", Amount: 1000, Period: fiveMinutes, Per: per}
 }
 
 // TestRollingResets: who is refused is told when there is room, and there is some then and
@@ -238,7 +238,7 @@ func TestRollingForgetsNothingOnItsWay(t *testing.T) {
 // TestRollingStored: a restart, a crash, a read-only look and a store that fails.
 func TestRollingStored(t *testing.T) {
 	c, dir := newClock(), t.TempDir()
-	o := Options{Now: c.now, Limits: []Limit{rollingLimit(1000, "user")}}
+	o := Options{Now: c.now, Limits: []Limit{rollingLimit("user")}}
 	start := func() *Ledger {
 		o.Store = openStore(t, dir, WithClock(c.now))
 		return open(t, o)
@@ -322,7 +322,7 @@ func TestRollingStored(t *testing.T) {
 // is missing because the clock was set back.
 func TestRollingUnread(t *testing.T) {
 	c, store := newClock(), newMemStore()
-	l := open(t, Options{Now: c.now, Store: store, Limits: []Limit{rollingLimit(1000)}})
+	l := open(t, Options{Now: c.now, Store: store, Limits: []Limit{rollingLimit()}})
 	reserve(t, l, ask(10, 1)).Settle(Amount{10, 1})
 	store.fail(true, false)
 	c.add(10 * time.Second)
@@ -361,7 +361,7 @@ func TestRollingFullStore(t *testing.T) {
 	c := newClock()
 	s := openStore(t, t.TempDir(), WithClock(c.now))
 	s.most, s.sweepEvery = 4, 0
-	l := open(t, Options{Now: c.now, Store: s, Limits: []Limit{rollingLimit(1000, "user")}})
+	l := open(t, Options{Now: c.now, Store: s, Limits: []Limit{rollingLimit("user")}})
 	for range s.most {
 		reserve(t, l, ask(1, 1, "user", "ann")).Settle(Amount{1, 1})
 		c.add(5 * time.Second)
@@ -384,7 +384,7 @@ func TestRollingSubjects(t *testing.T) {
 	for _, stored := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stored=%t", stored), func(t *testing.T) {
 			c, store := newClock(), newMemStore()
-			limit := rollingLimit(1000, "user")
+			limit := rollingLimit("user")
 			limit.MaxSubjects = 2
 			limit.Overrides = []Override{{[]Identity{{"user", "known"}}, 77}}
 			o := Options{Now: c.now, Limits: []Limit{limit}}
