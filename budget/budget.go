@@ -8,9 +8,10 @@
 // that fulfil its conditions ([Condition]), and may give some subjects another amount
 // ([Override]). Two kinds have no window: limits in [Streams] count the requests
 // under way, and limits per request bound each request by itself. A [Window] is one
-// run of a calendar period; that of a rolling period is the time up to now. A [Reservation] is the hold which one request has on every
-// limit that concerns it. The [Ledger] is the authority in this process; a
-// [Store] keeps its balances over restarts.
+// run of a calendar period; that of a rolling period is the time up to now. A
+// [Reservation] is the hold which one request has on every limit that concerns it.
+// The [Ledger] is the authority in this process; a [Store] keeps its balances over
+// restarts.
 //
 // # Life of a charge
 //

@@ -33,10 +33,10 @@ import (
 // as the window is long count, too, since there are stretches of that length which have
 // both them and the present.
 //
-// There is one row for all of a rolling limit's time and subject. Its history has the
-// cells in which something was granted, with what is spent and held in each. Its used is
-// their sum over the window as of the last look at the clock, and all other holds. It
-// changes under a lock, together with its cells: a balance that is changed by
+// A subject of a rolling limit has one row for all time. Its history has the cells in
+// which something was granted, with what is spent and held in each. Its used is their sum
+// over the window as of the last look at the clock, and all other holds. It changes under
+// a lock, together with its cells: a balance that is changed by
 // compare-and-swap, while others move the window, would have to be undone wherever a
 // cell has left meanwhile. The lock is held for some instructions, or a pass over
 // the cells when the window moves or a hold grows that is older than the present cell.

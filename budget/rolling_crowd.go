@@ -73,7 +73,9 @@ func (r *rolling) back(w *row) {
 		rows[kind]--
 		return
 	}
-	// The clock was ahead, and it seemed to have ceased. It keeps its counter.
+	// The clock was ahead, and it seemed to have ceased. It keeps its counter. (Others of
+	// the same cell may take its place when they come back, so that after such a jump more
+	// subjects may get in: at most as many as there were.)
 	w.span.crowd.of(w.bucket).Add(1)
 }
 

@@ -315,7 +315,8 @@ func TestRollingStored(t *testing.T) {
 	if bs := balances(t, l); len(bs) != 0 {
 		t.Errorf("of another period: %+v", bs)
 	}
-	reserve(t, l, ask(900, 1, "user", "ann")).Settle(Amount{})
+	reserve(t, l, ask(1, 1, "user", "bob")).Settle(Amount{})
+	reserve(t, l, ask(970, 1, "user", "ann")).Settle(Amount{})
 }
 
 // TestRollingUnread: a window that cannot be read is an error, also where only a part of it
@@ -437,6 +438,61 @@ func TestRollingSubjects(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRollingSubjectsAhead: subjects that seemed to have left, because the clock was ahead,
+// are counted again.
+func TestRollingSubjectsAhead(t *testing.T) {
+	c := newClock()
+	limit := rollingLimit("user")
+	limit.MaxSubjects = 2
+	l := open(t, Options{Now: c.now, Store: newMemStore(), Limits: []Limit{limit}})
+	use := func(user, want string) {
+		t.Helper()
+		r := reserve(t, l, ask(1, 1, "user", user))
+		d := r.Strictest()
+		r.Settle(Amount{1, 1})
+		if d.Subject[0].Value != want {
+			t.Errorf("%s counts in %+v", user, d)
+		}
+		syncNow(t, l)
+	}
+	use("ann", "ann")
+	use("bob", "bob")
+	c.add(time.Hour)
+	use("early", "early")
+	c.add(-time.Hour)
+	use("ann", "ann")
+	use("bob", "bob")
+	use("late", Overflow)
+	c.add(2 * time.Hour)
+	use("late", "late") // all have left, and each is uncounted once
+	if n := l.rules[0].at(c.now()).crowd.subjects.Load(); n != 1 {
+		t.Errorf("%d subjects are counted", n)
+	}
+}
+
+// TestRollingUnknown: until a window is known, because the clock was set back, a row tells
+// of the one before, and not that nothing is used.
+func TestRollingUnknown(t *testing.T) {
+	c := newClock()
+	l := open(t, Options{Now: c.now, Store: newMemStore(), Limits: []Limit{rollingLimit()}})
+	reserve(t, l, ask(299, 1)).Settle(Amount{299, 1})
+	syncNow(t, l)
+	c.add(time.Hour)
+	reserve(t, l, ask(99, 1)).Settle(Amount{99, 1})
+	r := reserve(t, l, ask(9, 1))
+	c.add(-time.Hour)
+	if d := r.Strictest(); d.Remaining != 1000-110 {
+		t.Errorf("%+v", d)
+	}
+	if d := refused(t, l, ask(2000, 1)); d.Remaining != 1000-310 {
+		t.Errorf("%+v", d)
+	}
+	if d := r.Strictest(); d.Remaining != 1000-310 {
+		t.Errorf("%+v", d)
+	}
+	r.SettleHold()
 }
 
 // TestRollingConcurrent: on 16 goroutines, while the clock goes on and back, rows leave memory and

@@ -35,7 +35,7 @@ type row struct {
 	written atomic.Int64 // used in the store, absent or unknown; changed by commits.write only
 	batch   *batch       // the last that the row was marked for; guarded by commits.mu
 
-	history *history // of a rolling limit, which used, held and written are derived from; else nil
+	history *history // of a rolling limit; used and held are summed up from it. Else nil
 }
 
 const (
