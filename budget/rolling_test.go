@@ -206,6 +206,8 @@ func TestRollingPromise(t *testing.T) {
 					end(0)
 				}
 				l.table.each(func(w *row) {
+					w.history.mu.Lock() // the writer may still be at work
+					defer w.history.mu.Unlock()
 					for _, c := range w.history.cells {
 						if c.held != 0 || c.open != 0 || c.used < 0 || w.held.Load() != 0 || w.used.Load() < 0 {
 							t.Fatalf("in the end: %+v", c)
