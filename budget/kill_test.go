@@ -52,7 +52,7 @@ func killLimits() []Limit {
 		{Name: "calls", Unit: Requests, Amount: 1 << 50, Period: Total, Per: []string{"user"}},
 		{Name: "tight", Amount: 40_000, Period: Minute},
 		{Name: "rolling", Amount: 1 << 50, Period: Period(time.Hour), Per: []string{"user"}},
-		{Name: "rolling tight", Amount: 40_000, Period: Period(time.Hour)},
+		{Name: "rolling tight", Amount: 2_400_000, Period: Period(time.Hour)},
 	}
 }
 
