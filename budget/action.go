@@ -102,23 +102,31 @@ func (d demand) on(a Admission) (need, hold int64) {
 	return d.least, d.want
 }
 
-// decides reports whether w rather than o is the limit to tell of, if both refuse. A
-// request that one of them refuses for good need not wait for the other.
-func (w *layer) decides(o *layer) bool {
+// needs is what the limit needs at least for a request.
+func (w *layer) needs(c charge, d demand) int64 {
+	n := c.of(w.rule.Unit)
+	if countsOutput(w.rule.Unit) {
+		need, _ := d.on(w.rule.Admission)
+		n += need
+	}
+	return n
+}
+
+// decides reports whether w rather than o is the limit to tell of, if both refuse and
+// have room at these times, in Unix seconds. A request that one of them refuses for good
+// need not wait for the other.
+func (w *layer) decides(at int64, o *layer, other int64) bool {
 	if a, b := w.rule.Action == ActionThrottle, o.rule.Action == ActionThrottle; a != b {
 		return b
 	}
-	return w.outlasts(o.row)
+	return at > other
 }
 
 // refusal tells of a row that refuses a request.
 func (w *layer) refusal(c charge, d demand) Decision {
-	out := w.decision(false)
-	out.Needed = c.of(w.rule.Unit)
-	if countsOutput(w.rule.Unit) {
-		need, _ := d.on(w.rule.Admission)
-		out.Needed += need
-	}
+	needs := w.needs(c, d)
+	out := w.decision(false, needs)
+	out.Needed = needs
 	if w.rule.Action == ActionThrottle {
 		out.MaxDelay = w.rule.MaxDelay
 	}

@@ -27,10 +27,12 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 	// Memory before store: a counter which leaves memory in between is then found
 	// in the store.
 	l.table.each(func(w *row) {
-		if !w.granted.Load() {
-			return
-		}
-		if r := rules.of(w); r != nil {
+		r := rules.of(w)
+		switch {
+		case r == nil:
+		case w.history != nil:
+			c.addRolling(r, w)
+		case w.granted.Load():
 			spent, held := w.balance()
 			c.add(r, w.span, w.storeKey(), w.subject, w.amount.Load(), spent, held)
 		}
@@ -40,6 +42,7 @@ func (l *Ledger) Balances(ctx context.Context) ([]Balance, error) {
 			return nil, err
 		}
 	}
+	c.finishRolling()
 	slices.SortFunc(c.lines, func(a, b line) int {
 		return cmp.Or(
 			cmp.Compare(a.order, b.order),
@@ -62,7 +65,12 @@ func (l *Ledger) collectStored(ctx context.Context, rules *ruleset, c *collector
 		if r == nil || c.seen[e.Key] {
 			return true
 		}
-		s := r.spanOf(e.Key, c.now)
+		s, encoded := (*span)(nil), e.Key.Subject
+		if r.rolling == nil {
+			s = r.spanOf(e.Key, c.now)
+		} else if n, subject, ok := r.rolling.cellOf(e.Key); ok && r.rolling.near(n, r.rolling.cell(c.now.Unix())) {
+			s, encoded = r.at(c.now), subject
+		}
 		if s == nil {
 			return true
 		}
@@ -70,13 +78,18 @@ func (l *Ledger) collectStored(ctx context.Context, rules *ruleset, c *collector
 			failed = fmt.Errorf("budget: limit %q: reading the store: negative usage %d", e.Key.Limit, e.Used)
 			return false
 		}
-		subject, err := ParseSubject(e.Key.Subject)
+		subject, err := ParseSubject(encoded)
 		if err != nil {
 			failed = fmt.Errorf("budget: limit %q: reading the store: %w", e.Key.Limit, err)
 			return false
 		}
-		if r.countsPer(subject) {
-			c.add(r, s, e.Key, subject, r.amountOf(e.Key.Subject), e.Used, 0)
+		if !r.countsPer(subject) {
+			return true
+		}
+		if r.rolling != nil {
+			c.addCell(r, encoded, subject, e)
+		} else {
+			c.add(r, s, e.Key, subject, r.amountOf(encoded), e.Used, 0)
 		}
 		return true
 	})
@@ -94,6 +107,8 @@ type collector struct {
 	now   time.Time
 	seen  map[Key]bool
 	lines []line
+
+	rolling map[Key]*rollingLine // by key without Start
 }
 
 // line is a balance with what it is sorted by.

@@ -173,7 +173,7 @@ func BenchmarkMarked(b *testing.B) {
 			if marked {
 				marks = l.commits
 			}
-			r := Reservation{commits: marks, layers: rows, charge: charge{1000, 1}}
+			r := Reservation{commits: marks, layers: rows, charge: charge{input: 1000, requests: 1}}
 			b.ReportAllocs()
 			for b.Loop() {
 				output, _, _ := rows.take(r.charge, demand{1, 500, 500})

@@ -9,9 +9,10 @@
 // ([Override]). Two kinds have no window: limits in [Streams] count the requests
 // under way, and limits per request bound each request by itself. Its [Action] says what
 // a limit does once it is used up, its [Admission] how much of an answer it holds at
-// first. A [Window] is one run of a period. A [Reservation] is the hold which one
-// request has on every limit that concerns it. The [Ledger] is the authority in this
-// process; a [Store] keeps its balances over restarts.
+// first. A [Window] is one run of a calendar period; that of a rolling period is the
+// time up to now. A [Reservation] is the hold which one request has on every limit that
+// concerns it. The [Ledger] is the authority in this process; a [Store] keeps its
+// balances over restarts.
 //
 // # Life of a charge
 //
@@ -38,6 +39,8 @@
 //     one that only watches ([ActionShadow]), both.
 //   - A stream across the end of a window is charged to the window that admitted
 //     it, its growth included.
+//   - In no stretch of time as long as a rolling period do reservations and growth take
+//     more than the limit, by when the requests were admitted.
 //   - Every request that is granted holds on all limits or on none, and is settled
 //     at most once, however its settlements race.
 //   - Reserve and Wait return when the store has spent + held. After a crash of the
@@ -72,8 +75,10 @@
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
 //   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
-//     those of a minute, see [DefaultRetention]), and back, loses the counts of windows
-//     that seemed to have ended long ago.
+//     those of a minute, see [DefaultRetention]; at least half the period for rolling
+//     ones), and back, loses the counts of windows that seemed to have ended long ago.
+//   - A charge counts longer than a rolling period by up to a sixtieth of it, or a second,
+//     and by twice that where the period has not that many whole seconds.
 //   - Windows follow the clock. If it is set back, requests count in the earlier
 //     window again; without a store, that window may have been forgotten.
 //   - Identity values of more than 256 bytes are shown cut, with their SHA-256.
@@ -199,7 +204,12 @@ type Decision struct {
 	Amount    int64         // the whole budget of the window
 	Remaining int64         // amount - spent - held, never negative
 	Window    time.Duration // length of the window; 0 for a period that never ends
-	ResetAt   time.Time     // when the window ends; zero for a period that never ends
+	ResetAt   time.Time     // when the window ends; zero for a period that never ends; see Rolling
+
+	// Rolling says that the period is a rolling one. ResetAt is then when there is room for
+	// what was refused, if nobody takes it; else, when the first of what counts leaves
+	// the window, which is not in the future if nothing does.
+	Rolling bool
 
 	// Needed is what a request that is refused at admission needs at least, in Unit.
 	Needed int64
@@ -223,8 +233,8 @@ type Balance struct {
 	Limit       string
 	Unit        Unit
 	Subject     []Identity
-	WindowStart time.Time
-	WindowEnd   time.Time // zero for a period that never ends
+	WindowStart time.Time // of a rolling period: now less the period
+	WindowEnd   time.Time // zero for a period that never ends; of a rolling one when the first of what counts leaves, or now
 	Amount      int64     // the limit
 	Spent       int64     // settled
 	Held        int64     // reserved by requests that are under way
@@ -242,11 +252,13 @@ type Key struct {
 	Limit   string
 	Unit    Unit
 	Subject string // encoded; "" for a limit that is counted for all
-	Start   int64  // Unix seconds of the window's start
+	Start   int64  // Unix seconds of the window's start; see Entry for rolling periods
 	End     int64  // Unix seconds of the window's end; 0 for a period that never ends
 }
 
-// Entry is what a store keeps of one counter.
+// Entry is what a store keeps of one counter. A rolling limit has several: one for each
+// sixtieth of the period, or second, in which something was granted. From Start to End
+// its charges become older than the period; it counts until End.
 type Entry struct {
 	Key  Key
 	Used int64 // spent + held when it was written

@@ -6,9 +6,9 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// cache keeps the balances of clean rows that left the table. Losing any of them
-// costs one read from the store: ristretto may drop what it is given, show it late
-// or evict it at any time. What it must not do is to show an old balance as the
+// cache keeps the balances of clean rows that left the table, but for those of rolling
+// limits, which the store has in cells. Losing any of them costs one read from the
+// store: ristretto may drop what it is given, show it late or evict it at any time. What it must not do is to show an old balance as the
 // present one, and since it may apply writes late, each is stamped with the
 // generation of its slot in the table and is void when that has moved on.
 type cache struct {

@@ -48,7 +48,7 @@ type commits struct {
 	current *batch     // is being collected
 
 	entries []Entry // belongs to run
-	dirty   []*row  // belongs to run
+	dirty   []*row  // belongs to run; the row of each entry
 }
 
 // batch is what one write has.
@@ -208,15 +208,20 @@ func (c *commits) write(ctx context.Context) {
 
 	c.entries, c.dirty = c.entries[:0], c.dirty[:0]
 	for _, w := range b.rows {
-		if used := w.used.Load(); w.dirty(used) {
+		if w.history != nil {
+			c.entries = w.appendCells(c.entries)
+			for len(c.dirty) < len(c.entries) {
+				c.dirty = append(c.dirty, w)
+			}
+		} else if used := w.used.Load(); w.dirty(used) {
 			c.entries = append(c.entries, Entry{Key: w.storeKey(), Used: used})
 			c.dirty = append(c.dirty, w)
 		}
 	}
 	if err := c.put(ctx); err != nil {
 		b.err = fmt.Errorf("writing %d balances: %w", len(c.entries), err)
-		for _, w := range c.dirty {
-			w.written.Store(unknown)
+		for i, w := range c.dirty {
+			w.stored(c.entries[i], unknown)
 		}
 		c.mu.Lock()
 		for _, w := range c.dirty {
@@ -227,7 +232,7 @@ func (c *commits) write(ctx context.Context) {
 		c.report(b.err)
 	} else {
 		for i, w := range c.dirty {
-			w.written.Store(c.entries[i].Used)
+			w.stored(c.entries[i], c.entries[i].Used)
 		}
 		b.written.Store(true)
 		if c.failure.Swap(nil) != nil {

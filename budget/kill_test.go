@@ -51,6 +51,8 @@ func killLimits() []Limit {
 		{Name: "user", Unit: OutputTokens, Amount: 1 << 50, Period: Total, Per: []string{"user"}},
 		{Name: "calls", Unit: Requests, Amount: 1 << 50, Period: Total, Per: []string{"user"}},
 		{Name: "tight", Amount: 40_000, Period: Minute},
+		{Name: "rolling", Amount: 1 << 50, Period: Period(time.Hour), Per: []string{"user"}},
+		{Name: "rolling tight", Amount: 2_400_000, Period: Period(time.Hour)},
 	}
 }
 
@@ -216,7 +218,8 @@ func (t *told) in(u Unit) bounds {
 func totals(entries []Entry) map[string]int64 {
 	m := make(map[string]int64)
 	for _, e := range entries {
-		m[e.Key.Limit+" "+e.Key.Subject] += e.Used
+		subject, _, _ := strings.Cut(e.Key.Subject, "%=") // of a cell
+		m[e.Key.Limit+" "+subject] += e.Used
 	}
 	return m
 }

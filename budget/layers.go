@@ -23,7 +23,10 @@ func (w *layer) output(level int64) int64 {
 
 // charge is the part of a hold that is taken whole or not at all. Output is taken
 // as far as there is any.
-type charge struct{ input, requests int64 }
+type charge struct {
+	input, requests int64
+	when            when
+}
 
 // of returns the part of c that a limit in unit u counts.
 func (c charge) of(u Unit) int64 {
@@ -38,6 +41,15 @@ func (c charge) of(u Unit) int64 {
 
 // countsOutput reports whether a limit in unit u counts output.
 func countsOutput(u Unit) bool { return u == Tokens || u == OutputTokens }
+
+// needs is what a limit in unit u needs, at least, for c and so much output.
+func (c charge) needs(u Unit, output int64) int64 {
+	n := c.of(u)
+	if countsOutput(u) {
+		n += output
+	}
+	return n
+}
 
 // takeAttempts is how often take starts again after others took what it had seen.
 const takeAttempts = 4
@@ -66,13 +78,14 @@ func (ls layers) take(c charge, d demand) (output int64, refused *layer, undone 
 // give. Of the layers that refuse, it returns the one that decides.
 func (ls layers) fit(c charge, d demand) (output int64, refused *layer) {
 	output = d.want
+	longest := int64(0)
 	for i := range ls {
 		w := &ls[i]
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
 		if fixed == 0 && !counts || !w.rule.enforces() {
 			continue
 		}
-		room := w.room(w.used.Load()) - fixed
+		room := w.left(c.when) - fixed
 		if counts {
 			if w.rule.bounds() {
 				output = min(output, room)
@@ -80,8 +93,10 @@ func (ls layers) fit(c charge, d demand) (output int64, refused *layer) {
 			need, _ := d.on(w.rule.Admission)
 			room -= need
 		}
-		if room < 0 && (refused == nil || w.decides(refused)) {
-			refused = w
+		if room < 0 {
+			if at := w.resets(w.needs(c, d)); refused == nil || w.decides(at, refused, longest) {
+				refused, longest = w, at
+			}
 		}
 	}
 	return output, refused
@@ -102,7 +117,7 @@ func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *la
 			watched = true
 		case counts:
 			need, hold := d.on(w.rule.Admission)
-			got, ok := w.take(fixed, need, hold)
+			got, ok := w.take(c.when, fixed, need, hold)
 			if !ok {
 				ls[i+1:].undo(c)
 				return 0, w
@@ -110,10 +125,10 @@ func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *la
 			w.first = got
 			if got < d.want && w.rule.bounds() {
 				d.want = got
-				ls[i+1:].lowerFirst(got)
+				ls[i+1:].lowerFirst(c.when, got)
 			}
 		case fixed > 0:
-			if _, ok := w.take(fixed, 0, 0); !ok {
+			if _, ok := w.take(c.when, fixed, 0, 0); !ok {
 				ls[i+1:].undo(c)
 				return 0, w
 			}
@@ -130,18 +145,18 @@ func (ls layers) undo(c charge) {
 	for i := len(ls) - 1; i >= 0; i-- {
 		w := &ls[i]
 		if n := c.of(w.rule.Unit) + w.first; n > 0 && w.rule.enforces() {
-			w.release(n)
+			w.release(c.when, n)
 			w.first = 0
 		}
 	}
 }
 
 // lowerFirst gives back what layers hold beyond output which was to be the same on all.
-func (ls layers) lowerFirst(output int64) {
+func (ls layers) lowerFirst(t when, output int64) {
 	for i := len(ls) - 1; i >= 0; i-- {
 		w := &ls[i]
 		if w.rule.Admission == AdmitPredict && w.rule.enforces() && w.first > output {
-			w.release(w.first - output)
+			w.release(t, w.first-output)
 			w.first = output
 		}
 	}
@@ -167,7 +182,7 @@ func (ls layers) release(c charge, level int64) {
 	for i := len(ls) - 1; i >= 0; i-- {
 		w := &ls[i]
 		if n := c.of(w.rule.Unit) + w.output(level); n > 0 {
-			w.release(n)
+			w.release(c.when, n)
 		}
 	}
 }
@@ -176,7 +191,7 @@ func (ls layers) release(c charge, level int64) {
 func (ls layers) settle(c charge, level int64, a Amount) {
 	for i := len(ls) - 1; i >= 0; i-- {
 		w := &ls[i]
-		w.settle(c.of(w.rule.Unit)+w.output(level), a.In(w.rule.Unit))
+		w.settle(c.when, c.of(w.rule.Unit)+w.output(level), a.In(w.rule.Unit))
 	}
 }
 
@@ -186,15 +201,37 @@ func (ls layers) settleHold(c charge, level, granted int64) {
 	for i := len(ls) - 1; i >= 0; i-- {
 		w := &ls[i]
 		held := c.of(w.rule.Unit) + w.output(level)
-		w.settle(held, Amount{Input: c.input, Output: max(w.output(level), granted)}.In(w.rule.Unit))
+		w.settle(c.when, held, Amount{Input: c.input, Output: max(w.output(level), granted)}.In(w.rule.Unit))
 	}
 }
 
 // markGranted makes the counters exist for reports and the store.
-func (ls layers) markGranted() {
+func (ls layers) markGranted(t when) {
 	for i := range ls {
-		if w := ls[i].row; !w.granted.Load() { // spares the shared cache line a write
+		w := ls[i].row
+		if w.history != nil {
+			w.grantRolling(t)
+		}
+		if !w.granted.Load() { // spares the shared cache line a write
 			w.granted.Store(true)
+		}
+	}
+}
+
+// look moves the windows of rolling rows to the time now, in Unix seconds.
+func (ls layers) look(now int64) {
+	for i := range ls {
+		if w := ls[i].row; w.history != nil {
+			w.look(now)
+		}
+	}
+}
+
+// leave ends what the rolling rows' enter has begun.
+func (ls layers) leave(t when) {
+	for i := range ls {
+		if w := ls[i].row; w.history != nil {
+			w.leave(t.admitted)
 		}
 	}
 }
@@ -235,5 +272,5 @@ func nearer(a *layer, n int64, b *layer, m int64) bool {
 	case n != m:
 		return n < m
 	}
-	return a.span.outlasts(b.span)
+	return a.resets(0) > b.resets(0)
 }

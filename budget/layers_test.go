@@ -93,8 +93,8 @@ func TestGrowthAfterOthersTook(t *testing.T) {
 		}
 		least := from + rapid.Int64Range(1, 100).Draw(t, "least")
 		want := least + rapid.Int64Range(0, 100).Draw(t, "want")
-		fits, misfit := ls.fitGrowth(from, least, want)
-		level, refused := ls.holdGrowth(from, least, want)
+		fits, misfit := ls.fitGrowth(when{}, from, least, want)
+		level, refused := ls.holdGrowth(when{}, from, least, want)
 		if (misfit == nil) != (refused == nil) {
 			t.Fatalf("fit says %v, hold says %v", misfit, refused)
 		}

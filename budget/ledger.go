@@ -203,11 +203,11 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 		if undone {
 			r.mark()
 		}
-		r.layers.unpin()
+		r.unpin()
 		return d, nil
 	}
 	r.step = l.options.GrowthStep
-	r.layers.markGranted()
+	r.layers.markGranted(r.charge.when)
 	r.granted = granted
 	r.output.Store(r.layers.covered(granted)) // from now on it is to be settled
 	r.mark()

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +32,8 @@ type windows struct {
 	mu      sync.Mutex           // for who changes current
 	recent  [4]*span             // the windows asked for last, the current one among them
 	told    atomic.Int64         // Unix seconds of when OnOverflow was last told that it is the first time
+
+	rolling *rolling // of a limit with a rolling period, which has a single span; else nil
 }
 
 // span is a window with what is derived from it, made once per window and shared
@@ -71,11 +72,21 @@ func (r *rule) turn(t time.Time) *span {
 		r.current.Store(r.recent[i])
 		return r.recent[i]
 	}
-	s := newSpan(r.Period.Window(t, r.Location))
+	s := r.newSpan(t)
 	s.prefix = r.keyPrefix(s)
 	copy(r.recent[1:], r.recent[:])
 	r.recent[0] = s
 	r.current.Store(s)
+	return s
+}
+
+// newSpan returns the span of the window of time t.
+func (r *rule) newSpan(t time.Time) *span {
+	if r.rolling == nil {
+		return newSpan(r.Period.Window(t, r.Location))
+	}
+	s := newSpan(Total.Window(t, r.Location))
+	s.lasts = time.Duration(r.Period)
 	return s
 }
 
@@ -107,18 +118,6 @@ func (r *rule) countsPer(ids []Identity) bool {
 // ended reports whether the window is over at time t.
 func (s *span) ended(t time.Time) bool { return s.end != 0 && !t.Before(s.End) }
 
-// outlasts reports whether s ends after o; a window that never ends outlasts all
-// others.
-func (s *span) outlasts(o *span) bool {
-	end := func(s *span) int64 {
-		if s.end == 0 {
-			return math.MaxInt64
-		}
-		return s.end
-	}
-	return end(s) > end(o)
-}
-
 // appendKey appends the key of a row in the ledger's table. It says the same as the
 // row's [Key], so that two rows never write to one entry of the store, whatever becomes
 // of the limits; but it can be built on the stack and looked up without an allocation:
@@ -139,14 +138,19 @@ func (r *rule) appendSharedKey(b []byte, s *span, q *Request, keep int) []byte {
 }
 
 // keyPrefix is what the keys of all rows of a window begin with: unit, length of the
-// limit's name, name, start and end. It is short, since each request hashes it.
+// limit's name, name, start and length. It is short, since each request hashes it.
 func (r *rule) keyPrefix(s *span) string {
 	b := binary.AppendUvarint([]byte{byte(r.Unit)}, uint64(len(r.Name)))
 	b = binary.AppendVarint(append(b, r.Name...), s.start)
-	if s.end == 0 {
-		return string(append(b, 0))
+	switch {
+	case r.rolling != nil:
+		b = binary.AppendVarint(b, -int64(s.lasts/time.Second))
+	case s.end == 0:
+		b = append(b, 0)
+	default:
+		b = binary.AppendVarint(b, s.end-s.start) // above 0
 	}
-	return string(binary.AppendVarint(b, s.end-s.start)) // never 0
+	return string(b)
 }
 
 // guardOf is what reservations and growth leave unspent, for what still arrives
@@ -193,7 +197,7 @@ func newRules(limits []Limit) ([]*rule, error) {
 		}
 		rules = append(rules, &rule{
 			Limit: l, order: i, match: newConditions(l.Match), per: partsOf(l.Per), amounts: amounts,
-			windows: new(windows),
+			windows: &windows{rolling: newRolling(l.Period)},
 		})
 	}
 	return rules, errors.Join(errs...)

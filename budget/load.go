@@ -72,6 +72,12 @@ func (l *Ledger) load(ctx context.Context, r *rule, s *span, key string, hash ui
 		if err != nil {
 			return nil, err
 		}
+		if w.history != nil {
+			if err := l.learn(ctx, w, w.history.cell(l.options.Now().Unix())); err != nil {
+				return nil, err
+			}
+			return nil, l.table.insert(w)
+		}
 		stored, ok := l.cache.get(key, generation)
 		if !ok {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)

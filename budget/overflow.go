@@ -203,10 +203,17 @@ func (l *Ledger) tellOverflow(r *rule) {
 func (l *Ledger) countSubjects(ctx context.Context, rules map[ruleName]*rule) error {
 	now := l.options.Now()
 	seen := make(map[Key]bool)
+	newest := make(newestCells)
+	defer func() { newest.count(now, seen) }()
 	count := func(key Key) {
 		r := rules[ruleName{key.Limit, key.Unit}]
-		// Limits in streams: who is under way leaves soon, and another crowd.
-		if r == nil || len(r.Per) == 0 || r.Unit == Streams || seen[key] {
+		switch {
+		case r == nil || r.Unit == Streams: // who is under way leaves soon, and another crowd
+			return
+		case r.rolling != nil:
+			newest.add(r, key, now)
+			return
+		case len(r.Per) == 0 || seen[key]:
 			return
 		}
 		s := r.at(now)
@@ -219,7 +226,12 @@ func (l *Ledger) countSubjects(ctx context.Context, rules map[ruleName]*rule) er
 		}
 	}
 	l.table.each(func(w *row) {
-		if w.granted.Load() {
+		switch {
+		case !w.granted.Load():
+		case w.history != nil:
+			newest.addRow(rules[ruleName{w.rule.Name, w.rule.Unit}], w, now)
+			seen[w.storeKey()] = true
+		default:
 			count(w.storeKey())
 			seen[w.storeKey()] = true
 		}

@@ -10,8 +10,8 @@ import (
 // Period is how long a window of a limit lasts and where it begins. The zero
 // value is no period and is refused by [New].
 //
-// The named periods are small numbers; values from one second (in nanoseconds)
-// upwards are kept free for rolling periods.
+// The named periods are small numbers. Values from one second (in nanoseconds) upwards
+// are rolling periods, whose window is always the time up to now: Period(5*time.Minute).
 type Period int64
 
 // The calendar periods. Each is aligned to the clock and calendar of a place.
@@ -32,27 +32,35 @@ var periodNames = [...]string{
 	Month: "month", Quarter: "quarter", Year: "year", Total: "total",
 }
 
-// ParsePeriod reads the name of a period as it stands in the configuration. The
-// error lists the names that are allowed.
+// ParsePeriod reads a period as it stands in the configuration: a name, or a rolling
+// duration such as 90s, 5m, 1h30m, 24h, 30d or 2w, between [MinRolling] and
+// [MaxRolling]. The error lists what is allowed.
 func ParsePeriod(s string) (Period, error) {
 	if i := slices.Index(periodNames[1:], s); i >= 0 {
 		return Period(i + 1), nil
 	}
-	return 0, fmt.Errorf("unknown period %q: use one of %s", s, strings.Join(periodNames[1:], ", "))
+	p, err := parseRolling(s)
+	if err != nil {
+		return 0, fmt.Errorf("unknown period %q: use one of %s; or a rolling one: %w", s, strings.Join(periodNames[1:], ", "), err)
+	}
+	return p, nil
 }
 
 // String returns the name that [ParsePeriod] reads.
 func (p Period) String() string {
-	if !p.valid() {
+	switch {
+	case p.Rolling():
+		return rollingString(time.Duration(p))
+	case !p.valid():
 		return fmt.Sprintf("Period(%d)", int64(p))
 	}
 	return periodNames[p]
 }
 
-func (p Period) valid() bool { return Minute <= p && p <= Total }
+func (p Period) valid() bool { return Minute <= p && p <= Total || p.Rolling() }
 
 // Window is one run of a period: the instants from Start up to, not including,
-// End. Both lie on whole seconds.
+// End. Both lie on whole seconds, unless the period is a rolling one.
 type Window struct {
 	Start time.Time // the Unix epoch for a period that never ends
 	End   time.Time // zero for a period that never ends
@@ -83,10 +91,16 @@ func (w Window) length() time.Duration {
 //     clock: none is longer than its name says, and an hour which the clock shows
 //     twice is two windows.
 //
-// It panics if p is not one of the named periods.
+// Of a rolling period it is the time up to t: from t less the period up to, not
+// including, t.
+//
+// It panics if p is no period.
 func (p Period) Window(t time.Time, loc *time.Location) Window {
 	if loc == nil {
 		loc = time.UTC
+	}
+	if p.Rolling() {
+		return Window{Start: t.Add(-time.Duration(p)).In(loc), End: t.In(loc)}
 	}
 	switch p {
 	case Total:

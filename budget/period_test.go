@@ -26,7 +26,7 @@ func TestParsePeriod(t *testing.T) {
 			t.Errorf("ParsePeriod(%q) = %v, %v", name, p, err)
 		}
 	}
-	for _, bad := range []string{"", "Day", "days", "5m", " day"} {
+	for _, bad := range []string{"", "Day", "days", "5x", " day"} {
 		_, err := ParsePeriod(bad)
 		if err == nil {
 			t.Errorf("ParsePeriod(%q) succeeded", bad)

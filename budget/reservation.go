@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // inlineLayers is for how many limits a reservation needs no second allocation.
@@ -24,8 +25,9 @@ type Reservation struct {
 	charge  charge
 	cap     outputCap
 	sizes   []watchedSize
-	granted int64 // output, at admission
-	step    int64 // of growth
+	granted int64            // output, at admission
+	step    int64            // of growth
+	now     func() time.Time // the clock; nil if no rolling limit is among the layers
 
 	output atomic.Int64          // how much output is held at least on each limit, or settled
 	batch  atomic.Pointer[batch] // has what was changed last
@@ -43,6 +45,7 @@ func (r *Reservation) begin(q *Request) {
 		r.batch.Store(nil)
 	}
 	r.charge, r.granted = charge{input: q.Input, requests: 1}, 0
+	r.now = nil
 	if r.layers == nil {
 		r.layers = r.inline[:]
 	}
@@ -108,12 +111,16 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 	if output > r.cap.most {
 		return r.cap.rule.refusal(nil), false
 	}
-	level, refused, undone := r.layers.grow(held, output, min(max(output, held+r.step), r.cap.most))
+	t := r.charge.when
+	if r.now != nil {
+		t.now = r.now().Unix()
+	}
+	level, refused, undone := r.layers.grow(t, held, output, min(max(output, held+r.step), r.cap.most))
 	if refused != nil {
 		if undone {
 			r.mark()
 		}
-		return refused.decision(false), false
+		return refused.decision(false, output-refused.output(held)), false
 	}
 	r.mark() // first: who sees the new hold may go on, and call Wait
 	r.output.Store(level)
@@ -152,6 +159,14 @@ func (r *Reservation) abandon() {
 	r.layers.release(r.charge, r.output.Load())
 	r.output.Store(settled)
 	r.mark()
+	r.unpin()
+}
+
+// unpin gives up the rows of what was not settled: those without pins may leave memory.
+func (r *Reservation) unpin() {
+	if r.now != nil {
+		r.layers.leave(r.charge.when)
+	}
 	r.layers.unpin()
 }
 
@@ -161,8 +176,11 @@ func (r *Reservation) abandon() {
 // reservation holds counts as held. If no limit concerns the request, the Decision
 // names none. After settlement the numbers may lag behind.
 func (r *Reservation) Strictest() Decision {
+	if r.now != nil {
+		r.layers.look(r.now().Unix())
+	}
 	if w := r.layers.strictest(); w != nil {
-		return w.decision(true)
+		return w.decision(true, 0)
 	}
 	return Decision{Allowed: true}
 }
@@ -194,7 +212,7 @@ func (r *Reservation) settle(charge func(level int64)) bool {
 	r.output.Store(settled)
 	charge(level)
 	r.mark()
-	r.layers.unpin() // last: rows without pins may leave the table
+	r.layers.unpin() // last; the settlement has left
 	return true
 }
 

@@ -7,7 +7,9 @@ import (
 
 // A window that has ended is of use for reports only, and for a clock that is set back.
 // How long a file store keeps it goes by its length: a limit per minute makes as many
-// counters in an hour as one per day in two months. What the store has too much of is
+// counters in an hour as one per day in two months. The cells of a rolling limit go by
+// their width, which may be a second: so many of them as of minutes, which are for a clock
+// that is set back, and for nobody to look at. What the store has too much of is
 // dropped with each snapshot. From half full on, sweeps do that, too, and keep all for a
 // shorter time if need be.
 //
@@ -15,7 +17,8 @@ import (
 // journal has what was dropped again, and so does the store.
 const (
 	keepLengths = 35        // how many of its lengths a window is kept after its end
-	keepLeast   = time.Hour // and at least, if that is no more than the retention
+	keepLeast   = time.Hour // and at least, if that is no more than the retention,
+	keepMost    = 60        // or than so many of its lengths
 	keepAlways  = time.Minute
 
 	fillParts = 16            // what fill is counted in
@@ -31,7 +34,7 @@ func (s *FileStore) kept(e Entry) int64 {
 	if length <= 0 || length > most/keepLengths {
 		length = most/keepLengths + 1 // files may have any numbers: the subtraction may have overflowed
 	}
-	return min(max(keepLengths*length, int64(keepLeast/time.Second)), most)
+	return min(max(keepLengths*length, min(keepMost*length, int64(keepLeast/time.Second)), int64(keepAlways/time.Second)), most)
 }
 
 // expired reports whether e need not be kept at time now, in Unix seconds.

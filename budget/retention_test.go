@@ -22,6 +22,8 @@ func TestKept(t *testing.T) {
 		length, retention, want time.Duration
 	}{
 		{time.Minute, DefaultRetention, time.Hour},
+		{time.Second, DefaultRetention, time.Minute}, // a cell of a rolling limit
+		{5 * time.Second, DefaultRetention, 5 * time.Minute},
 		{5 * time.Minute, DefaultRetention, 175 * time.Minute},
 		{time.Hour, DefaultRetention, 35 * time.Hour},
 		{23 * time.Hour, DefaultRetention, 35 * 23 * time.Hour}, // in spring
@@ -45,7 +47,7 @@ func TestKept(t *testing.T) {
 		{Key: Key{Start: math.MinInt64, End: math.MaxInt64}}, {Key: Key{Start: math.MaxInt64, End: math.MinInt64}},
 		{Key: Key{Start: 5, End: -5}}, {Key: Key{Start: math.MinInt64}},
 	} {
-		if n := s.kept(e); n < int64(time.Hour/time.Second) || n > int64(DefaultRetention/time.Second) {
+		if n := s.kept(e); n < int64(keepAlways/time.Second) || n > int64(DefaultRetention/time.Second) {
 			t.Errorf("%+v is kept for %d s", e, n)
 		}
 		if age, ok := s.age(e, noon.Unix()); ok && (age < 0 || age > ages) {

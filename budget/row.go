@@ -3,6 +3,7 @@ package budget
 import (
 	"math"
 	"sync/atomic"
+	"time"
 )
 
 // maxTokens bounds each number of tokens that callers pass in, so that no sum of
@@ -34,6 +35,8 @@ type row struct {
 	granted atomic.Bool  // a reservation was granted: the counter exists for reports and the store
 	written atomic.Int64 // used in the store, absent or unknown; changed by commits.write only
 	batch   *batch       // the last that the row was marked for; guarded by commits.mu
+
+	history *history // of a rolling limit; used and held are summed up from it. Else nil
 }
 
 const (
@@ -49,6 +52,10 @@ func newRow(r *rule, s *span, key string, hash uint64, inMemory bool) (*row, err
 		return nil, err
 	}
 	w := &row{rule: r, span: s, key: key, encoded: encoded, hash: hash, subject: subject, inMemory: inMemory}
+	if r.rolling != nil {
+		w.history = newHistory(r.rolling, inMemory)
+		w.history.name = w.storeName(r.rolling)
+	}
 	w.written.Store(absent)
 	w.bucket = r.bucketOf(encoded, subject)
 	w.setAmount(r.amountOf(encoded))
@@ -81,19 +88,35 @@ func (w *row) storeKey() Key {
 // the ceiling it is -1, however far, so that no difference from it overflows.
 func (w *row) room(used int64) int64 { return max(-1, w.ceiling.Load()-used) }
 
-// outlasts reports whether a client refused by w waits longer than one refused by o.
-// A stream may end at any moment.
-func (w *row) outlasts(o *row) bool {
-	if a, b := w.rule.Unit == Streams, o.rule.Unit == Streams; a || b {
-		return b && !a
+// resets is the Unix second at which a client that needs so much has room. A stream may
+// end at any moment; a window that never ends outlasts all others.
+func (w *row) resets(needs int64) int64 {
+	switch {
+	case w.rule.Unit == Streams:
+		return math.MinInt64
+	case w.history != nil:
+		return w.waits(needs)
+	case w.span.end == 0:
+		return math.MaxInt64
 	}
-	return w.span.outlasts(o.span)
+	return w.span.end
+}
+
+// left is room at the time t.
+func (w *row) left(t when) int64 {
+	if w.history != nil {
+		return w.roomAt(t)
+	}
+	return w.room(w.used.Load())
 }
 
 // take holds fixed and as much of want as there is room for, and returns how much of
 // want that is; or, if there is no room for need beside fixed, holds nothing and
 // returns false.
-func (w *row) take(fixed, need, want int64) (int64, bool) {
+func (w *row) take(t when, fixed, need, want int64) (int64, bool) {
+	if w.history != nil {
+		return w.takeRolling(t, fixed, need, want)
+	}
 	for {
 		used := w.used.Load()
 		room := w.room(used) - fixed
@@ -109,13 +132,21 @@ func (w *row) take(fixed, need, want int64) (int64, bool) {
 }
 
 // release gives back n of what is held.
-func (w *row) release(n int64) {
+func (w *row) release(t when, n int64) {
+	if w.history != nil {
+		w.releaseRolling(t, n)
+		return
+	}
 	w.held.Add(-n)
 	w.used.Add(-n)
 }
 
 // settle turns a hold of held into a charge of charged.
-func (w *row) settle(held, charged int64) {
+func (w *row) settle(t when, held, charged int64) {
+	if w.history != nil {
+		w.settleRolling(t, held, charged)
+		return
+	}
 	w.held.Add(-held)
 	if charged <= held {
 		w.used.Add(charged - held)
@@ -149,10 +180,11 @@ func (w *row) balance() (spent, held int64) {
 	return used - held, held
 }
 
-// decision tells the row's state.
-func (w *row) decision(allowed bool) Decision {
+// decision tells the row's state to who is refused and needs so much; or who needs no
+// more.
+func (w *row) decision(allowed bool, needs int64) Decision {
 	amount := w.amount.Load()
-	return Decision{
+	d := Decision{
 		Allowed:   allowed,
 		Limit:     w.rule.Name,
 		Subject:   w.subject,
@@ -162,6 +194,11 @@ func (w *row) decision(allowed bool) Decision {
 		Window:    w.span.lasts,
 		ResetAt:   w.span.End,
 	}
+	if w.history != nil {
+		d.Rolling = true
+		d.ResetAt = time.Unix(w.waits(needs), 0).In(w.rule.Location)
+	}
+	return d
 }
 
 // remaining is the amount less spent and held, never negative.
@@ -170,12 +207,32 @@ func (w *row) remaining() int64 { return max(0, w.amount.Load()-w.used.Load()) }
 // dirty reports whether the store has to be told. A row that was only looked at, or
 // refused, is of no interest to it.
 func (w *row) dirty(used int64) bool {
+	if w.history != nil {
+		return w.dirtyRolling()
+	}
 	return !w.inMemory && w.granted.Load() && used != w.written.Load()
+}
+
+// stored says that the store has used in the row's entry e, or that this is unknown.
+func (w *row) stored(e Entry, used int64) {
+	if w.history != nil {
+		w.cellWritten(e, used)
+		return
+	}
+	w.written.Store(used)
 }
 
 // gone reports whether the row, once out of memory, exists no more: the store has
 // not heard of it.
 func (w *row) gone() bool { return !w.granted.Load() || w.rule.Unit == Streams }
+
+// ended reports whether the row counts nothing any more at time t.
+func (w *row) ended(t time.Time) bool {
+	if w.history != nil {
+		return w.endedRolling(w.history.cell(t.Unix()))
+	}
+	return w.span.ended(t)
+}
 
 // idle reports whether the row may leave memory at a time when its window has
 // ended or not. The caller holds the lock of its shard, so no pin can be added.

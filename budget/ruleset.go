@@ -53,6 +53,11 @@ func (s *ruleset) of(w *row) *rule {
 		return nil
 	case r.current.Load() == w.span:
 		return r
+	case r.rolling != nil || w.history != nil:
+		if r.Period != w.rule.Period {
+			return nil
+		}
+		return r
 	}
 	if s := newSpan(r.Period.Window(w.span.Start, r.Location)); s.start != w.span.start || s.end != w.span.end {
 		return nil
@@ -61,10 +66,10 @@ func (s *ruleset) of(w *row) *rule {
 }
 
 // adopt takes over the windows of those limits in old that have the same ones. It
-// returns the others that have counters of several subjects.
+// returns the others that have counters of several subjects, or cells.
 func (s *ruleset) adopt(old *ruleset, now time.Time) map[ruleName]*rule {
 	fresh := maps.Clone(s.counted)
-	maps.DeleteFunc(fresh, func(_ ruleName, r *rule) bool { return len(r.Per) == 0 })
+	maps.DeleteFunc(fresh, func(_ ruleName, r *rule) bool { return len(r.Per) == 0 && r.rolling == nil })
 	for name, r := range s.counted {
 		o := old.counted[name]
 		// Zones are loaded anew each time, and have no equality. Of the same name and with
@@ -72,7 +77,7 @@ func (s *ruleset) adopt(old *ruleset, now time.Time) map[ruleName]*rule {
 		if o == nil || o.Period != r.Period || !slices.Equal(o.Per, r.Per) || o.Location.String() != r.Location.String() {
 			continue
 		}
-		if s := newSpan(r.Period.Window(now, r.Location)); s.start != o.at(now).start || s.end != o.at(now).end {
+		if s := r.newSpan(now); s.start != o.at(now).start || s.end != o.at(now).end {
 			continue
 		}
 		r.windows = o.windows
@@ -137,6 +142,7 @@ const changedAttempts = 100
 // after an error, nothing is pinned.
 func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLarge *rule, err error) {
 	now := l.options.Now()
+	r.charge.when = when{now.Unix(), now.Unix()}
 	for range changedAttempts {
 		rules := l.rules.Load()
 		if r.cap, r.sizes, tooLarge = rules.perRequest(q, r.sizes[:0]); tooLarge != nil {
@@ -147,7 +153,16 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 			if !rule.concerns(q) {
 				continue
 			}
+			if rule.rolling != nil {
+				rule.rolling.saw(rule.rolling.cell(r.charge.when.admitted)) // also if the row is of an earlier rule
+			}
 			w, pinErr := l.pin(ctx, rule, rule.at(now), q)
+			if pinErr == nil && w.history != nil {
+				r.now = l.options.Now
+				if pinErr = l.enter(ctx, w, r.charge.when.admitted); pinErr != nil {
+					w.unpin()
+				}
+			}
 			if errors.Is(pinErr, ErrFull) && !rule.enforces() {
 				continue // it refuses nothing, not even for want of room for its counter
 			}
@@ -160,7 +175,7 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 		if err == nil {
 			return nil, nil
 		}
-		r.layers.unpin()
+		r.unpin()
 		r.layers = r.layers[:0]
 		if !errors.Is(err, errChanged) {
 			break

@@ -50,7 +50,7 @@ func (ls layers) watch(c charge, d demand) {
 			continue
 		}
 		fixed, need := c.of(w.rule.Unit), int64(0)
-		room := w.room(w.used.Load()) - fixed
+		room := w.left(c.when) - fixed
 		if countsOutput(w.rule.Unit) {
 			var hold int64
 			need, hold = d.on(w.rule.Admission)
@@ -61,13 +61,17 @@ func (ls layers) watch(c charge, d demand) {
 		if room < need {
 			w.noted.note(ShadowDenied)
 		}
-		w.force(fixed + w.first)
+		w.force(c.when, fixed+w.first)
 	}
 }
 
 // force holds n, whether there is room or not. At the end of the number range used
 // stays there.
-func (w *row) force(n int64) {
+func (w *row) force(t when, n int64) {
+	if w.history != nil {
+		w.forceRolling(t, n)
+		return
+	}
 	w.held.Add(n)
 	for {
 		used := w.used.Load()

@@ -34,8 +34,9 @@ const (
 
 // DefaultRetention is how long a file store keeps windows of a day or more that have
 // ended: all days of the longest month and some to look at them. Those of shorter windows
-// it keeps for 35 times their length, at least for an hour. All of that is less when the
-// store is half full.
+// it keeps for 35 times their length, at least for an hour. What rolling periods consist of
+// are windows of a sixtieth, whose hour is 60 times their length if that is less. All of
+// that is less when the store is half full.
 const DefaultRetention = 35 * 24 * time.Hour
 
 // Fsync says when what is written is flushed to the disk, which is what survives a

@@ -99,6 +99,9 @@ func (t *table) insert(w *row) error {
 		return errChanged
 	}
 	fresh := !w.granted.Load()
+	if w.history != nil && !w.inMemory {
+		w.history.drain(&w.span.crowd, w.history.at.Load())
+	}
 	if fresh && !w.span.crowd.join(w) {
 		return errCrowded
 	}
@@ -109,6 +112,9 @@ func (t *table) insert(w *row) error {
 		}
 		w.span.crowd.leave(w)
 		return errCrowded
+	}
+	if !fresh && w.history != nil {
+		w.history.back(w)
 	}
 	s.generations[slot(w.hash)]++
 	w.next = s.rows[w.hash]
@@ -150,12 +156,16 @@ func (t *table) evict(now time.Time, keep func(w *row, generation uint64)) {
 			var stay *row
 			for next := w; next != nil; {
 				w, next = next, next.next
-				ended := w.span.ended(now)
+				ended := w.ended(now)
 				if !w.idle(ended) {
 					w.next, stay = stay, w
 					continue
 				}
 				t.count.Add(-1)
+				if w.history != nil {
+					w.history.left(w, w.history.cell(now.Unix()))
+					continue // the cache has no use for it
+				}
 				if w.gone() {
 					w.span.crowd.leave(w)
 				}
@@ -182,7 +192,7 @@ func (s *shard) hasIdle(now time.Time) bool {
 	defer s.mu.RUnlock()
 	for _, w := range s.rows {
 		for ; w != nil; w = w.next {
-			if w.idle(w.span.ended(now)) {
+			if w.idle(w.ended(now)) {
 				return true
 			}
 		}

@@ -5,7 +5,7 @@ import "testing"
 // TestSameHash: rows whose keys have the same hash are kept apart.
 func TestSameHash(t *testing.T) {
 	table := newTable(10, func(*rule) bool { return true })
-	r := &rule{Limit: Limit{Amount: 10, MaxSubjects: 10}}
+	r := &rule{Limit: Limit{Amount: 10, MaxSubjects: 10}, windows: new(windows)}
 	s := newSpan(Total.Window(noon, nil))
 	s.prefix = r.keyPrefix(s)
 	const hash = 7

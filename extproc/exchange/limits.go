@@ -40,7 +40,11 @@ func (x *Exchange) deny(d budget.Decision) Ready {
 	case d.ResetAt.IsZero():
 		message += "; it does not reset"
 	default:
-		message += "; it resets at " + d.ResetAt.UTC().Format(time.RFC3339)
+		resets := "; it resets at "
+		if d.Rolling {
+			resets = "; there is room for it at "
+		}
+		message += resets + d.ResetAt.UTC().Format(time.RFC3339)
 		set = append(set, header("retry-after", strconv.FormatInt(max(ceilSeconds(wait), 1), 10)))
 		if wait <= shortWait {
 			set = append(set, header("retry-after-ms", strconv.FormatInt(max(wait.Milliseconds(), 1), 10)))

@@ -145,8 +145,12 @@ func (d *decoder) checkPeriod(n *node, l *budget.Limit, amounts []amount, seen m
 	switch {
 	case !l.PerRequest && !streams:
 		d.require(n, seen, "a budget", "period", "period: month")
-		if zone != nil && l.Period == budget.Total {
+		switch {
+		case zone == nil:
+		case l.Period == budget.Total:
 			d.warn(zone, "remove it", "the timezone has no effect, because a total never starts again")
+		case l.Period.Rolling():
+			d.warn(zone, "remove it", "the timezone has no effect, because a rolling period follows no calendar")
 		}
 		return
 	case seen["period"] == nil:

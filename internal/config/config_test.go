@@ -100,8 +100,20 @@ func TestPeriods(t *testing.T) {
 		}
 		check(t, "budgets: [{name: a, limit: 1M tokens, period: none}]", name) // the hint has them all
 	}
-	for _, text := range []string{"5m", "24h", "30d", "1h30m", "2w", "1.5h", "30 days"} {
-		check(t, "budgets: [{name: a, limit: 1M tokens, period: "+text+"}]", "rolling period is not supported yet")
+	for text, want := range map[string]time.Duration{
+		"5m": 5 * time.Minute, "24h": 24 * time.Hour, "30d": 720 * time.Hour, "1h30m": 90 * time.Minute, "2w": 336 * time.Hour,
+		"1s": time.Second, "366d": 366 * 24 * time.Hour, "90s": 90 * time.Second,
+	} {
+		c := check(t, "budgets: [{name: a, limit: 1M tokens, period: "+text+"}]", "")
+		if got := c.Budgets[0].Period; got != budget.Period(want) {
+			t.Errorf("%s became %s", text, got)
+		}
+	}
+	for _, text := range []string{"1.5h", "30 days", "60", "5min", "5m1h", "500ms", "-5m", "+5m"} {
+		check(t, "budgets: [{name: a, limit: 1M tokens, period: "+text+"}]", "it is not a period")
+	}
+	for _, text := range []string{"0s", "367d", "99999999999999999999h"} {
+		check(t, "budgets: [{name: a, limit: 1M tokens, period: "+text+"}]", "between 1s and 366d")
 	}
 }
 

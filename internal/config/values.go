@@ -271,17 +271,24 @@ var periods = func() (names []string) {
 	return names
 }()
 
-var rollingForm = regexp.MustCompile(`^[0-9.]+ ?(s|m|h|d|w|min|sec|hours?|days?|minutes?|seconds?|weeks?)$`)
+// rollingHint says how rolling periods are written.
+const rollingHint = "write a rolling period in whole w, d, h, m and s, such as 90s, 5m, 1h30m, 24h or 30d"
 
+var rollingForm = regexp.MustCompile(`^([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$`)
+
+// parsePeriod tells names that are wrong from durations that are.
 func parsePeriod(s string) (budget.Period, error) {
 	p, err := budget.ParsePeriod(s)
-	if err == nil {
+	switch {
+	case err == nil:
 		return p, nil
+	case s == "" || s[0] < '0' || s[0] > '9':
+		names := "the periods are " + strings.Join(periods, ", ") + ", or a rolling one such as 5m, 24h or 30d"
+		return p, mistake(cmp.Or(didYouMean(s, periods), names), "it is not a period")
+	case rollingForm.MatchString(s):
+		return p, mistake("", "a rolling period lasts between %s and %dd", brief(budget.MinRolling), budget.MaxRolling/(24*time.Hour))
 	}
-	if _, err := time.ParseDuration(s); err == nil || rollingForm.MatchString(s) {
-		return p, mistake("the periods are "+strings.Join(periods, ", "), "a rolling period is not supported yet")
-	}
-	return p, mistake(cmp.Or(didYouMean(s, periods), "the periods are "+strings.Join(periods, ", ")), "it is not a period")
+	return p, mistake(rollingHint, "it is not a period")
 }
 
 // parseZone accepts names of the IANA time zone database.

@@ -98,6 +98,9 @@ func (d *decoder) warnBudgets(c *Config, limits []*node) {
 		}
 		per := slices.Sorted(slices.Values(l.Per))
 		k := counted{l.Unit, l.Action, l.Admission, l.PerRequest, fmt.Sprint(l.Match), strings.Join(per, ","), l.Period, l.Location.String()}
+		if l.Period.Rolling() {
+			k.location = "" // which has no effect
+		}
 		j, ok := tightest[k]
 		if !ok {
 			tightest[k] = i

@@ -3,6 +3,7 @@ package reference
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ type single struct {
 	kind    string   // what it may be in JSON besides a string: boolean, integer, or "" for nothing
 	pattern string   // of strings, with their variables put in; for Go, and for ECMAScript with the flag u
 	must    string   // what the pattern asks for, in words
-	words   []string // if only these are allowed; instead of the pattern
+	words   []string // if only these are allowed, and what matches the pattern if there is one
 	except  []string // words that are not allowed in spite of the pattern
 	least   int64    // of integers
 	most    int64
@@ -97,6 +98,13 @@ func words(all ...string) form {
 		quoted[i] = "`" + w + "`"
 	}
 	return form{name: strings.Join(quoted, " "), one: &single{words: all, good: all, bad: []string{all[0] + "x"}}}
+}
+
+// or allows what matches a pattern besides words.
+func (f form) or(name, must, pattern string, good ...string) form {
+	one := *f.one
+	one.pattern, one.must, one.good = pattern, must, slices.Concat(one.good, good)
+	return form{name: f.name + ", or " + name, one: &one}
 }
 
 // duration is a time within bounds, which only its words can tell.

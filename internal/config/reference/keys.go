@@ -66,7 +66,7 @@ var keys = slices.Concat(
 		{"budgets[].limit", either(amount, object()), required, "how much a window allows: in all, or for prompt and answer each", ""},
 		{"budgets[].limit.input", tokenAmount, "(no limit)", "how much of prompts", ""},
 		{"budgets[].limit.output", tokenAmount, "(no limit)", "how much of answers", ""},
-		{"budgets[].period", words("minute", "hour", "day", "week", "month", "quarter", "year", "total"), "(required; `streams` and `per: request` have none)", "how long a window lasts", ""},
+		{"budgets[].period", words("minute", "hour", "day", "week", "month", "quarter", "year", "total").or("a rolling one such as `5m`", "a period such as day or month, or a rolling one such as 90s, 1h30m, 24h or 30d", `^([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$`, "5m", "1h30m", "30d"), "(required; `streams` and `per: request` have none)", "how long a window lasts", ""},
 		{"budgets[].per", listOrOne(16, perName), "(all together)", "an identity, `model` or `path`: one counter for each value, or each combination of values; or [`request`](#per-request): each request by itself", "[team, user]"},
 		{"budgets[].match", named(pattern, 0), "(every request)", "which requests the budget concerns, see [`match`](#match)", ""},
 		{"budgets[].match.model", listOrOne(256, pattern), "(any)", "names of models, in any letter case", `["gpt-4*", o1]`},

@@ -2,6 +2,7 @@ package reference
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -163,7 +164,9 @@ func (f form) mapping(path string) schema {
 // schema has one or two alternatives.
 func (o *single) schema() []schema {
 	if len(o.words) > 0 {
-		return []schema{{"enum": o.words}, {"type": "string", "pattern": variable, "patternErrorMessage": "It must be " + strings.Join(o.words, " or ")}}
+		besides := *o
+		besides.pattern, besides.must = strings.TrimPrefix(o.pattern+"|"+variable, "|"), cmp.Or(o.must, strings.Join(o.words, " or "))
+		return []schema{{"enum": o.words}, besides.plain(besides.pattern)}
 	}
 	s := o.plain(o.pattern + "|" + variable)
 	if o.kind != "" {
