@@ -125,10 +125,25 @@ func (e *Encoding) CountString(text string) int {
 
 // count is Count of valid UTF-8.
 func (e *Encoding) count(text []byte) int {
+	if len(text) >= memoWorth {
+		return e.countLong(text)
+	}
 	n := 0
 	for i := 0; i < len(text); {
 		end, _ := e.split(text, i)
 		n += e.vocab.count(text[i:end])
+		i = end
+	}
+	return n
+}
+
+// countLong is count with a memo.
+func (e *Encoding) countLong(text []byte) int {
+	var m memo
+	n := 0
+	for i := 0; i < len(text); {
+		end, _ := e.split(text, i)
+		n += m.count(e.vocab, text[i:end])
 		i = end
 	}
 	return n

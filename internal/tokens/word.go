@@ -2,8 +2,10 @@ package tokens
 
 import "unicode/utf8"
 
-// wordMax is how many bytes a word may have.
-const wordMax = 96
+const (
+	wordMax    = 96 // bytes
+	wordTokens = 32
+)
 
 // A word is the tokens of the open text of a Counter, while that is one piece of letters and grows letter by letter:
 // as Chinese does, where a piece is a whole clause. Only its last tokens change with a letter, so that only they are
@@ -13,7 +15,7 @@ const wordMax = 96
 // each two neighbours are stable. So the new tokens are right as soon as the first of them is stable beside the old
 // token before it.
 type word struct {
-	tokens [mergeMost]uint32
+	tokens [wordTokens]uint32
 	n      int // 0 if the open text is not such a piece, or nobody has looked yet
 }
 
