@@ -20,6 +20,7 @@ type Counter struct {
 	// The text behind those is either in open, or in the run (which then is not idle).
 	open  [wordMax]byte
 	opens int
+	piece bool // open is known to be one piece, if nothing follows
 	word  word // the tokens of open, if it is one
 	run   run
 
@@ -32,7 +33,7 @@ type Counter struct {
 func (c *Counter) Reset(e *Encoding) {
 	c.enc, c.sum, c.final, c.opens, c.partials = e, 0, 0, 0, 0
 	c.run.phase = idle
-	c.word.n = 0
+	c.piece, c.word.n = false, 0
 }
 
 // Count returns what the last Add returned, and 0 after Reset.
@@ -138,12 +139,14 @@ func (c *Counter) feed(text []byte) {
 	}
 }
 
-// settle counts the final pieces at the beginning of text and returns where they end.
+// settle counts the final pieces at the beginning of text and returns where they end. What is behind them is open.
 func (c *Counter) settle(text []byte) int {
+	c.piece = false
 	i := 0
 	for i < len(text) {
 		end, final := c.enc.split(text, i)
 		if !final {
+			c.piece = end == len(text)
 			break
 		}
 		c.final += c.enc.vocab.count(text[i:end])
@@ -161,7 +164,7 @@ func (c *Counter) feedWord(text []byte) (used int) {
 		switch {
 		case k.ends() && text[used] != '\'':
 			c.final += c.word.n
-			c.opens, c.word.n = 0, 0
+			c.opens, c.piece, c.word.n = 0, false, 0
 			return used
 		case !k.grows() || before+n > wordMax:
 			c.word.n = 0
@@ -191,7 +194,7 @@ func (c *Counter) feedRun(text []byte) (used int) {
 	used, done := c.run.feed(c.enc, text)
 	if c.run.phase == idle {
 		c.final += done
-		c.opens = copy(c.open[:], c.run.held[:c.run.holds])
+		c.opens, c.piece = copy(c.open[:], c.run.held[:c.run.holds]), false
 	}
 	return used
 }
@@ -199,8 +202,12 @@ func (c *Counter) feedRun(text []byte) (used int) {
 // unsettled counts the tokens of the open text as if nothing followed, or as if just a U+FFFD did.
 func (c *Counter) unsettled(replaced bool) int {
 	if c.run.phase == idle {
-		if c.word.n == 0 && !c.word.begin(c.enc, c.open[:c.opens]) {
-			return c.countReplaced(c.open[:c.opens], replaced)
+		text := c.open[:c.opens]
+		if c.word.n == 0 && (!c.piece || !c.word.begin(c.enc, text)) {
+			if c.piece && !replaced {
+				return c.enc.vocab.count(text)
+			}
+			return c.countReplaced(text, replaced)
 		}
 		if replaced {
 			return c.word.n + c.enc.vocab.count([]byte(replacement)) // it is no letter, so a piece of its own

@@ -27,10 +27,10 @@ func (k class) grows() bool { return lower <= k && k <= mark }
 // is punct, may be.
 func (k class) ends() bool { return k != upper && !k.grows() }
 
-// begin fills the word with the tokens of text if it is a piece of letters that may grow, and reports whether it is.
-// It must be worth it: where a piece is as short as words of English are, to count it again is as quick.
+// begin fills the word with the tokens of text, which is one piece, if it is of letters and may grow, and reports whether
+// it is. It must be worth it: where a piece is as short as words of English are, to count it again is as quick.
 func (w *word) begin(e *Encoding, text []byte) bool {
-	if len(text) == 0 || text[len(text)-1] < utf8.RuneSelf || e.style.splitter == deepSeek || e.vocab.orphans != nil {
+	if text[len(text)-1] < utf8.RuneSelf || e.style.splitter == deepSeek || e.vocab.orphans != nil {
 		return false
 	}
 	at := len(text) - 1
@@ -39,9 +39,6 @@ func (w *word) begin(e *Encoding, text []byte) bool {
 	}
 	// Punctuation may have marks in it, but no letters.
 	if k, _ := e.style.classAt(text, at); k != lower && k != other {
-		return false
-	}
-	if end, _ := e.split(text, 0); end < len(text) {
 		return false
 	}
 	return w.encode(e.vocab, text, 0)
