@@ -164,7 +164,7 @@ func (c *Counter) feedWord(text []byte) (used int) {
 		switch {
 		case k.ends() && text[used] != '\'':
 			c.final += c.word.n
-			c.opens, c.piece, c.word.n = 0, false, 0
+			c.opens, c.word.n = 0, 0
 			return used
 		case !k.grows() || before+n > wordMax:
 			c.word.n = 0
