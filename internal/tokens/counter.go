@@ -2,12 +2,13 @@ package tokens
 
 import "unicode/utf8"
 
-// openMax is how many bytes of text a Counter keeps which are not in a final piece. Nearly all words are
-// shorter. If more come and the piece is still open, it is given to a run.
+// openMax is how many bytes of text a Counter keeps which are not in a final piece, and looks at again with each
+// part. Nearly all words are shorter. If more come and the piece is still open, it is given to a run; but of a word
+// (word.go), of which little is looked at again, it keeps wordMax.
 const openMax = 32
 
 // A Counter counts the tokens of a text that arrives in parts, which may begin and end anywhere, within a
-// character as well. It takes about 2 KB, whatever the text, and a few hundred nanoseconds for each small part.
+// character as well. It takes about 2.5 KB, whatever the text, and a few hundred nanoseconds for each small part.
 //
 // It must be Reset before use, may be Reset and used again any number of times, and is not safe for concurrent
 // use.
@@ -17,8 +18,10 @@ type Counter struct {
 	final int // tokens of the pieces which no continuation can change
 
 	// The text behind those is either in open, or in the run (which then is not idle).
-	open  [openMax]byte
+	open  [wordMax]byte
 	opens int
+	piece bool // open is known to be one piece, if nothing follows
+	word  word // the tokens of open, if it is one
 	run   run
 
 	// partial is the beginning of a character, the last bytes of all.
@@ -30,6 +33,7 @@ type Counter struct {
 func (c *Counter) Reset(e *Encoding) {
 	c.enc, c.sum, c.final, c.opens, c.partials = e, 0, 0, 0, 0
 	c.run.phase = idle
+	c.piece, c.word.n = false, 0
 }
 
 // Count returns what the last Add returned, and 0 after Reset.
@@ -92,9 +96,16 @@ func (c *Counter) feed(text []byte) {
 		switch {
 		case c.run.phase != idle:
 			text = text[c.feedRun(text):]
+		case c.word.n > 0 && len(text) <= openMax/2: // of a larger part it is quicker to find the pieces first
+			text = text[c.feedWord(text):]
 		case c.opens > 0:
+			c.word.n = 0
 			// Fill open with whole characters.
-			n := min(openMax-c.opens, len(text))
+			room := openMax
+			if c.opens > openMax {
+				room = wordMax
+			}
+			n := min(room-c.opens, len(text))
 			for n > 0 && n < len(text) && !utf8.RuneStart(text[n]) {
 				n--
 			}
@@ -112,7 +123,9 @@ func (c *Counter) feed(text []byte) {
 				c.opens = 0
 			default:
 				c.opens = copy(c.open[:], c.open[used:c.opens])
-				text = text[n:]
+				if text = text[n:]; c.opens > openMax {
+					c.beginRun(c.open[:c.opens])
+				}
 			}
 		default:
 			text = text[c.settle(text):]
@@ -126,18 +139,47 @@ func (c *Counter) feed(text []byte) {
 	}
 }
 
-// settle counts the final pieces at the beginning of text and returns where they end.
+// settle counts the final pieces at the beginning of text and returns where they end. What is behind them is open.
 func (c *Counter) settle(text []byte) int {
+	c.piece = false
 	i := 0
 	for i < len(text) {
 		end, final := c.enc.split(text, i)
 		if !final {
+			c.piece = end == len(text)
 			break
 		}
 		c.final += c.enc.vocab.count(text[i:end])
 		i = end
 	}
 	return i
+}
+
+// feedWord feeds the word the letters at the beginning of text. When something else comes, or too many of them, the word
+// is over.
+func (c *Counter) feedWord(text []byte) (used int) {
+	for used < len(text) {
+		k, n := c.enc.style.classAt(text, used)
+		before := c.opens
+		switch {
+		case k.ends() && text[used] != '\'':
+			c.final += c.word.n
+			c.opens, c.word.n = 0, 0
+			return used
+		case !k.grows() || before+n > wordMax:
+			c.word.n = 0
+			return used
+		}
+		c.opens += copy(c.open[before:], text[used:used+n])
+		used += n
+		if !c.word.grow(c.enc.vocab, c.open[:c.opens], before) {
+			if c.opens > openMax {
+				c.beginRun(c.open[:c.opens])
+			}
+			return used
+		}
+	}
+	return used
 }
 
 // beginRun moves text, all of it open and more than fits the buffer, to a run.
@@ -152,7 +194,7 @@ func (c *Counter) feedRun(text []byte) (used int) {
 	used, done := c.run.feed(c.enc, text)
 	if c.run.phase == idle {
 		c.final += done
-		c.opens = copy(c.open[:], c.run.held[:c.run.holds])
+		c.opens, c.piece = copy(c.open[:], c.run.held[:c.run.holds]), false
 	}
 	return used
 }
@@ -160,7 +202,17 @@ func (c *Counter) feedRun(text []byte) (used int) {
 // unsettled counts the tokens of the open text as if nothing followed, or as if just a U+FFFD did.
 func (c *Counter) unsettled(replaced bool) int {
 	if c.run.phase == idle {
-		return c.countReplaced(c.open[:c.opens], replaced)
+		text := c.open[:c.opens]
+		if c.word.n == 0 && (!c.piece || !c.word.begin(c.enc, text)) {
+			if c.piece && !replaced {
+				return c.enc.vocab.count(text)
+			}
+			return c.countReplaced(text, replaced)
+		}
+		if replaced {
+			return c.word.n + c.enc.vocab.count([]byte(replacement)) // it is no letter, so a piece of its own
+		}
+		return c.word.n
 	}
 	if !replaced {
 		return c.run.count(c.enc)

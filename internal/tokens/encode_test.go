@@ -55,7 +55,7 @@ func TestEncode(t *testing.T) {
 			v := get(t, name).vocab
 			r := rand.New(rand.NewPCG(7, 8))
 			for range 1500 {
-				n := 1 + r.IntN(40)
+				n := 1 + r.IntN(mergeMost+16)
 				if r.IntN(50) == 0 {
 					n = 600
 				}

@@ -7,10 +7,10 @@ import (
 
 // mergeMost is the most seeds of a piece which is encoded by merging. The work is quadratic in their number, but of
 // numbers that lie side by side.
-const mergeMost = 32
+const mergeMost = 64
 
 // The low bits of a merge are its position.
-const positionBits = 5
+const positionBits = 6
 
 // noMerge is above all merges.
 const noMerge = noToken << positionBits

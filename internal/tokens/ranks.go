@@ -290,7 +290,11 @@ func (v *vocab) findLong(b []byte) (id uint32, ok bool) {
 	if len(b) > maxTokenLen {
 		return noToken, false
 	}
-	h := hash(b)
+	return v.findHashed(b, hash(b))
+}
+
+// findHashed is findLong for up to maxTokenLen bytes, of which the hash is known.
+func (v *vocab) findHashed(b []byte, h uint64) (id uint32, ok bool) {
 	tag := uint32(h) << idBits
 	for i := h >> v.wholeShift; ; i = (i + 1) & uint64(len(v.whole)-1) {
 		e := v.whole[i]

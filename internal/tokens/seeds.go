@@ -103,3 +103,14 @@ func (s *seeds) char(b []byte, i int) (token uint32, n int) {
 	}
 	return token, n
 }
+
+// token returns the token of a character by itself; noToken if it is none, or one that seeds do not have.
+func (s *seeds) token(char []byte) uint32 {
+	if len(char) == 1 {
+		return s.bytes[char[0]]
+	}
+	if r, ok := onlyChar(char); ok {
+		return s.chars[r]
+	}
+	return noToken
+}
