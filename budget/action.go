@@ -125,7 +125,7 @@ func (w *layer) decides(at int64, o *layer, other int64) bool {
 // refusal tells of a row that refuses a request.
 func (w *layer) refusal(c charge, d demand) Decision {
 	needs := w.needs(c, d)
-	out := w.decision(false, needs)
+	out := w.decision(needs)
 	out.Needed = needs
 	if w.rule.Action == ActionThrottle {
 		out.MaxDelay = w.rule.MaxDelay

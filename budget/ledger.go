@@ -180,7 +180,7 @@ func (l *Ledger) Reserve(ctx context.Context, q Request) (*Reservation, Decision
 // ReserveIn is Reserve into a Reservation of the caller's, which spares an
 // allocation. r must be new, or settled and used by nobody else any more. If nothing
 // is granted, r is as if it were settled.
-func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Decision, error) {
+func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (d Decision, err error) {
 	r.begin(&q)
 	if l.gate.shut.Load() {
 		return Decision{}, ErrClosed
@@ -199,7 +199,7 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 	asked := demand{least: q.MinOutput, want: min(q.Output, r.cap.most), full: min(q.FullOutput, r.cap.most)}
 	granted, refused, undone := r.layers.take(r.charge, asked)
 	if refused != nil {
-		d := refused.refusal(r.charge, asked)
+		d = refused.refusal(r.charge, asked)
 		if undone {
 			r.mark()
 		}
@@ -215,7 +215,8 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 		r.abandon()
 		return Decision{}, err
 	}
-	return r.Strictest(), nil
+	r.strictest(&d)
+	return d, nil
 }
 
 // Run calls Sync every [Options.SyncInterval] until ctx ends. Then it does so a last

@@ -137,7 +137,8 @@ func TestReserve(t *testing.T) {
 				ResetAt: time.Date(2026, 3, 5, 0, 0, 0, 0, time.UTC),
 			}
 			if c.granted == 0 {
-				q := c.ask.clamped()
+				q := c.ask
+				q.clamp()
 				want.Needed = Amount{q.Input, q.MinOutput}.In(c.unit)
 			}
 			if !reflect.DeepEqual(d, want) {

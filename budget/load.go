@@ -18,9 +18,8 @@ const (
 )
 
 // pin returns the row of rule, window and subject with one more pin. A row that is
-// in memory is found without an allocation.
-func (l *Ledger) pin(ctx context.Context, r *rule, s *span, q *Request) (*row, error) {
-	var buf [keyBuffer]byte
+// in memory is found without an allocation, if its key fits into buf.
+func (l *Ledger) pin(ctx context.Context, r *rule, s *span, q *Request, buf []byte) (*row, error) {
 	key := r.appendKey(buf[:0], s, q)
 	hash := l.table.hash(key)
 	if w := l.table.pin(hash, key); w != nil {

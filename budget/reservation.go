@@ -39,7 +39,7 @@ type Reservation struct {
 // begin makes r ready for a request, which it brings into the ranges that its fields
 // state.
 func (r *Reservation) begin(q *Request) {
-	*q = q.clamped()
+	q.clamp()
 	r.output.Store(settled)
 	if r.batch.Load() != nil { // reading is cheaper
 		r.batch.Store(nil)
@@ -120,7 +120,7 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		if undone {
 			r.mark()
 		}
-		return refused.decision(false, output-refused.output(held)), false
+		return refused.decision(output - refused.output(held)), false
 	}
 	r.mark() // first: who sees the new hold may go on, and call Wait
 	r.output.Store(level)
@@ -175,14 +175,20 @@ func (r *Reservation) unpin() {
 // the least remaining; if there is none, of those in requests. What this
 // reservation holds counts as held. If no limit concerns the request, the Decision
 // names none. After settlement the numbers may lag behind.
-func (r *Reservation) Strictest() Decision {
+func (r *Reservation) Strictest() (d Decision) {
+	r.strictest(&d)
+	return d
+}
+
+// strictest is Strictest, without the copies of a large struct.
+func (r *Reservation) strictest(d *Decision) {
 	if r.now != nil {
 		r.layers.look(r.now().Unix())
 	}
+	d.Allowed = true
 	if w := r.layers.strictest(); w != nil {
-		return w.decision(true, 0)
+		w.tell(d, 0)
 	}
-	return Decision{Allowed: true}
 }
 
 // Settle charges a, and one request, to the windows that admitted the request, and
@@ -222,11 +228,10 @@ func (a Amount) clamped() Amount {
 	return Amount{Input: clampTokens(a.Input), Output: clampTokens(a.Output)}
 }
 
-// clamped returns the request with numbers in the ranges that its fields state.
-func (q Request) clamped() Request {
+// clamp brings the numbers into the ranges that the fields state.
+func (q *Request) clamp() {
 	q.Input = clampTokens(q.Input)
 	q.Output = max(1, clampTokens(q.Output))
 	q.MinOutput = min(max(q.MinOutput, 1), q.Output)
 	q.FullOutput = max(q.Output, clampTokens(q.FullOutput))
-	return q
 }

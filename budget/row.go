@@ -180,25 +180,27 @@ func (w *row) balance() (spent, held int64) {
 	return used - held, held
 }
 
-// decision tells the row's state to who is refused and needs so much; or who needs no
-// more.
-func (w *row) decision(allowed bool, needs int64) Decision {
+// decision tells the row's state to who is refused and needs so much.
+func (w *row) decision(needs int64) (d Decision) {
+	w.tell(&d, needs)
+	return d
+}
+
+// tell puts the row's state into d, which has nothing else of it, for who needs so much; 0
+// if that is no more.
+func (w *row) tell(d *Decision, needs int64) {
 	amount := w.amount.Load()
-	d := Decision{
-		Allowed:   allowed,
-		Limit:     w.rule.Name,
-		Subject:   w.subject,
-		Unit:      w.rule.Unit,
-		Amount:    amount,
-		Remaining: max(0, amount-w.used.Load()),
-		Window:    w.span.lasts,
-		ResetAt:   w.span.End,
-	}
+	d.Limit = w.rule.Name
+	d.Subject = w.subject
+	d.Unit = w.rule.Unit
+	d.Amount = amount
+	d.Remaining = max(0, amount-w.used.Load())
+	d.Window = w.span.lasts
+	d.ResetAt = w.span.End
 	if w.history != nil {
 		d.Rolling = true
 		d.ResetAt = time.Unix(w.waits(needs), 0).In(w.rule.Location)
 	}
-	return d
 }
 
 // remaining is the amount less spent and held, never negative.

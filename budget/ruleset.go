@@ -141,6 +141,7 @@ const changedAttempts = 100
 // whose cap it sets. If a limit per request refuses q, it returns that one; then, and
 // after an error, nothing is pinned.
 func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLarge *rule, err error) {
+	var buf [keyBuffer]byte
 	now := l.options.Now()
 	r.charge.when = when{now.Unix(), now.Unix()}
 	for range changedAttempts {
@@ -156,17 +157,17 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 			if rule.rolling != nil {
 				rule.rolling.saw(rule.rolling.cell(r.charge.when.admitted)) // also if the row is of an earlier rule
 			}
-			w, pinErr := l.pin(ctx, rule, rule.at(now), q)
+			w, pinErr := l.pin(ctx, rule, rule.at(now), q, buf[:])
 			if pinErr == nil && w.history != nil {
 				r.now = l.options.Now
 				if pinErr = l.enter(ctx, w, r.charge.when.admitted); pinErr != nil {
 					w.unpin()
 				}
 			}
-			if errors.Is(pinErr, ErrFull) && !rule.enforces() {
-				continue // it refuses nothing, not even for want of room for its counter
-			}
 			if pinErr != nil {
+				if errors.Is(pinErr, ErrFull) && !rule.enforces() {
+					continue // it refuses nothing, not even for want of room for its counter
+				}
 				err = fmt.Errorf("budget: limit %q: %w", rule.Name, pinErr)
 				break
 			}
