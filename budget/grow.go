@@ -105,7 +105,7 @@ func (ls layers) cuttable(level int64) int64 {
 	most := int64(maxTokens)
 	for i := range ls {
 		if w := &ls[i]; w.cuts() {
-			most = min(most, w.output(level)+w.remaining())
+			most = min(most, w.output(level)+max(0, w.room(w.used.Load())))
 		}
 	}
 	return most
