@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
 
 // throttling is a server whose limits are those.
@@ -367,6 +368,29 @@ func TestThrottleProtocol(t *testing.T) {
 			t.Errorf("%v still wait", n)
 		}
 		first.hangUp()
+	})
+}
+
+// An alarm that had rung, for another reason, before a request began to wait does not put
+// off when the ledger is asked again.
+func TestThrottleAlarm(t *testing.T) {
+	bubble(t, deadlines, func(t *testing.T, r *rig) {
+		now := time.Now()
+		e := &session{
+			server: r.server, x: exchange.New(exchange.NewPolicy(exchange.Policy{})),
+			alarm: time.NewTimer(time.Hour), last: now, deadline: now.Add(time.Hour),
+			pause: pause{request: new(budget.Request), next: now.Add(retryEvery)},
+		}
+		if got := e.overdue(); got.Reserve != nil {
+			t.Error("asked too early")
+		}
+		<-e.alarm.C
+		if d := time.Since(now); d != retryEvery {
+			t.Errorf("it rings after %v", d)
+		}
+		if got := e.overdue(); got.Reserve == nil {
+			t.Error("not asked")
+		}
 	})
 }
 
