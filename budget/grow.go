@@ -68,7 +68,7 @@ func (ls layers) holdGrowth(from, least, want int64) (level int64, refused *row)
 		}
 	}
 	if free {
-		ls.force(from, least, level)
+		ls.force(from, level)
 	}
 	return level, nil
 }
@@ -83,17 +83,13 @@ func (ls layers) shrink(from, to int64) {
 	}
 }
 
-// force raises the layers which never cut to level. Those that only watch note it if they
-// would have cut an answer of least.
-func (ls layers) force(from, least, level int64) {
+// force raises the layers which never cut to level.
+func (ls layers) force(from, level int64) {
 	for i := len(ls) - 1; i >= 0; i-- {
 		w := &ls[i]
 		has := w.output(from)
 		if !countsOutput(w.rule.Unit) || w.rule.Action == ActionCut || level <= has {
 			continue
-		}
-		if !w.rule.enforces() && least > has && w.room(w.used.Load()) < least-has {
-			w.noted.note(ShadowCut)
 		}
 		w.force(level - has)
 	}

@@ -10,6 +10,7 @@ type layer struct {
 	*row
 	first int64  // output that was held at admission; growth takes only what goes beyond it
 	noted shadow // what the limit would have done, if it only watches
+	would int64  // output that it would hold, if it did more than watch
 }
 
 // output is how much output is held on the layer, once a hold has grown to level.

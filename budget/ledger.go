@@ -233,7 +233,8 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (Deci
 	r.step = l.options.GrowthStep
 	r.layers.markGranted()
 	r.granted = granted
-	r.output.Store(r.layers.covered(granted)) // from now on it is to be settled
+	covered := r.layers.covered(granted)
+	r.hold(covered, covered) // from now on it is to be settled
 	r.mark()
 	if err := r.Wait(ctx); err != nil {
 		r.abandon()

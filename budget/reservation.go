@@ -28,6 +28,7 @@ type Reservation struct {
 	step    int64 // of growth
 
 	output atomic.Int64          // how much output is held at least on each limit, or settled
+	quick  atomic.Int64          // of it, what Spend grants without a look at any limit, or settled
 	batch  atomic.Pointer[batch] // has what was changed last
 	mu     sync.Mutex            // for whoever changes output; nothing under it waits
 
@@ -38,7 +39,7 @@ type Reservation struct {
 // state.
 func (r *Reservation) begin(q *Request) {
 	*q = q.clamped()
-	r.output.Store(settled)
+	r.hold(settled, settled)
 	if r.batch.Load() != nil { // reading is cheaper
 		r.batch.Store(nil)
 	}
@@ -47,6 +48,12 @@ func (r *Reservation) begin(q *Request) {
 		r.layers = r.inline[:]
 	}
 	r.layers = r.layers[:0]
+}
+
+// hold sets how much output is held, and how much of it Spend grants by itself.
+func (r *Reservation) hold(output, quick int64) {
+	r.output.Store(output)
+	r.quick.Store(quick)
 }
 
 // Held returns what is held now: the input as asked, and the output as granted and
@@ -88,7 +95,7 @@ func (r *Reservation) Cuttable() int64 {
 // The total may go down from call to call; the hold does not shrink. While Spend
 // returns true the Decision says no more than that: see [Reservation.Strictest].
 func (r *Reservation) Spend(output int64) (Decision, bool) {
-	if held := r.output.Load(); output <= held && held != settled {
+	if quick := r.quick.Load(); output <= quick && quick != settled {
 		return Decision{Allowed: true}, true
 	}
 	return r.grow(output)
@@ -103,6 +110,7 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		return Decision{}, false
 	}
 	if output <= held {
+		r.quick.Store(r.layers.watchGrowth(output, held))
 		return Decision{Allowed: true}, true
 	}
 	if output > r.cap.most {
@@ -116,7 +124,7 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		return refused.decision(false), false
 	}
 	r.mark() // first: who sees the new hold may go on, and call Wait
-	r.output.Store(level)
+	r.hold(level, r.layers.watchGrowth(output, level))
 	return Decision{Allowed: true}, true
 }
 
@@ -150,7 +158,7 @@ func (r *Reservation) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.layers.release(r.charge, r.output.Load())
-	r.output.Store(settled)
+	r.hold(settled, settled)
 	r.mark()
 	r.layers.unpin()
 }
@@ -191,7 +199,7 @@ func (r *Reservation) settle(charge func(level int64)) bool {
 	if level == settled {
 		return false
 	}
-	r.output.Store(settled)
+	r.hold(settled, settled)
 	charge(level)
 	r.mark()
 	r.layers.unpin() // last: rows without pins may leave the table

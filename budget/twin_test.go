@@ -39,6 +39,7 @@ type twinReservation struct {
 	rows    []*twinRow
 	first   []int64 // output held on each row at admission
 	would   []ShadowOutcome
+	grants  []int64 // output that the row would hold, if its limit did more than watch
 	input   int64
 	granted int64    // output, at admission
 	level   int64    // output that all rows hold
@@ -254,7 +255,7 @@ func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 		}
 		r.held += holds(l.Unit, t.input, first)
 		r.open++
-		t.first, t.would = append(t.first, first), append(t.would, would)
+		t.first, t.would, t.grants = append(t.first, first), append(t.would, would), append(t.grants, first)
 		if w.countsOutput(r) && (!some || first < t.level) {
 			t.level, some = first, true
 		}
@@ -267,6 +268,7 @@ func (t *twinReservation) has(i int) int64 { return max(t.first[i], t.level) }
 
 func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
 	if output <= t.level {
+		w.watch(t, output)
 		return nil
 	}
 	if output > t.cap {
@@ -299,13 +301,25 @@ func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
 			continue
 		}
 		has := t.has(i)
-		if w.limits[r.limit].Action == ActionShadow && t.would[i] == 0 && output > has && output-has > w.room(r) {
-			t.would[i] = ShadowCut
-		}
 		r.held += max(has, level) - has
 	}
 	t.level = level
+	w.watch(t, output)
 	return nil
+}
+
+// watch notes what limits would have cut that only watch. What one would hold is less than
+// what it holds by what that exceeds the limit.
+func (w *twin) watch(t *twinReservation, output int64) {
+	for i, r := range t.rows {
+		if w.limits[r.limit].Action != ActionShadow || !w.countsOutput(r) || t.would[i] != 0 || output <= t.grants[i] {
+			continue
+		}
+		t.grants[i] = max(t.grants[i], t.has(i)+min(0, w.room(r)))
+		if output > t.grants[i] {
+			t.would[i] = ShadowCut
+		}
+	}
 }
 
 // shadows is what limits would have done that only watch.
