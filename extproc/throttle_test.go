@@ -303,7 +303,7 @@ func TestThrottleBounds(t *testing.T) {
 func TestWaitingOfOne(t *testing.T) {
 	for name, size := range map[string]int64{"requests": 1, "bytes": maxWaitingBytes / 128} {
 		var w waiting
-		most := int64(min(maxWaiting, maxWaitingBytes/size))
+		most := min(maxWaiting, maxWaitingBytes/size)
 		took := make(map[string]int64)
 		for _, counter := range []string{"a", "b", "c"} {
 			for w.enter(counter, size) {
@@ -329,7 +329,7 @@ func TestWaitingOfOne(t *testing.T) {
 func TestThrottleOfOne(t *testing.T) {
 	each := parallel
 	each.Per = []string{"user"}
-	bubble(t, throttling(t, each), func(t *testing.T, r *rig) {
+	bubble(t, throttling(t, each), func(_ *testing.T, r *rig) {
 		users := []string{"ann", "bob"}
 		for _, user := range users {
 			p := r.dial()
