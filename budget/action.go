@@ -102,8 +102,8 @@ func (d demand) on(a Admission) (need, hold int64) {
 	return d.least, d.want
 }
 
-// decides reports whether w rather than o is the limit to tell of, if both refuse. A
-// request that one of them refuses for good need not wait for the other.
+// decides reports whether w rather than o is the limit to tell of, if both refuse, and
+// both will have so much room some day, or neither. A request that one of them refuses for good need not wait for the other.
 func (w *row) decides(o *row) bool {
 	if a, b := w.rule.Action == ActionThrottle, o.rule.Action == ActionThrottle; a != b {
 		return b

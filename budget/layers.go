@@ -66,22 +66,26 @@ func (ls layers) take(c charge, d demand) (output int64, refused *row, undone bo
 // give. Of the layers that refuse, it returns the one that decides.
 func (ls layers) fit(c charge, d demand) (output int64, refused *row) {
 	output = d.want
+	never := false // refused never has so much room
 	for i := range ls {
 		w := ls[i].row
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
 		if fixed == 0 && !counts || !w.rule.enforces() {
 			continue
 		}
-		room := w.room(w.used.Load()) - fixed
+		room, need := w.room(w.used.Load())-fixed, int64(0)
 		if counts {
 			if w.rule.bounds() {
 				output = min(output, room)
 			}
-			need, _ := d.on(w.rule.Admission)
-			room -= need
+			need, _ = d.on(w.rule.Admission)
 		}
-		if room < 0 && (refused == nil || w.decides(refused)) {
-			refused = w
+		if room >= need {
+			continue
+		}
+		large := fixed+need > w.ceiling.Load()
+		if refused == nil || large && !never || large == never && w.decides(refused) {
+			refused, never = w, large
 		}
 	}
 	return output, refused

@@ -171,7 +171,8 @@ func (l *Ledger) byName() map[ruleName]*rule {
 //
 // If a limit has not enough, the Reservation is nil and the Decision is of the limit
 // that the client has to wait for: of those that refuse, the one which resets last,
-// and one that throttles only if all of them do; see [Decision.WaitUntil]. A request
+// and one that throttles only if all of them do; see [Decision.WaitUntil]. One that never
+// has so much room comes before all others, since waiting for those is in vain. A request
 // that is too large for a limit per request is refused before that.
 //
 // When it returns, the store has the hold.

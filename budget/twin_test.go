@@ -173,10 +173,11 @@ func (w *twin) grant(rows []*twinRow, q Request, want, full int64) (output int64
 		}
 	}
 	throttles := func(r *twinRow) bool { return w.limits[r.limit].Action == ActionThrottle }
+	never := func(r *twinRow) bool { return w.needs(r, q, q.MinOutput, full) > w.room(r)+r.spent+r.held }
 	for _, r := range rows {
 		switch {
-		case fits(r, q.MinOutput):
-		case refused == nil, throttles(refused) && !throttles(r), throttles(refused) == throttles(r) && w.outlasts(r, refused):
+		case fits(r, q.MinOutput), refused != nil && never(refused) && !never(r):
+		case refused == nil, never(r) && !never(refused), throttles(refused) && !throttles(r), throttles(refused) == throttles(r) && w.outlasts(r, refused):
 			refused = r
 		}
 	}
