@@ -112,9 +112,9 @@ func (w *layer) needs(c charge, d demand) int64 {
 	return n
 }
 
-// decides reports whether w rather than o is the limit to tell of, if both refuse and
-// have room at these times, in Unix seconds. A request that one of them refuses for good
-// need not wait for the other.
+// decides reports whether w rather than o is the limit to tell of, if both refuse, and
+// both will have so much room some day, at these times in Unix seconds, or neither. A
+// request that one of them refuses for good need not wait for the other.
 func (w *layer) decides(at int64, o *layer, other int64) bool {
 	if a, b := w.rule.Action == ActionThrottle, o.rule.Action == ActionThrottle; a != b {
 		return b

@@ -197,6 +197,35 @@ func TestActions(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 	})
+	t.Run("shadow, in the midst of a step of growth", func(t *testing.T) {
+		l := limit(ActionShadow, AdmitPredict)
+		r := reserve(t, l, request)
+		for _, output := range []int64{80, 81, 88} { // with the second the hold becomes 10 and 90
+			if _, ok := r.Spend(output); !ok || len(r.Shadows(output)) != 0 {
+				t.Errorf("%d: %v, %v", output, ok, r.Shadows(output))
+			}
+		}
+		if _, ok := r.Spend(89); !ok || x(l).Held != 100 || !slices.Equal(r.Shadows(89), []Shadow{{"x", ShadowCut}}) {
+			t.Errorf("beyond the limit: %v, %v, %+v", ok, r.Shadows(89), x(l))
+		}
+		r.Settle(Amount{10, 89})
+	})
+	t.Run("a limit that never has so much room refuses before others", func(t *testing.T) {
+		l := open(t, Options{Now: newClock().now, Limits: []Limit{
+			{Name: "calls", Unit: Requests, Amount: 1, Period: Hour, Action: ActionThrottle},
+			{Name: "small", Amount: 20, Period: Minute, Action: ActionThrottle},
+			{Name: "month", Amount: 50, Period: Month},
+		}})
+		reserve(t, l, Request{Input: 1, Output: 1}).Settle(Amount{Input: 1})
+		big := Request{Input: 90, Output: 1}
+		if d := refused(t, l, big); d.Limit != "month" { // both never have so much, and the others throttle
+			t.Errorf("refused by %+v", d)
+		}
+		big.Input = 20
+		if d := refused(t, l, big); d.Limit != "small" {
+			t.Errorf("refused by %+v", d)
+		}
+	})
 	t.Run("a limit that cuts refuses before one that throttles", func(t *testing.T) {
 		l := open(t, Options{Now: newClock().now, Limits: []Limit{
 			{Name: "throttles", Amount: 1, Period: Month, Action: ActionThrottle},

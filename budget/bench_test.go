@@ -180,7 +180,7 @@ func BenchmarkMarked(b *testing.B) {
 				for i := range rows {
 					rows[i].pins.Add(1)
 				}
-				r.output.Store(output)
+				r.hold(output, output)
 				r.mark()
 				r.Settle(Amount{1000, 100})
 			}

@@ -72,7 +72,7 @@ func (ls layers) holdGrowth(t when, from, least, want int64) (level int64, refus
 		}
 	}
 	if free {
-		ls.force(t, from, least, level)
+		ls.force(t, from, level)
 	}
 	return level, nil
 }
@@ -87,17 +87,13 @@ func (ls layers) shrink(t when, from, to int64) {
 	}
 }
 
-// force raises the layers which never cut to level. Those that only watch note it if they
-// would have cut an answer of least.
-func (ls layers) force(t when, from, least, level int64) {
+// force raises the layers which never cut to level.
+func (ls layers) force(t when, from, level int64) {
 	for i := len(ls) - 1; i >= 0; i-- {
 		w := &ls[i]
 		has := w.output(from)
 		if !countsOutput(w.rule.Unit) || w.rule.Action == ActionCut || level <= has {
 			continue
-		}
-		if !w.rule.enforces() && least > has && w.left(t) < least-has {
-			w.noted.note(ShadowCut)
 		}
 		w.force(t, level-has)
 	}
@@ -109,7 +105,7 @@ func (ls layers) cuttable(level int64) int64 {
 	most := int64(maxTokens)
 	for i := range ls {
 		if w := &ls[i]; w.cuts() {
-			most = min(most, w.output(level)+w.remaining())
+			most = min(most, w.output(level)+max(0, w.room(w.used.Load())))
 		}
 	}
 	return most

@@ -11,6 +11,7 @@ type layer struct {
 	rule  *rule  // as it was when the request was admitted; the row may have been made for an earlier one
 	first int64  // output that was held at admission; growth takes only what goes beyond it
 	noted shadow // what the limit would have done, if it only watches
+	would int64  // output that it would hold, if it did more than watch
 }
 
 // output is how much output is held on the layer, once a hold has grown to level.
@@ -70,24 +71,26 @@ func (ls layers) take(c charge, d demand) (output int64, refused *layer, undone 
 func (ls layers) fit(c charge, d demand) (output int64, refused *layer) {
 	output = d.want
 	longest := int64(0)
+	never := false // refused never has so much room
 	for i := range ls {
 		w := &ls[i]
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
 		if fixed == 0 && !counts || !w.rule.enforces() {
 			continue
 		}
-		room := w.left(c.when) - fixed
+		room, need := w.left(c.when)-fixed, int64(0)
 		if counts {
 			if w.rule.bounds() {
 				output = min(output, room)
 			}
-			need, _ := d.on(w.rule.Admission)
-			room -= need
+			need, _ = d.on(w.rule.Admission)
 		}
-		if room < 0 {
-			if at := w.resets(w.needs(c, d)); refused == nil || w.decides(at, refused, longest) {
-				refused, longest = w, at
-			}
+		if room >= need {
+			continue
+		}
+		at, large := w.resets(fixed+need), fixed+need > w.ceiling.Load()
+		if refused == nil || large && !never || large == never && w.decides(at, refused, longest) {
+			refused, never, longest = w, large, at
 		}
 	}
 	return output, refused

@@ -116,3 +116,30 @@ func TestGrowthAfterOthersTook(t *testing.T) {
 		}
 	})
 }
+
+// A limit that holds enough already refuses no growth, though others have brought it into
+// debt since fit looked; it holds no more than before.
+func TestGrowthWithinHold(t *testing.T) {
+	limit := func(h Admission) *row {
+		w := &row{rule: &rule{Limit: Limit{Amount: 100, Period: Hour, Admission: h}}, span: newSpan(Total.Window(noon, nil))}
+		w.setAmount(100)
+		return w
+	}
+	narrow, wide := limit(AdmitPredict), limit(AdmitFull)
+	ls := layers{{row: narrow, rule: narrow.rule, first: 10}, {row: wide, rule: wide.rule, first: 40}}
+	ls[0].force(when{}, 10)
+	ls[1].force(when{}, 110) // 40 of it is ours
+	for _, c := range []struct {
+		least, level int64
+		refused      *layer
+	}{{30, 40, nil}, {41, 0, &ls[1]}} {
+		level, refused := ls.holdGrowth(when{}, 10, c.least, 60)
+		if level != c.level || refused != c.refused {
+			t.Errorf("from 10 to at least %d: %d, %v", c.least, level, refused)
+		}
+		if held := ls[0].held.Load(); held != max(10, c.level) || ls[1].held.Load() != 110 {
+			t.Errorf("%d and %d are held", held, ls[1].held.Load())
+		}
+		ls[:1].shrink(when{}, level, 10)
+	}
+}

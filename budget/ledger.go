@@ -159,7 +159,8 @@ func (l *Ledger) Err() error {
 //
 // If a limit has not enough, the Reservation is nil and the Decision is of the limit
 // that the client has to wait for: of those that refuse, the one which resets last,
-// and one that throttles only if all of them do; see [Decision.WaitUntil]. A request
+// and one that throttles only if all of them do; see [Decision.WaitUntil]. One that never
+// has so much room comes before all others, since waiting for those is in vain. A request
 // that is too large for a limit per request is refused before that.
 //
 // When it returns, the store has the hold.
@@ -209,7 +210,8 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (d De
 	r.step = l.options.GrowthStep
 	r.layers.markGranted(r.charge.when)
 	r.granted = granted
-	r.output.Store(r.layers.covered(granted)) // from now on it is to be settled
+	covered := r.layers.covered(granted)
+	r.hold(covered, covered) // from now on it is to be settled
 	r.mark()
 	if err := r.Wait(ctx); err != nil {
 		r.abandon()

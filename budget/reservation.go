@@ -30,6 +30,7 @@ type Reservation struct {
 	now     func() time.Time // the clock; nil if no rolling limit is among the layers
 
 	output atomic.Int64          // how much output is held at least on each limit, or settled
+	quick  atomic.Int64          // of it, what Spend grants without a look at any limit, or settled
 	batch  atomic.Pointer[batch] // has what was changed last
 	mu     sync.Mutex            // for whoever changes output; nothing under it waits
 
@@ -40,7 +41,7 @@ type Reservation struct {
 // state.
 func (r *Reservation) begin(q *Request) {
 	q.clamp()
-	r.output.Store(settled)
+	r.hold(settled, settled)
 	if r.batch.Load() != nil { // reading is cheaper
 		r.batch.Store(nil)
 	}
@@ -50,6 +51,12 @@ func (r *Reservation) begin(q *Request) {
 		r.layers = r.inline[:]
 	}
 	r.layers = r.layers[:0]
+}
+
+// hold sets how much output is held, and how much of it Spend grants by itself.
+func (r *Reservation) hold(output, quick int64) {
+	r.output.Store(output)
+	r.quick.Store(quick)
 }
 
 // Held returns what is held now: the input as asked, and the output as granted and
@@ -91,7 +98,7 @@ func (r *Reservation) Cuttable() int64 {
 // The total may go down from call to call; the hold does not shrink. While Spend
 // returns true the Decision says no more than that: see [Reservation.Strictest].
 func (r *Reservation) Spend(output int64) (Decision, bool) {
-	if held := r.output.Load(); output <= held && held != settled {
+	if quick := r.quick.Load(); output <= quick && quick != settled {
 		return Decision{Allowed: true}, true
 	}
 	return r.grow(output)
@@ -105,15 +112,16 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 	if held == settled {
 		return Decision{}, false
 	}
+	t := r.charge.when
+	if r.now != nil {
+		t.now = r.now().Unix()
+	}
 	if output <= held {
+		r.quick.Store(r.layers.watchGrowth(t, output, held))
 		return Decision{Allowed: true}, true
 	}
 	if output > r.cap.most {
 		return r.cap.rule.refusal(nil), false
-	}
-	t := r.charge.when
-	if r.now != nil {
-		t.now = r.now().Unix()
 	}
 	level, refused, undone := r.layers.grow(t, held, output, min(max(output, held+r.step), r.cap.most))
 	if refused != nil {
@@ -123,7 +131,7 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		return refused.decision(output - refused.output(held)), false
 	}
 	r.mark() // first: who sees the new hold may go on, and call Wait
-	r.output.Store(level)
+	r.hold(level, r.layers.watchGrowth(t, output, level))
 	return Decision{Allowed: true}, true
 }
 
@@ -157,7 +165,7 @@ func (r *Reservation) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.layers.release(r.charge, r.output.Load())
-	r.output.Store(settled)
+	r.hold(settled, settled)
 	r.mark()
 	r.unpin()
 }
@@ -215,7 +223,7 @@ func (r *Reservation) settle(charge func(level int64)) bool {
 	if level == settled {
 		return false
 	}
-	r.output.Store(settled)
+	r.hold(settled, settled)
 	charge(level)
 	r.mark()
 	r.layers.unpin() // last; the settlement has left

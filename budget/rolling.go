@@ -277,14 +277,25 @@ func (w *row) roomAt(t when) int64 {
 	return w.roomLocked(t)
 }
 
-func (w *row) roomLocked(t when) int64 {
+// overAt is over.
+func (w *row) overAt(t when) int64 {
+	w.history.mu.Lock()
+	defer w.history.mu.Unlock()
+	return max(0, w.usedLocked(t)-w.ceiling.Load())
+}
+
+func (w *row) roomLocked(t when) int64 { return w.room(w.usedLocked(t)) }
+
+// usedLocked is the most that is used in a window which the request has part in: that of
+// now, and those that have its own cell.
+func (w *row) usedLocked(t when) int64 {
 	h := w.history
 	w.turn(h.cell(t.now))
 	used := w.used.Load()
 	if own := h.cell(t.admitted); own != h.at.Load() {
 		used = max(used, h.fullest(own))
 	}
-	return w.room(used)
+	return used
 }
 
 // fullest is the most that is used in any window that has the cell n.

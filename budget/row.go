@@ -110,6 +110,14 @@ func (w *row) left(t when) int64 {
 	return w.room(w.used.Load())
 }
 
+// over is how far what is used exceeds what reservations may take, at the time t.
+func (w *row) over(t when) int64 {
+	if w.history != nil {
+		return w.overAt(t)
+	}
+	return max(0, w.used.Load()-w.ceiling.Load())
+}
+
 // take holds fixed and as much of want as there is room for, and returns how much of
 // want that is; or, if there is no room for need beside fixed, holds nothing and
 // returns false.

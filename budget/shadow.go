@@ -55,6 +55,7 @@ func (ls layers) watch(c charge, d demand) {
 			var hold int64
 			need, hold = d.on(w.rule.Admission)
 			w.first = max(0, min(hold, room))
+			w.would = w.first
 		} else if fixed == 0 {
 			continue
 		}
@@ -63,6 +64,29 @@ func (ls layers) watch(c charge, d demand) {
 		}
 		w.force(c.when, fixed+w.first)
 	}
+}
+
+// watchGrowth notes which of the layers that only watch would have cut an answer of output,
+// of which they all hold level. They hold that whether they have room for it or not; what
+// they would hold is what they have room for when output exceeds what they would hold so
+// far. It returns how long the answer can become before that is so again, at most level.
+func (ls layers) watchGrowth(t when, output, level int64) int64 {
+	next := level
+	for i := range ls {
+		w := &ls[i]
+		if w.rule.enforces() || !countsOutput(w.rule.Unit) || w.noted.outcome != 0 {
+			continue
+		}
+		if output > w.would {
+			w.would = max(w.would, w.output(level)-w.over(t))
+		}
+		if output > w.would {
+			w.noted.note(ShadowCut)
+			continue
+		}
+		next = min(next, w.would)
+	}
+	return next
 }
 
 // force holds n, whether there is room or not. At the end of the number range used

@@ -40,18 +40,20 @@ type twinRow struct {
 }
 
 type twinReservation struct {
-	rows    []*twinRow
-	as      []Limit      // what each row was for at admission
-	grants  []*twinGrant // of each row; nil if it is not of a rolling limit
-	at      time.Time    // of the admission
-	first   []int64      // output held on each row at admission
-	would   []ShadowOutcome
-	input   int64
-	granted int64    // output, at admission
-	level   int64    // output that all rows hold
-	cap     int64    // of the output
-	capped  *twinRow // by whom
-	watched []twinWatched
+	rows   []*twinRow
+	as     []Limit      // what each row was for at admission
+	grants []*twinGrant // of each row; nil if it is not of a rolling limit
+	at     time.Time    // of the admission
+	first  []int64      // output held on each row at admission
+	would  []ShadowOutcome
+	// wouldHold is output that each row would hold, if its limit did more than watch.
+	wouldHold []int64
+	input     int64
+	granted   int64    // output, at admission
+	level     int64    // output that all rows hold
+	cap       int64    // of the output
+	capped    *twinRow // by whom
+	watched   []twinWatched
 }
 
 // twinWatched is a limit per request that only watches.
@@ -219,14 +221,15 @@ func (w *twin) grant(t *twinReservation, q Request, want, full int64) (output in
 			return output, nil
 		}
 	}
-	throttled := false // whether that is what refused does
-	least := int64(0)  // what it needs
+	throttled, hopeless := false, false // whether refused throttles, and never has so much room
+	least := int64(0)                   // what it needs
 	for i, r := range t.rows {
 		throttles, n := t.as[i].Action == ActionThrottle, needs(t.as[i], q, q.MinOutput, full)
+		never := n > w.ceiling(r)
 		switch {
-		case fits(i, q.MinOutput):
-		case refused == nil, throttled && !throttles, throttled == throttles && w.outlasts(r, refused, n, least):
-			refused, throttled, least = r, throttles, n
+		case fits(i, q.MinOutput), refused != nil && hopeless && !never:
+		case refused == nil, never && !hopeless, throttled && !throttles, throttled == throttles && w.outlasts(r, refused, n, least):
+			refused, throttled, hopeless, least = r, throttles, never, n
 		}
 	}
 	return 0, refused
@@ -304,7 +307,7 @@ func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 		}
 		t.grants = append(t.grants, w.hold(r, holds(l.Unit, t.input, first), now))
 		r.open++
-		t.first, t.would = append(t.first, first), append(t.would, would)
+		t.first, t.would, t.wouldHold = append(t.first, first), append(t.would, would), append(t.wouldHold, first)
 		if r.countsOutput() && (!some || first < t.level) {
 			t.level, some = first, true
 		}
@@ -317,6 +320,7 @@ func (t *twinReservation) has(i int) int64 { return max(t.first[i], t.level) }
 
 func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
 	if output <= t.level {
+		w.watch(t, output)
 		return nil
 	}
 	if output > t.cap {
@@ -350,13 +354,25 @@ func (w *twin) spend(t *twinReservation, output int64) (refused *twinRow) {
 			continue
 		}
 		has := t.has(i)
-		if t.as[i].Action == ActionShadow && t.would[i] == 0 && output > has && output-has > w.room(r, t.at) {
-			t.would[i] = ShadowCut
-		}
 		r.add(t.grants[i], 0, max(has, level)-has)
 	}
 	t.level = level
+	w.watch(t, output)
 	return nil
+}
+
+// watch notes what limits would have cut that only watch. What one would hold is less than
+// what it holds by what that exceeds the limit.
+func (w *twin) watch(t *twinReservation, output int64) {
+	for i, r := range t.rows {
+		if t.as[i].Action != ActionShadow || !r.countsOutput() || t.would[i] != 0 || output <= t.wouldHold[i] {
+			continue
+		}
+		t.wouldHold[i] = max(t.wouldHold[i], t.has(i)+min(0, w.room(r, t.at)))
+		if output > t.wouldHold[i] {
+			t.would[i] = ShadowCut
+		}
+	}
 }
 
 // shadows is what limits would have done that only watch.

@@ -183,6 +183,10 @@ func (e *session) perform(r exchange.Ready) {
 		}
 		d, err := e.server.opts.Ledger.ReserveIn(e.stream.Context(), &e.hold, *r.Reserve)
 		if err != nil {
+			if e.stream.Context().Err() != nil {
+				r = e.x.End() // it did so meanwhile, which is no fault of the ledger's
+				break
+			}
 			e.server.opts.Log.Error("the ledger cannot be used", zap.Error(err))
 		} else if d.Allowed {
 			e.reservation = &e.hold

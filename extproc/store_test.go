@@ -212,3 +212,23 @@ func TestStoreFails(t *testing.T) {
 		})
 	}
 }
+
+// A client that leaves while its hold is written is no fault of the ledger's, and holds
+// nothing.
+func TestLeftWhileWritten(t *testing.T) {
+	stored(t, func(t *testing.T, r *rig, s *gatedStore) {
+		p := r.dial()
+		p.send(requestHeaders(":method", "POST", ":path", "/v1/chat/completions", "x-user", "ann"))
+		p.next()
+		s.set(make(chan struct{}), nil)
+		p.send(requestBody(chatBody("Good morning", true)))
+		synctest.Wait()
+		p.hangUp()
+		synctest.Wait()
+		s.open()
+		synctest.Wait()
+		if line := r.exchangeLine("ann"); line["outcome"] != "aborted" || line["input_tokens"] != 0. {
+			t.Errorf("logged %v", line)
+		}
+	})
+}

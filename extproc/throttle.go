@@ -1,8 +1,9 @@
 package extproc
 
 import (
+	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/tokenbudget/tokenbudget/budget"
@@ -31,28 +32,53 @@ const (
 	maxWaitingBytes = 256 << 20
 )
 
-// waiting counts the requests that wait.
-type waiting struct{ requests, bytes atomic.Int64 }
+// waiting counts the requests that wait. Those of one counter get a place only while they
+// have fewer than are free: half of all, if no others wait. So a flood of one user's leaves
+// room for others.
+type waiting struct {
+	mu   sync.Mutex
+	all  places
+	each map[string]places // by counter; only those of which requests wait
+}
 
-// enter counts one more request, of so many bytes, or returns false if there are too many.
-func (w *waiting) enter(size int64) bool {
-	requests, bytes := w.requests.Add(1), w.bytes.Add(size)
-	if requests > maxWaiting || bytes > maxWaitingBytes {
-		w.leave(size)
+// places are those that requests have taken.
+type places struct{ requests, bytes int64 }
+
+func (p places) plus(requests, bytes int64) places {
+	return places{p.requests + requests, p.bytes + bytes}
+}
+
+// enter counts one more request of so many bytes, which waits for a counter, or returns
+// false if there are too many.
+func (w *waiting) enter(counter string, size int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	mine := w.each[counter].plus(1, size)
+	if mine.requests > maxWaiting-w.all.requests || mine.bytes > maxWaitingBytes-w.all.bytes {
 		return false
 	}
+	if w.each == nil {
+		w.each = make(map[string]places)
+	}
+	w.all, w.each[counter] = w.all.plus(1, size), mine
 	return true
 }
 
-func (w *waiting) leave(size int64) {
-	w.requests.Add(-1)
-	w.bytes.Add(-size)
+func (w *waiting) leave(counter string, size int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all, w.each[counter] = w.all.plus(-1, -size), w.each[counter].plus(-1, -size)
+	if w.each[counter].requests == 0 {
+		delete(w.each, counter)
+	}
 }
 
 // pause is a session's request that waits. The zero value is one that does not.
 type pause struct {
 	request *budget.Request // to be asked for again; nil if none waits
 	denial  budget.Decision // the last
+	counter string          // whose place it has: that of the first denial
+	size    int64           // bytes of its body
 	since   time.Time       // of the first
 	until   time.Time       // when it is given up
 	next    time.Time       // when it is asked for again
@@ -79,13 +105,15 @@ func (e *session) throttle(q *budget.Request, d budget.Decision) (exchange.Ready
 	if !now.Before(until) || !d.ResetAt.IsZero() && d.ResetAt.After(until) {
 		return exchange.Ready{}, false
 	}
-	if first && !e.server.waiting.enter(e.size) {
-		return exchange.Ready{}, false
-	}
 	if first {
+		counter := fmt.Sprintf("%q", append([]budget.Identity{{Name: d.Limit}}, d.Subject...))
+		if !e.server.waiting.enter(counter, e.size) {
+			return exchange.Ready{}, false
+		}
 		e.server.opts.Metrics.waiting.Inc()
+		w.counter, w.size = counter, e.size
 	}
-	*w = pause{request: q, denial: d, since: since, until: until, next: nextTry(now, since, until, d)}
+	w.request, w.denial, w.since, w.until, w.next = q, d, since, until, nextTry(now, since, until, d)
 	e.alarm.Reset(w.next.Sub(now))
 	return e.x.Throttle(d, until.Sub(now)), true
 }
@@ -113,7 +141,7 @@ func (e *session) waits() bool { return e.pause.request != nil }
 // endWait is called when the wait has ended, however it did.
 func (e *session) endWait() {
 	if e.waits() {
-		e.server.waiting.leave(e.size)
+		e.server.waiting.leave(e.pause.counter, e.pause.size)
 		e.server.opts.Metrics.waiting.Dec()
 		e.pause = pause{}
 	}

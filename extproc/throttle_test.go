@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
 
 // throttling is a server whose limits are those.
@@ -43,6 +44,14 @@ func (p *peer) waits(user string, patience time.Duration) {
 	if d := m.GetOverrideMessageTimeout(); d == nil || d.AsDuration() != patience || m.GetResponse() != nil {
 		p.t.Fatalf("want patience for %v, got %v", patience, m)
 	}
+}
+
+// waiting are the places that are taken.
+func (r *rig) waiting() places {
+	w := &r.server.waiting
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all
 }
 
 // finish ends a stream that is admitted.
@@ -101,7 +110,7 @@ func TestThrottleWindow(t *testing.T) {
 		if n := r.metric("tokenbudget_throttled_seconds", "limit", "burst"); n != 1 {
 			t.Errorf("%v waits were counted", n)
 		}
-		if n := r.metric("tokenbudget_waiting_requests"); n != 0 || r.server.waiting.requests.Load() != 0 || r.server.waiting.bytes.Load() != 0 {
+		if n := r.metric("tokenbudget_waiting_requests"); n != 0 || r.waiting() != (places{}) {
 			t.Errorf("%v requests wait at the end", n)
 		}
 	})
@@ -239,8 +248,8 @@ func TestThrottleEnds(t *testing.T) {
 				if line := r.exchangeLine("bob"); line["outcome"] != tc.outcome {
 					t.Errorf("logged %v", line)
 				}
-				if n := r.server.waiting.requests.Load(); n != 0 {
-					t.Errorf("%d still wait", n)
+				if n := r.waiting(); n != (places{}) {
+					t.Errorf("%v still wait", n)
 				}
 				first.hangUp()
 			})
@@ -267,27 +276,79 @@ func TestThrottleLate(t *testing.T) {
 
 // TestThrottleBounds: as many wait as may; others are refused at once.
 func TestThrottleBounds(t *testing.T) {
-	for name, full := range map[string]func(w *waiting){
-		"requests": func(w *waiting) { w.requests.Store(maxWaiting) },
-		"bytes":    func(w *waiting) { w.bytes.Store(maxWaitingBytes) },
+	for name, full := range map[string]places{
+		"requests": {requests: maxWaiting},
+		"bytes":    {bytes: maxWaitingBytes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, throttling(t, parallel), func(t *testing.T, r *rig) {
-				full(&r.server.waiting)
-				requests, bytes := r.server.waiting.requests.Load(), r.server.waiting.bytes.Load()
+				r.server.waiting.all = full
 				first, second := r.dial(), r.dial()
 				defer first.hangUp()
 				defer second.hangUp()
 				first.begin("ann")
 				second.wantDenied(second.request("bob", true), "parallel")
 				synctest.Wait()
-				if r.server.waiting.requests.Load() != requests || r.server.waiting.bytes.Load() != bytes {
+				if r.server.waiting.all != full || len(r.server.waiting.each) > 0 {
 					t.Error("a request that does not wait is counted")
 				}
 				first.hangUp()
 			})
 		})
 	}
+}
+
+// TestWaitingOfOne: a flood for one counter gets half of the places, and the next one
+// half of the rest; all of them come back.
+func TestWaitingOfOne(t *testing.T) {
+	for name, size := range map[string]int64{"requests": 1, "bytes": maxWaitingBytes / 128} {
+		var w waiting
+		most := min(maxWaiting, maxWaitingBytes/size)
+		took := make(map[string]int64)
+		for _, counter := range []string{"a", "b", "c"} {
+			for w.enter(counter, size) {
+				took[counter]++
+			}
+		}
+		if took["a"] != most/2 || took["b"] != most/4 || took["c"] != most/8 {
+			t.Errorf("%s: %v of %d", name, took, most)
+		}
+		for counter, n := range took {
+			for range n {
+				w.leave(counter, size)
+			}
+		}
+		if w.all != (places{}) || len(w.each) != 0 {
+			t.Errorf("%s: %v remain, %v", name, w.all, w.each)
+		}
+	}
+}
+
+// TestThrottleOfOne: a user whose requests have half of the places keeps nobody else from
+// waiting.
+func TestThrottleOfOne(t *testing.T) {
+	each := parallel
+	each.Per = []string{"user"}
+	bubble(t, throttling(t, each), func(_ *testing.T, r *rig) {
+		users := []string{"ann", "bob"}
+		for _, user := range users {
+			p := r.dial()
+			defer p.hangUp()
+			p.begin(user)
+		}
+		patience := budget.DefaultMaxDelay + 5*time.Second
+		for range maxWaiting / 2 {
+			p := r.dial()
+			defer p.hangUp()
+			p.waits("ann", patience)
+		}
+		late := r.dial()
+		defer late.hangUp()
+		late.wantDenied(late.request("ann", true), "parallel")
+		other := r.dial()
+		defer other.hangUp()
+		other.waits("bob", patience)
+	})
 }
 
 // A handler that is lost while a request waits gives its place back.
@@ -298,15 +359,38 @@ func TestThrottleProtocol(t *testing.T) {
 		defer second.hangUp()
 		first.begin("ann")
 		second.waits("bob", budget.DefaultMaxDelay+5*time.Second)
-		second.send(responseBody("what is this?", false))
+		second.send(requestBody("what is this?")) // of another length
 		if got := status.Code(second.end()); got != codes.InvalidArgument {
 			t.Errorf("ended with %v", got)
 		}
 		synctest.Wait()
-		if n := r.server.waiting.requests.Load(); n != 0 {
-			t.Errorf("%d still wait", n)
+		if n := r.waiting(); n != (places{}) {
+			t.Errorf("%v still wait", n)
 		}
 		first.hangUp()
+	})
+}
+
+// An alarm that had rung, for another reason, before a request began to wait does not put
+// off when the ledger is asked again.
+func TestThrottleAlarm(t *testing.T) {
+	bubble(t, deadlines, func(t *testing.T, r *rig) {
+		now := time.Now()
+		e := &session{
+			server: r.server, x: exchange.New(exchange.NewPolicy(exchange.Policy{})),
+			alarm: time.NewTimer(time.Hour), last: now, idle: idleTimeout, deadline: now.Add(time.Hour),
+			pause: pause{request: new(budget.Request), next: now.Add(retryEvery)},
+		}
+		if got := e.overdue(); got.Reserve != nil {
+			t.Error("asked too early")
+		}
+		<-e.alarm.C
+		if d := time.Since(now); d != retryEvery {
+			t.Errorf("it rings after %v", d)
+		}
+		if got := e.overdue(); got.Reserve == nil {
+			t.Error("not asked")
+		}
 	})
 }
 

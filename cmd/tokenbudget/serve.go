@@ -241,25 +241,31 @@ func policy(c *config.Config) exchange.Policy {
 	case config.CapNever:
 		p.OutputCap = exchange.CapNever
 	}
-	counted := make(map[string]bool) // identities that limits look at
+	counted := make(map[string]bool) // identities that limits look at which do more than watch
 	for _, b := range c.Budgets {
+		enforced := b.Action != budget.ActionShadow
 		for _, name := range b.Per {
-			counted[name] = true
-			p.PlainPath = p.PlainPath || name == budget.ByPath
+			counted[name] = counted[name] || enforced
+			p.PlainPath = p.PlainPath || enforced && name == budget.ByPath
 		}
 		for _, m := range b.Match {
 			switch m.Property {
 			case budget.OfIdentity:
-				counted[m.Name] = true
+				counted[m.Name] = counted[m.Name] || enforced
 			case budget.OfPath:
-				p.PlainPath = true
+				p.PlainPath = p.PlainPath || enforced
 			case budget.OfHeader:
-				if !slices.Contains(p.MatchHeaders, m.Name) {
-					p.MatchHeaders = append(p.MatchHeaders, m.Name)
+				names := &p.WatchHeaders
+				if enforced {
+					names = &p.MatchHeaders
+				}
+				if !slices.Contains(*names, m.Name) {
+					*names = append(*names, m.Name)
 				}
 			}
 		}
 	}
+	p.WatchHeaders = slices.DeleteFunc(p.WatchHeaders, func(name string) bool { return slices.Contains(p.MatchHeaders, name) })
 	for _, id := range c.Identities {
 		sources := make([]exchange.Source, len(id.Sources))
 		for i, s := range id.Sources {

@@ -78,15 +78,19 @@ func TestPolicyOfLimits(t *testing.T) {
 	for _, tc := range []struct {
 		limits  string
 		headers []string
+		watched []string
 		plain   bool
 		need    []string
 	}{
-		{`{name: a, limit: 1 token, period: day}`, nil, false, nil},
+		{`{name: a, limit: 1 token, period: day}`, nil, nil, false, nil},
 		{`{name: a, match: {header: {X-Env: a, x-tier: b}}, limit: 1 token, period: day}, {name: b, match: {header: {x-env: c}}, limit: 1 stream}`,
-			[]string{"x-env", "x-tier"}, false, nil},
-		{`{name: a, match: {path: /v1/*}, per: request, limit: 1 token}`, nil, true, nil},
-		{`{name: a, per: [team, path], limit: 1 token, period: day}`, nil, true, []string{"team"}},
-		{`{name: a, match: {user: x, model: y}, limit: 1 token, period: day}`, nil, false, []string{"user"}},
+			[]string{"x-env", "x-tier"}, nil, false, nil},
+		{`{name: a, match: {path: /v1/*}, per: request, limit: 1 token}`, nil, nil, true, nil},
+		{`{name: a, per: [team, path], limit: 1 token, period: day}`, nil, nil, true, []string{"team"}},
+		{`{name: a, match: {user: x, model: y}, limit: 1 token, period: day}`, nil, nil, false, []string{"user"}},
+		// What only watches is no reason to refuse.
+		{`{name: a, match: {header: {x-env: a, x-tier: b}, path: /v1/*}, per: [team, path], limit: 1 token, period: day, action: shadow}, {name: b, match: {header: {x-tier: c}}, limit: 1 stream}`,
+			[]string{"x-tier"}, []string{"x-env"}, false, nil},
 	} {
 		c, err := config.Parse("f", []byte("identity: {team: [{jwt: team}], user: [{jwt: sub}], missing: refuse}\nbudgets: ["+tc.limits+"]\n"), nil)
 		if err != nil {
@@ -99,8 +103,8 @@ func TestPolicyOfLimits(t *testing.T) {
 				need = append(need, id.Name)
 			}
 		}
-		if !slices.Equal(p.MatchHeaders, tc.headers) || p.PlainPath != tc.plain || !slices.Equal(need, tc.need) {
-			t.Errorf("%s: headers %q, plain %v, required %q", tc.limits, p.MatchHeaders, p.PlainPath, need)
+		if !slices.Equal(p.MatchHeaders, tc.headers) || !slices.Equal(p.WatchHeaders, tc.watched) || p.PlainPath != tc.plain || !slices.Equal(need, tc.need) {
+			t.Errorf("%s: headers %q and %q, plain %v, required %q", tc.limits, p.MatchHeaders, p.WatchHeaders, p.PlainPath, need)
 		}
 	}
 }

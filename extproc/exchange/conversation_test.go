@@ -161,6 +161,8 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.Deny = v
 			case "match-header":
 				c.policy.MatchHeaders = v
+			case "watch-header":
+				c.policy.WatchHeaders = v
 			case "plain-path":
 				c.policy.PlainPath = true
 			case "pass-unknown":

@@ -28,6 +28,18 @@ func (x *Exchange) predicted(full int64) int64 {
 	return min(x.policy.Growth, full)
 }
 
+// capped is how much output the answer can have, of all choices: no more than its own
+// cap, that of each choice which the upstream is told, and limits per request allow.
+// 0 stands for no bound.
+func (x *Exchange) capped(each int64) (most int64) {
+	for _, n := range []int64{x.request.Output(), each * x.request.Choices, x.reservation.OutputCap()} {
+		if n > 0 && (most == 0 || n < most) {
+			most = n
+		}
+	}
+	return most
+}
+
 // outputCap is what each choice's output is to be capped at, in tokens; 0: not at all.
 // Only limits that cut lower a cap, and those per request. A limit that holds nothing of
 // the output at first does not lower that of an unary answer, and one that holds all of

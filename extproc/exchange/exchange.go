@@ -133,6 +133,7 @@ type Exchange struct {
 	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
 	least       int64             // tokens of output without which there is none
+	most        int64             // tokens of output that the caps allow, all choices together; 0 if there are none
 	reservation *budget.Reservation
 	record      Record
 	waiting     time.Time // since when the request waits for a limit that throttles; zero if it does not
@@ -332,7 +333,9 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 		return x.deny(d)
 	}
 	x.state, x.reservation = stateAwaiting, res
-	body, changed := x.request.Body(x.outputCap())
+	most := x.outputCap()
+	x.most = x.capped(most)
+	body, changed := x.request.Body(most)
 	m := continueSameBody
 	if changed {
 		m = continueRequestBody()

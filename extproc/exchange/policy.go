@@ -24,6 +24,8 @@ type Policy struct {
 
 	// MatchHeaders are the headers that limits match, in lower case.
 	MatchHeaders []string
+	// WatchHeaders are those, of others, that limits match which only watch.
+	WatchHeaders []string
 	// PlainPath refuses metered requests whose path servers may read in several ways,
 	// because limits depend on it.
 	PlainPath bool
@@ -159,7 +161,8 @@ func (p *Policy) identify(h headers, metadata *corev3.Metadata) (ids []budget.Id
 }
 
 // matchHeaders reads the headers that limits match; of several of a name the first.
-// tooLong is one whose value is longer than maxIdentity.
+// tooLong is one whose value is longer than maxIdentity; a limit that only watches takes
+// such a header for missing.
 func (p *Policy) matchHeaders(h headers) (found []budget.Identity, tooLong string) {
 	for _, name := range p.MatchHeaders {
 		v := h.get(name)
@@ -167,6 +170,11 @@ func (p *Policy) matchHeaders(h headers) (found []budget.Identity, tooLong strin
 			return nil, name
 		}
 		if v != "" {
+			found = append(found, budget.Identity{Name: name, Value: v})
+		}
+	}
+	for _, name := range p.WatchHeaders {
+		if v := h.get(name); v != "" && len(v) <= maxIdentity {
 			found = append(found, budget.Identity{Name: name, Value: v})
 		}
 	}

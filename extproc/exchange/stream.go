@@ -44,25 +44,22 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 }
 
 // lookAhead asks the ledger for what the next message may bring, after one that brought
-// n tokens. Where that is refused the stream is cut now rather than then: while the cut
-// travels to the upstream, about one more message arrives. It is charged, and with the
-// hold for it nobody's budget is exceeded, however many streams are cut at once.
+// n tokens. Where that is refused the stream is cut now rather than when the next message
+// has come, which would be charged: a model takes longer for it than the cut takes to
+// reach the upstream. So nobody's budget is exceeded, however many streams are cut at once.
 func (x *Exchange) lookAhead(n int64) bool {
 	x.burst = max(x.burst, min(n, x.policy.Growth))
-	if n <= 0 || x.done {
+	if n <= 0 || x.done || x.stream.Ended() {
 		return true // perhaps the end of the answer, which a cut would only hide
 	}
-	total, ahead := x.delivered, x.burst
-	if x.request.MaxOutput > 0 {
-		ahead = min(ahead, x.request.Output()-total) // no more will come
+	ahead := x.burst
+	if x.most > 0 {
+		ahead = min(ahead, x.most-x.delivered) // no more will come
 	}
 	if ahead <= 0 {
 		return true
 	}
-	d, ok := x.reservation.Spend(total + ahead)
-	if !ok && d.PerRequest {
-		return true // the upstream knows this limit, and stops there by itself
-	}
+	d, ok := x.reservation.Spend(x.delivered + ahead)
 	x.refusedBy = d
 	return ok
 }

@@ -223,3 +223,17 @@ func TestPercent(t *testing.T) {
 		}
 	}
 }
+
+// A child that holds more at first may refuse what its parent would admit.
+func TestChildThatHoldsMore(t *testing.T) {
+	for admission, warned := range map[string]bool{"predict": true, "full": false} {
+		c, err := Parse("f", []byte("budgets:\n- {name: a, limit: 100 tokens, period: day}\n"+
+			"- {name: b, limit: 100 tokens, period: hour, parent: a, admission: "+admission+"}\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(fmt.Sprint(c.Warnings()), "never decides"); got != warned {
+			t.Errorf("%s: %v", admission, c.Warnings())
+		}
+	}
+}

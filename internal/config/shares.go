@@ -223,8 +223,8 @@ func (d *decoder) warnShares(c *Config, limits []*node) {
 	}
 	for i, l := range c.Budgets {
 		p, ok := place[limitName{l.Parent, l.Unit}]
-		if !ok || l.Action != c.Budgets[p].Action || sameCounters(l, c.Budgets[p]) {
-			continue // of the same counters, warnBudgets has told; of another action, either may decide
+		if !ok || l.Action != c.Budgets[p].Action || l.Admission != c.Budgets[p].Admission || sameCounters(l, c.Budgets[p]) {
+			continue // of the same counters, warnBudgets has told; of another action or admission, either may decide
 		}
 		if own, whole := extremes(l), extremes(c.Budgets[p]); own.low >= whole.high {
 			d.warn(limits[i], "make it smaller", "budget %s never decides, because its parent %s allows no more, and counts all of it, too",

@@ -58,14 +58,14 @@ func (s *sample) fulfils(m budget.Condition) bool {
 // conditions name, and without them.
 func strangers(c *Config) []sample {
 	headers := make(map[string]bool)
-	used := make(map[string]bool) // identities
+	used := make(map[string]bool) // identities, by limits that refuse who has none
 	for _, l := range c.Budgets {
 		for _, m := range l.Match {
 			headers[m.Name] = headers[m.Name] || m.Property == budget.OfHeader
-			used[m.Name] = used[m.Name] || m.Property == budget.OfIdentity
+			used[m.Name] = used[m.Name] || m.Property == budget.OfIdentity && enforced(l)
 		}
 		for _, name := range l.Per {
-			used[name] = true
+			used[name] = used[name] || enforced(l)
 		}
 	}
 	bare := sample{bare: true}

@@ -51,6 +51,8 @@ func TestUnlimited(t *testing.T) {
 		{"values of a header", header + "- {name: x, match: {header: {x-tier: [a, b]}}, limit: 5 tokens, period: day}\n",
 			`requests with another header x-tier than "a" or "b" are not limited`},
 		{"a header that is an identity, refused without", refuse + "- {name: x, per: env, match: {header: {x-env: '*'}}, limit: 5 tokens, period: day}\n", ""},
+		{"a header that is an identity, which only a trial is counted per", refuse + "- {name: x, match: {header: {x-env: '*'}}, limit: 5 tokens, period: day}\n" +
+			"- {name: y, per: env, limit: 5 tokens, period: day, action: shadow}\n", "requests without the header x-env are not limited"},
 		{"a header that is an identity, and the rest", header + "- {name: x, match: {header: {x-env: '*'}}, limit: 5 tokens, period: day}\n" +
 			`- {name: y, match: {env: "(none)"}, limit: 5 tokens, period: day}` + "\n", ""},
 		{"a header that is an identity, and not the rest", header + "- {name: x, match: {header: {x-env: '*'}}, limit: 5 tokens, period: day}\n" +

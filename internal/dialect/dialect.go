@@ -54,6 +54,9 @@ type Stream interface {
 	// Forwarded says that the event read last has been passed on to the client:
 	// what it ended has ended for the client, too, and Close will not end it again.
 	Forwarded()
+	// Ended says that all that was asked for has ended by itself, as far as it was
+	// passed on. Usage may follow, and the end marker.
+	Ended() bool
 	// Close appends the events which end the answer here, in the way in which
 	// the API says that a length limit was reached. usage is what the caller
 	// counted; it is told to clients who asked for it.

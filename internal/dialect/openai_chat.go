@@ -445,15 +445,25 @@ func (s *chatStream) usage() (Usage, error) {
 	}, nil
 }
 
+// Ended implements [Stream].
+func (s *chatStream) Ended() bool {
+	return len(s.finished) >= s.choices() && !slices.Contains(s.finished, false)
+}
+
+// choices is how many the answer has, or is to have.
+func (s *chatStream) choices() int {
+	n := len(s.finished)
+	if s.req != nil {
+		n = max(n, int(min(s.req.Choices, maxChoices)))
+	}
+	return n
+}
+
 // Close implements [Stream]: a last chunk with finish_reason "length" for each
 // choice that has not ended by itself, the usage if the client asked for it, and
 // the end marker.
 func (s *chatStream) Close(dst []byte, usage Usage) []byte {
-	choices := len(s.finished)
-	if s.req != nil {
-		choices = max(choices, int(min(s.req.Choices, maxChoices)))
-	}
-	for i := range choices {
+	for i := range s.choices() {
 		if i < len(s.finished) && s.finished[i] {
 			continue
 		}
