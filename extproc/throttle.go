@@ -52,6 +52,7 @@ func (w *waiting) leave(size int64) {
 // pause is a session's request that waits. The zero value is one that does not.
 type pause struct {
 	request *budget.Request // to be asked for again; nil if none waits
+	size    int64           // of its body, as waiting counts it
 	denial  budget.Decision // the last
 	since   time.Time       // of the first
 	until   time.Time       // when it is given up
@@ -62,9 +63,9 @@ type pause struct {
 func (e *session) throttle(q *budget.Request, d budget.Decision) (exchange.Ready, bool) {
 	now, w := time.Now(), &e.pause
 	first := w.request == nil
-	since := w.since
+	since, size := w.since, w.size
 	if first {
-		since = now
+		since, size = now, e.size
 	}
 	until, ok := d.WaitUntil(since)
 	if !ok || e.server.isDraining() {
@@ -79,13 +80,13 @@ func (e *session) throttle(q *budget.Request, d budget.Decision) (exchange.Ready
 	if !now.Before(until) || !d.ResetAt.IsZero() && d.ResetAt.After(until) {
 		return exchange.Ready{}, false
 	}
-	if first && !e.server.waiting.enter(e.size) {
+	if first && !e.server.waiting.enter(size) {
 		return exchange.Ready{}, false
 	}
 	if first {
 		e.server.opts.Metrics.waiting.Inc()
 	}
-	*w = pause{request: q, denial: d, since: since, until: until, next: nextTry(now, since, until, d)}
+	*w = pause{request: q, size: size, denial: d, since: since, until: until, next: nextTry(now, since, until, d)}
 	e.alarm.Reset(w.next.Sub(now))
 	return e.x.Throttle(d, until.Sub(now)), true
 }
@@ -113,7 +114,7 @@ func (e *session) waits() bool { return e.pause.request != nil }
 // endWait is called when the wait has ended, however it did.
 func (e *session) endWait() {
 	if e.waits() {
-		e.server.waiting.leave(e.size)
+		e.server.waiting.leave(e.pause.size)
 		e.server.opts.Metrics.waiting.Dec()
 		e.pause = pause{}
 	}
