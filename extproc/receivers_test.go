@@ -8,6 +8,10 @@ import (
 	"weak"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // silent is a stream that ends, without a message, when it is told to.
@@ -94,6 +98,55 @@ func TestReceiversLetGo(t *testing.T) {
 				t.Fatalf("exchange %d stays", i)
 			}
 			runtime.GC()
+		}
+	}
+}
+
+// unreadable is a stream whose next message makes the reader panic.
+type unreadable struct{ canned }
+
+func (*unreadable) Recv() (*extprocv3.ProcessingRequest, error) { panic("boom") }
+
+// A message that makes its reader panic ends its own exchange only, and its receiver
+// serves the next one.
+func TestReceivePanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPlainServer(t)
+		defer s.receivers.wait()
+		defer s.receivers.close()
+		over := make(chan struct{})
+		close(over)
+		for range 3 {
+			if err := s.Process(new(unreadable)); status.Code(err) != codes.Internal {
+				t.Errorf("the stream ends with %v, want Internal", err)
+			}
+			if err := s.Process(&silent{end: over}); err != nil {
+				t.Errorf("the next one ends with %v", err)
+			}
+			synctest.Wait()
+			if n := len(s.receivers.places); n != 1 {
+				t.Errorf("%d receivers wait, want 1", n)
+			}
+		}
+	})
+}
+
+// What was read must not change with the bytes that it was read from: gRPC uses them again.
+func TestReadIsCopied(t *testing.T) {
+	for _, want := range unaryExchange() {
+		data, err := proto.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got extprocv3.ProcessingRequest
+		if err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(data)}, &got); err != nil {
+			t.Fatal(err)
+		}
+		for i := range data {
+			data[i] = '#'
+		}
+		if !proto.Equal(&got, want) {
+			t.Errorf("read %v, want %v", &got, want)
 		}
 	}
 }

@@ -79,6 +79,13 @@ type session struct {
 
 // receive takes Envoy's messages until the stream ends.
 func (e *session) receive() {
+	defer func() { // a panic of Recv, which reads the message; a step has a recover of its own
+		if p := recover(); p != nil {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.panicked(p)
+		}
+	}()
 	for {
 		m, err := e.stream.Recv()
 		if err != nil {
