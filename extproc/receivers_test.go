@@ -150,3 +150,55 @@ func TestReadIsCopied(t *testing.T) {
 		}
 	}
 }
+
+// waitsForUpstream is a stream that stays silent after its messages, and drops the answers.
+type waitsForUpstream struct {
+	canned
+	forwarded weak.Pointer[extprocv3.ProcessingResponse]
+	reached   chan struct{}
+	end       <-chan struct{}
+}
+
+func (s *waitsForUpstream) Recv() (*extprocv3.ProcessingRequest, error) {
+	if len(s.messages) > 0 {
+		return s.canned.Recv()
+	}
+	close(s.reached)
+	<-s.end
+	return nil, io.EOF
+}
+
+func (s *waitsForUpstream) Send(m *extprocv3.ProcessingResponse) error {
+	if m.GetRequestBody().GetResponse().GetBodyMutation() != nil {
+		s.forwarded = weak.Make(m)
+	}
+	return nil
+}
+
+// While the upstream thinks, the body that it was sent is not kept: it may be large.
+func TestForwardedBodyLetGo(t *testing.T) {
+	s := newPlainServer(t)
+	defer s.receivers.wait()
+	defer s.receivers.close()
+	end, ended := make(chan struct{}), make(chan error)
+	stream := &waitsForUpstream{reached: make(chan struct{}), end: end}
+	stream.messages = []*extprocv3.ProcessingRequest{
+		requestHeaders(":method", "POST", ":path", "/v1/chat/completions"), requestBody(chatBody("Good morning", true)),
+	}
+	go func() { ended <- s.Process(stream) }()
+	<-stream.reached
+	if stream.forwarded == (weak.Pointer[extprocv3.ProcessingResponse]{}) {
+		t.Error("no other body was forwarded")
+	}
+	for n := 0; stream.forwarded.Value() != nil; n++ {
+		if n == 100 {
+			t.Error("the forwarded body stays")
+			break
+		}
+		runtime.GC()
+	}
+	close(end)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -222,6 +222,7 @@ func (e *session) perform(r exchange.Ready) {
 			break
 		}
 	}
+	clear(r.Send) // the exchange has the list; a large body is not to stay in it
 	if r.Linger {
 		e.lingering, e.deadline = true, time.Now().Add(e.server.grace)
 		e.alarm.Reset(e.server.grace)
