@@ -8,6 +8,8 @@ import (
 	"weak"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
@@ -126,6 +128,34 @@ func TestReceivePanics(t *testing.T) {
 			synctest.Wait()
 			if n := len(s.receivers.places); n != 1 {
 				t.Errorf("%d receivers wait, want 1", n)
+			}
+		}
+	})
+}
+
+// A log that panics whatever it is told ends no other exchange, and what was used is charged.
+func TestLogPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newPlainServer(t)
+		defer s.receivers.wait()
+		defer s.receivers.close()
+		s.opts.Log = s.opts.Log.WithOptions(zap.Hooks(func(zapcore.Entry) error { panic("boom") }))
+		for range 3 {
+			stream := &canned{messages: unaryExchange()}
+			if err := s.Process(stream); status.Code(err) != codes.Internal {
+				t.Errorf("the stream ends with %v, want Internal", err)
+			}
+			if stream.sent != len(unaryExchange()) {
+				t.Errorf("%d messages were sent", stream.sent)
+			}
+		}
+		all, err := s.opts.Ledger.Balances(t.Context())
+		if err != nil || len(all) == 0 {
+			t.Fatalf("balances %v, error %v", all, err)
+		}
+		for _, b := range all {
+			if b.Held != 0 || b.Spent == 0 {
+				t.Errorf("limit %s: %d spent, %d held", b.Limit, b.Spent, b.Held)
 			}
 		}
 	})

@@ -310,8 +310,9 @@ func (e *session) panicked(p any) {
 // errInternal ends the gRPC stream of an exchange that panicked.
 var errInternal = status.Error(codes.Internal, "internal error")
 
-// report tells of a panic.
+// report tells of a panic, as far as it can: it may have been the log's, and come again.
 func (e *session) report(p any) {
-	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 	e.server.opts.Metrics.panics.Inc()
+	defer func() { _ = recover() }()
+	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 }
