@@ -139,3 +139,31 @@ func TestDrainTimeout(t *testing.T) {
 		})
 	}
 }
+
+// Where the listener fails, what is under way goes on as in a drain, and Serve returns
+// with nothing left: whoever called it closes the ledger then.
+func TestListenerFails(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		r.wantErrors = true
+		p := r.dial()
+		defer p.hangUp()
+		p.begin("ann")
+		if err := r.lis.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, r.wantErr = r.lis.Accept() // as the server is told
+		synctest.Wait()
+		select {
+		case <-r.ended:
+			t.Error("Serve has returned while a stream is open")
+		default:
+		}
+		p.say("Good")
+		p.send(responseBody("data: [DONE]\n\n", true))
+		p.next()
+		if err := p.end(); err != nil {
+			t.Errorf("the stream ends with %v", err)
+		}
+		<-r.ended
+	})
+}

@@ -39,12 +39,14 @@ type rig struct {
 	ledger *budget.Ledger
 	reg    *prometheus.Registry
 	log    *logBuffer
+	lis    *bufconn.Listener
 	conn   *grpc.ClientConn
 	client extprocv3.ExternalProcessorClient
 	stop   context.CancelFunc // what SIGTERM does
 	ended  chan struct{}      // closed when Serve has returned
 
 	serveErr   error // of Serve, once it has returned
+	wantErr    error // what the test has Serve return
 	wantErrors bool  // the test provokes lines of level error
 }
 
@@ -94,16 +96,16 @@ func newRig(t *testing.T, configure func(*Options)) *rig {
 	r.ledger = opts.Ledger // it may be another one now
 	r.server = New(opts)
 
-	lis := bufconn.Listen(1 << 20)
+	r.lis = bufconn.Listen(1 << 20)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	go func() {
 		defer close(r.ended)
-		r.serveErr = r.server.Serve(ctx, lis)
+		r.serveErr = r.server.Serve(ctx, r.lis)
 	}()
 	r.conn, err = grpc.NewClient("passthrough:bufconn",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return r.lis.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30), grpc.MaxCallRecvMsgSize(1<<30))) // Envoy has no limit
 	if err != nil {
 		t.Fatal(err)
@@ -117,8 +119,8 @@ func (r *rig) close(t *testing.T) {
 	t.Helper()
 	r.stop()
 	<-r.ended
-	if r.serveErr != nil {
-		t.Errorf("Serve returned %v", r.serveErr)
+	if !errors.Is(r.serveErr, r.wantErr) {
+		t.Errorf("Serve returned %v, want %v", r.serveErr, r.wantErr)
 	}
 	if err := r.conn.Close(); err != nil {
 		t.Error(err)

@@ -87,7 +87,8 @@ func New(opts Options) *Server {
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
 // (health turns to NOT_SERVING, connections are told to close), open ones finish
-// or, after the drain timeout, are cut. It owns lis, and is to be called once.
+// or, after the drain timeout, are cut. If lis fails, it drains, too, and returns
+// the error. It owns lis, and is to be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	opts := []grpc.ServerOption{
 		// A body beyond the policy's limit must reach the state machine, which
@@ -111,10 +112,11 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(lis) }()
+	var failed error
 	select {
-	case err := <-served:
-		s.receivers.close()
-		return err
+	case failed = <-served:
+		// Nobody new can come, but what is under way goes on, and uses the ledger.
+		s.opts.Log.Error("no connection can be accepted any more", zap.Error(failed))
 	case <-ctx.Done():
 	}
 
@@ -136,6 +138,9 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	}
 	s.receivers.close()
 	s.receivers.wait()
+	if failed != nil {
+		return failed
+	}
 	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}

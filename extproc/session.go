@@ -81,6 +81,13 @@ type session struct {
 
 // receive takes Envoy's messages until the stream ends.
 func (e *session) receive() {
+	defer func() { // a panic of Recv, which reads the message; a step has a recover of its own
+		if p := recover(); p != nil {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.panicked(p)
+		}
+	}()
 	for {
 		m, err := e.stream.Recv()
 		if err != nil {
@@ -220,6 +227,7 @@ func (e *session) perform(r exchange.Ready) {
 			break
 		}
 	}
+	clear(r.Send) // the exchange has the list; a large body is not to stay in it
 	if r.Linger {
 		e.lingering, e.deadline = true, time.Now().Add(e.server.grace)
 		e.alarm.Reset(e.server.grace)
@@ -307,8 +315,9 @@ func (e *session) panicked(p any) {
 // errInternal ends the gRPC stream of an exchange that panicked.
 var errInternal = status.Error(codes.Internal, "internal error")
 
-// report tells of a panic.
+// report tells of a panic, as far as it can: it may have been the log's, and come again.
 func (e *session) report(p any) {
-	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 	e.server.opts.Metrics.panics.Inc()
+	defer func() { _ = recover() }()
+	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 }

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -327,8 +329,8 @@ func TestServeReportsErrors(t *testing.T) {
 	if err := lis.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := New(Options{}).Serve(t.Context(), failed{lis}); err == nil {
-		t.Error("Serve returned nil")
+	if err := New(Options{Log: zap.NewNop()}).Serve(t.Context(), failed{lis}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("Serve returned %v", err)
 	}
 }
 

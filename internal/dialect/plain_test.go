@@ -1,10 +1,12 @@
 package dialect
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // plainTexts are plain, and have all that there is in JSON.
@@ -110,20 +112,52 @@ func FuzzPlain(f *testing.F) {
 	f.Fuzz(sound)
 }
 
-func BenchmarkValidate(b *testing.B) {
-	body := []byte(`{"model":"gpt-4o","messages":[`)
-	for len(body) < 64<<10 {
-		body = append(body, `{"role":"user","content":"`+strings.Repeat(`A line of prose, as it is written.\nAnd \"another\" one.\n\n`, 20)+`"},`...)
-	}
-	body = append(body[:len(body)-1], `]}`...)
-	for name, f := range map[string]func([]byte) error{"plain": validate, "decoder": decode} {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(body)))
-			for b.Loop() {
-				if err := f(body); err != nil {
-					b.Fatal(err)
+// All beginnings of what may be UTF-8, alone and before ASCII.
+func TestPlainUTF8(t *testing.T) {
+	later := []byte{0x00, 'a', 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc3, 0xe4, 0xed, 0xf0, 0xff}
+	for first := utf8.RuneSelf; first < 256; first++ {
+		for second := range 256 {
+			for _, third := range later {
+				for _, fourth := range later {
+					all := []byte{byte(first), byte(second), third, fourth}
+					for n := 1; n <= len(all); n++ {
+						b := all[:n]
+						end := n
+						if i := bytes.IndexFunc(b, func(r rune) bool { return r < utf8.RuneSelf }); i >= 0 {
+							end = i
+						}
+						if !utf8.Valid(b[:end]) {
+							end = -1
+						}
+						if got := pastRunes(b, 0); got != end {
+							t.Fatalf("%x: %d, want %d", b, got, end)
+						}
+					}
 				}
 			}
-		})
+		}
+	}
+}
+
+func BenchmarkValidate(b *testing.B) {
+	for name, text := range map[string]string{
+		"quotes": `A line of prose, as it is written.\nAnd \"another\" one.\n\n`, "English": `A line of prose, as it is written.\n`,
+		"German": `Größe und Maße für übrige Häuser. `, "Chinese": `你好，世界。这是一个很长的提示。\n`, "Russian": `Строка прозы, как её пишут. `, "emoji": `hi 😀 there `,
+	} {
+		body := []byte(`{"model":"gpt-4o","messages":[`)
+		for len(body) < 64<<10 {
+			body = append(body, `{"role":"user","content":"`+strings.Repeat(text, 20)+`"},`...)
+		}
+		body = append(body[:len(body)-1], `]}`...)
+		for by, f := range map[string]func([]byte) error{"plain": validate, "decoder": decode} {
+			b.Run(name+"/"+by, func(b *testing.B) {
+				b.SetBytes(int64(len(body)))
+				for b.Loop() {
+					if err := f(body); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }

@@ -20,6 +20,9 @@ func Unmarshal(data []byte, m *extprocv3.ProcessingRequest) error {
 	return proto.Unmarshal(data, m)
 }
 
+// inner reads a message that is a field of the request, which counts as a level of nesting.
+var inner = proto.UnmarshalOptions{RecursionLimit: protowire.DefaultRecursionLimit - 1}
+
 // The readers below are false for everything that they do not know: unknown fields,
 // what is malformed, and messages in several parts, which are to be merged.
 
@@ -74,7 +77,7 @@ func request(data []byte, m *extprocv3.ProcessingRequest) bool {
 				return false
 			}
 			m.MetadataContext = new(corev3.Metadata)
-			if proto.Unmarshal(f.bytes, m.MetadataContext) != nil {
+			if inner.Unmarshal(f.bytes, m.MetadataContext) != nil {
 				return false
 			}
 		case f.is(10, protowire.VarintType):

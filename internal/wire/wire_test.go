@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -166,6 +167,39 @@ func TestUnmarshalParts(t *testing.T) {
 				t.Errorf("read %v and %v, want %v", &got, err, &want)
 			}
 		})
+	}
+}
+
+// Metadata may be nested as deeply as package proto reads it, and no deeper.
+func TestUnmarshalDepth(t *testing.T) {
+	within := func(m []byte, fields ...protowire.Number) []byte {
+		for _, number := range fields {
+			m = protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), m)
+		}
+		return m
+	}
+	read, refused := 0, 0
+	for n := protowire.DefaultRecursionLimit/2 - 5; n < protowire.DefaultRecursionLimit/2; n++ {
+		for _, value := range [][]byte{nil, within(nil, 6)} { // nothing, or an empty list
+			for range n {
+				value = within(value, 1, 6) // a list of one value, which is a value
+			}
+			// The value of a field of a struct, which the metadata have under a name.
+			data := within(value, 2, 1, 2, 1, 8)
+			var got, want extprocv3.ProcessingRequest
+			err, wantErr := Unmarshal(data, &got), proto.Unmarshal(data, &want)
+			if (err == nil) != (wantErr == nil) {
+				t.Errorf("%d lists: %v, package proto: %v", n, err, wantErr)
+			}
+			if wantErr == nil {
+				read++
+			} else {
+				refused++
+			}
+		}
+	}
+	if read == 0 || refused == 0 {
+		t.Errorf("%d are read, %d refused", read, refused)
 	}
 }
 
