@@ -34,6 +34,12 @@ func readConfig(path string) reading {
 	return reading{data, err}
 }
 
+// readRunning is readConfig for a server that runs, and that must not wait for a pipe.
+func readRunning(path string) reading {
+	data, err := config.ReadRunning(path)
+	return reading{data, err}
+}
+
 // equal says whether two readings are the same, as far as loading is concerned.
 func (r reading) equal(other reading) bool {
 	return bytes.Equal(r.data, other.data) && (r.err == nil) == (other.err == nil)
@@ -44,7 +50,7 @@ func (r reading) equal(other reading) bool {
 // only one in the middle is swapped.
 type reloading struct {
 	seen    reading                   // at the last look; of watch only
-	read    func(path string) reading // readConfig, but for tests
+	read    func(path string) reading // readRunning, but for tests
 	every   time.Duration
 	settle  time.Duration
 	refused atomic.Pointer[time.Time] // since when the file is one that cannot be used; nil: it is not
@@ -55,7 +61,7 @@ type reloading struct {
 
 func newReloading(first reading, reg prometheus.Registerer) *reloading {
 	r := &reloading{
-		seen: first, read: readConfig, every: reloadEvery, settle: reloadSettle,
+		seen: first, read: readRunning, every: reloadEvery, settle: reloadSettle,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tokenbudget_config_reloads_total", Help: "Changes of the configuration file, and SIGHUPs, by whether the file could be used.",
 		}, []string{"result"}),
