@@ -71,9 +71,10 @@
 //     limit begins anew.
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
-//   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
-//     those of a minute, see [DefaultRetention]), and back, loses the counts of windows
-//     that seemed to have ended long ago.
+//   - A clock that is ahead by more than the store keeps ended windows (an hour for
+//     those of a minute, see [DefaultRetention]) when the process starts, or for an hour
+//     while it runs, and is set back, loses the counts of windows that seemed to have ended
+//     long ago.
 //   - Windows follow the clock. If it is set back, requests count in the earlier
 //     window again; without a store, that window may have been forgotten.
 //   - Identity values of more than 256 bytes are shown cut, with their SHA-256.

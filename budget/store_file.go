@@ -74,7 +74,7 @@ type FileStore struct {
 	fsync     Fsync
 	report    func(error)
 	retention time.Duration
-	now       func() time.Time
+	clock     *sober
 	most      int   // entries
 	rotateAt  int64 // least size of a journal file that is full
 
@@ -118,9 +118,10 @@ func WithRetention(d time.Duration) FileOption {
 	return func(s *FileStore) { s.retention = max(0, d) }
 }
 
-// WithClock sets the clock that retention goes by, instead of [time.Now].
+// WithClock sets the clock that retention goes by, instead of [time.Now]. It is believed
+// even if it runs away.
 func WithClock(now func() time.Time) FileOption {
-	return func(s *FileStore) { s.now = now }
+	return func(s *FileStore) { s.clock = newSober(now, nil) }
 }
 
 // WithFsync sets when what is written is flushed, instead of [FsyncGroup].
@@ -136,13 +137,14 @@ func WithReport(report func(error)) FileOption {
 }
 
 func newFileStore(dir string, options []FileOption) *FileStore {
+	begun := time.Now()
 	s := &FileStore{
 		dir:       dir,
 		disk:      osDisk{},
 		fsync:     FsyncGroup,
 		report:    func(error) {},
 		retention: DefaultRetention,
-		now:       time.Now,
+		clock:     newSober(time.Now, func() time.Duration { return time.Since(begun) }),
 		most:      maxEntries,
 		rotateAt:  rotateSize,
 		quit:      make(chan struct{}),
