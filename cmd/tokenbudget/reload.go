@@ -191,13 +191,20 @@ func running(old, c *config.Config, anew bool) (*config.Config, []string) {
 // renderAgain says so if Envoy's rendered configuration would be another one, as far as
 // that decides whom Envoy lets claim what, what it meters, and how long it waits.
 func renderAgain(old, c *config.Config) string {
-	switch {
-	case !slices.Equal(setByEnvoy(old), setByEnvoy(c)) || !slices.Equal(old.Paths.Pass, c.Paths.Pass):
-		return "headers with set_by: envoy, or paths.pass, have changed: render Envoy's configuration again (tokenbudget envoy); until then clients may set the new headers"
-	case throttles(c) && !throttles(old):
-		return "a budget throttles now: render Envoy's configuration again (tokenbudget envoy); until then Envoy fails requests that wait for longer than its message_timeout"
+	const render = " changed: render Envoy's configuration again (tokenbudget envoy); until then "
+	var all []string
+	if !slices.Equal(setByEnvoy(old), setByEnvoy(c)) {
+		all = append(all, "headers with set_by: envoy have"+render+"clients may set the new ones")
 	}
-	return ""
+	if !slices.Equal(old.Paths.Pass, c.Paths.Pass) ||
+		// What Envoy lets pass never gets here to be refused.
+		len(c.Paths.Pass) > 0 && !slices.Equal(old.Paths.Deny, c.Paths.Deny) {
+		all = append(all, "paths that pass have"+render+"Envoy lets those pass which it knows, neither metered nor refused")
+	}
+	if throttles(c) && !throttles(old) {
+		all = append(all, "what throttles has"+render+"Envoy fails requests that wait for longer than its message_timeout")
+	}
+	return strings.Join(all, "; ")
 }
 
 // setByEnvoy are the headers of which Envoy must remove the client's copy.
