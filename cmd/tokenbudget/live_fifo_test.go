@@ -60,3 +60,24 @@ func TestNoFile(t *testing.T) {
 		})
 	}
 }
+
+// A start does not wait for what is no file in the folder either, not even for a signal.
+func TestNoOverridesFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, overridesName), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		_, err := loadOverrides(dir)
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if err == nil || !strings.Contains(err.Error(), "regular") {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it waits for a writer")
+	}
+}
