@@ -74,9 +74,10 @@
 //     limit begins anew.
 //   - Values that a limit matches or counts by are compared byte by byte. What a client
 //     may choose, such as a header that nobody verified, lets it choose its limits.
-//   - A clock that jumps ahead by more than the store keeps ended windows (an hour for
-//     those of a minute, see [DefaultRetention]; at least half the period for rolling
-//     ones), and back, loses the counts of windows that seemed to have ended long ago.
+//   - A clock that is ahead by more than the store keeps ended windows (an hour for those
+//     of a minute, see [DefaultRetention]; at least half the period for rolling ones) when
+//     the process starts, or for an hour while it runs, and is set back, loses the counts
+//     of windows that seemed to have ended long ago.
 //   - A charge counts longer than a rolling period by up to a sixtieth of it, or a second,
 //     and by twice that where the period has not that many whole seconds.
 //   - Windows follow the clock. If it is set back, requests count in the earlier

@@ -2,6 +2,7 @@ package budget
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -14,6 +15,9 @@ const (
 	putTimeout = 30 * time.Second
 	// commitTimeout is the longest that a caller waits for its change to be written.
 	commitTimeout = 15 * time.Second
+	// endTimeout is the longest that stop waits for the goroutine once flush has
+	// returned: it writes a last time what came meanwhile.
+	endTimeout = 5 * time.Second
 )
 
 // commits brings changed rows to the store, many in one write.
@@ -170,14 +174,22 @@ func (c *commits) flush(ctx context.Context) error {
 	return c.await(ctx, b, putTimeout)
 }
 
-// stop writes a last time and ends the goroutine. What is marked later is not written.
-func (c *commits) stop(ctx context.Context) error {
-	err := c.flush(ctx)
+// stop writes a last time and ends the goroutine. What is marked later is not written. It
+// returns false if the goroutine still writes; the store must not be closed then. It is
+// to be called once.
+func (c *commits) stop(ctx context.Context) (ended bool, err error) {
+	err = c.flush(ctx)
 	close(c.quit)
-	<-c.ended // a write always ends
+	t := time.NewTimer(endTimeout)
+	defer t.Stop()
+	select {
+	case <-c.ended:
+	case <-t.C:
+		return false, errors.Join(err, errors.New("the store has been writing for too long: look at its disk"))
+	}
 	closed := ErrClosed
 	c.failure.Store(&closed)
-	return err
+	return true, err
 }
 
 func (c *commits) run(ctx context.Context) {

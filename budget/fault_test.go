@@ -653,7 +653,7 @@ func TestReadAfterCrash(t *testing.T) {
 func TestHungStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
-		l := open(t, Options{Store: hungStore{newMemStore(), hang}, Limits: []Limit{{Name: "x", Amount: 1000, Period: Total}}})
+		l := open(t, Options{Store: hungStore{newMemStore(), hang, nil}, Limits: []Limit{{Name: "x", Amount: 1000, Period: Total}}})
 		began := time.Now()
 		if r, _, err := l.Reserve(t.Context(), ask(1, 1)); r != nil || err == nil || !strings.Contains(err.Error(), "disk") {
 			t.Errorf("Reserve = %v, %v", r, err)
@@ -683,10 +683,52 @@ func TestHungStore(t *testing.T) {
 
 type hungStore struct {
 	*memStore
-	hang chan struct{}
+	hang, closing chan struct{} // what Put and Close wait for
 }
 
 func (s hungStore) Put(ctx context.Context, e []Entry) error {
 	<-s.hang
 	return s.memStore.Put(ctx, e)
+}
+
+func (s hungStore) Close() error {
+	if s.closing != nil {
+		<-s.closing
+	}
+	return s.memStore.Close()
+}
+
+// TestCloseHungStore: a ledger is closed in the end, also over a store that hangs while it
+// writes, or while it is closed. Else the process would not end.
+func TestCloseHungStore(t *testing.T) {
+	for name, most := range map[string]time.Duration{"writing": putTimeout + endTimeout, "closing": putTimeout} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang, free := make(chan struct{}), make(chan struct{})
+				close(free)
+				s := hungStore{newMemStore(), hang, free}
+				if name == "closing" {
+					s.hang, s.closing = free, hang
+				}
+				l, err := New(t.Context(), Options{Store: s, Limits: []Limit{{Name: "x", Amount: 1000, Period: Total}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r, _, err := l.Reserve(t.Context(), ask(1, 1)); (r != nil) != (name == "closing") {
+					t.Errorf("Reserve = %v, %v", r, err)
+				}
+				began := time.Now()
+				if err := l.Close(t.Context()); err == nil || !strings.Contains(err.Error(), "disk") {
+					t.Errorf("Close = %v", err)
+				}
+				if took := time.Since(began); took != most {
+					t.Errorf("closed after %s", took)
+				}
+				if err := l.Close(t.Context()); err != nil {
+					t.Errorf("closed again: %v", err)
+				}
+				close(hang) // for the goroutines
+			})
+		})
+	}
 }

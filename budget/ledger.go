@@ -246,7 +246,8 @@ func (l *Ledger) Run(ctx context.Context) error {
 // Close writes changed balances a last time and closes the store. It is to be called
 // after the last settlement: what is settled later is not written. If calls are
 // still at work when ctx ends, it returns an error and may be called again. If the
-// last write fails, the store is closed nevertheless and the error says so. After
+// last write fails, the store is closed nevertheless and the error says so; if it does not
+// end in time, the store stays open, and its lock with the process. After
 // Close, Reserve, Sync and Balances return [ErrClosed], and Close returns nil.
 func (l *Ledger) Close(ctx context.Context) error {
 	if err := l.gate.close(ctx); err != nil {
@@ -265,9 +266,27 @@ func (l *Ledger) Close(ctx context.Context) error {
 		return nil
 	}
 	defer l.cache.close()
-	err = l.commits.stop(ctx)
+	ended, err := l.commits.stop(ctx)
 	if err != nil {
 		err = fmt.Errorf("budget: %w", err)
 	}
-	return errors.Join(err, l.store.Close())
+	if !ended {
+		return err
+	}
+	return errors.Join(err, l.closeStore())
+}
+
+// closeStore closes the store, but does not wait for a disk that hangs: the process is
+// about to end.
+func (l *Ledger) closeStore() error {
+	done := make(chan error, 1)
+	go func() { done <- l.store.Close() }()
+	t := time.NewTimer(putTimeout)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return fmt.Errorf("budget: the store has not been closed for %s: look at its disk", putTimeout)
+	}
 }

@@ -17,6 +17,21 @@ func lockFile(path string) (*os.File, error) { return lock(path, os.O_RDWR|os.O_
 // several at a time.
 func lockReadOnly(path string) (*os.File, error) { return lock(path, os.O_RDONLY, unix.LOCK_SH) }
 
+// lockDir locks the folder itself, as lockFile and lockReadOnly lock the file in it, which
+// somebody may remove while it is locked. It returns nil where folders cannot be locked;
+// over NFS they cannot.
+func lockDir(dir string, shared bool) (*os.File, error) {
+	how := unix.LOCK_EX
+	if shared {
+		how = unix.LOCK_SH
+	}
+	f, err := lock(dir, os.O_RDONLY, how)
+	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EISDIR) || errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil //nolint:nilnil // no lock, and no reason to stop: there is the file's
+	}
+	return f, err
+}
+
 func lock(path string, flags, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {

@@ -13,5 +13,8 @@ func lockFile(path string) (*os.File, error) {
 	return nil, &os.PathError{Op: "lock", Path: path, Err: errors.ErrUnsupported}
 }
 
+// lockDir refuses, too.
+func lockDir(dir string, _ bool) (*os.File, error) { return lockFile(dir) }
+
 // lockReadOnly refuses as well.
 func lockReadOnly(path string) (*os.File, error) { return lockFile(path) }

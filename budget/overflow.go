@@ -52,13 +52,14 @@ const (
 // bucketOf tells what kind of row a subject has. Clients can call themselves
 // (overflow); they then share that bucket.
 func (r *rule) bucketOf(key string, subject []Identity) bucket {
+	n := kept(subject)
+	if n == 0 {
+		return lastBucket // also with an amount of its own
+	}
 	if _, named := r.amounts[key]; named {
 		return namedBucket
 	}
-	switch kept(subject) {
-	case 0:
-		return lastBucket
-	case len(subject):
+	if n == len(subject) {
 		return ownBucket
 	}
 	return parentBucket

@@ -314,3 +314,15 @@ func TestOverflowCounts(t *testing.T) {
 		}
 	})
 }
+
+// An override for the bucket that all share makes it no less the last resort.
+func TestOverflowOverride(t *testing.T) {
+	limit := Limit{Name: "user", Amount: 100, Period: Total, Per: []string{"user"}}
+	limit.Overrides = []Override{{Subject: []Identity{{"user", Overflow}}, Amount: 50}}
+	l := open(t, Options{MaxCounters: 1, Limits: []Limit{limit}})
+	reserve(t, l, ask(1, 1, "user", "ann"))
+	r, d, err := l.Reserve(t.Context(), ask(1, 1, "user", "bob"))
+	if err != nil || r == nil || d.Amount != 50 {
+		t.Errorf("Reserve = %+v, %v", d, err)
+	}
+}

@@ -108,13 +108,63 @@ func (s *FileStore) age(e Entry, now int64) (int64, bool) {
 	return min(ages*(now-e.Key.End)/s.kept(e), ages-1), true
 }
 
+// A clock that has run away is not believed before it has shown the same for clockDoubt:
+// by it, windows that still run seem to have ended long ago.
+const (
+	clockSlack = keepAlways // what it may be ahead of the time that has passed since it was believed
+	clockDoubt = time.Hour
+)
+
+// sober is the clock of retention: a wall clock beside the time that passes, which nobody
+// can set. It is safe for concurrent use.
+type sober struct {
+	now    func() time.Time
+	passed func() time.Duration // since some moment; nil: now is believed
+
+	mu      sync.Mutex
+	began   time.Time     // what the believed clock showed at that moment
+	doubted bool          // it is ahead; since is when that was seen first
+	since   time.Duration // as passed
+}
+
+func newSober(now func() time.Time, passed func() time.Duration) *sober {
+	c := &sober{now: now, passed: passed}
+	if passed != nil {
+		c.began = now().Add(-passed())
+	}
+	return c
+}
+
+// unix is the time to go by, in Unix seconds. A clock that is behind is believed: by
+// it, less is dropped.
+func (c *sober) unix() int64 {
+	if c.passed == nil {
+		return c.now().Unix()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	passed := c.passed()
+	now, believed := c.now().Round(0), c.began.Add(passed).Round(0)
+	switch {
+	case now.Before(believed.Add(clockSlack)):
+		c.doubted = false
+		return now.Unix()
+	case !c.doubted:
+		c.doubted, c.since = true, passed
+	case passed-c.since >= clockDoubt: // it was wrong before, or the machine has slept
+		c.doubted, c.began = false, now.Add(-passed)
+		return now.Unix()
+	}
+	return believed.Unix()
+}
+
 // sweep drops what has expired. If the store is still half full, all other windows are
 // kept for as much shorter a part of their time as it takes to change that; but none is
 // dropped that has ended within keepAlways. It returns how full the store is then.
 //
 // So a flood of short windows takes the long ones no more of their past than itself.
 func (s *FileStore) sweep() (fill int) {
-	now := s.now().Unix()
+	now := s.clock.unix()
 	var ended [ages + 1]size
 	s.scan(s.mu.RLocker(), func(e Entry) {
 		if age, ok := s.age(e, now); ok {

@@ -220,3 +220,49 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 	t.Fatalf("waited in vain until %s", what)
 }
+
+// A clock that jumps ahead and back takes nothing from the windows that run; one that stays
+// ahead is right.
+func TestRunawayClock(t *testing.T) {
+	for _, drop := range []struct {
+		name string
+		f    func(*FileStore) error
+	}{
+		{"snapshot", func(s *FileStore) error { return s.snapshot(s.next) }},
+		{"sweep", func(s *FileStore) error { s.sweep(); return nil }},
+	} {
+		t.Run(drop.name, func(t *testing.T) {
+			wall, passed := noon, time.Duration(0)
+			s := openStore(t, t.TempDir())
+			s.clock = newSober(func() time.Time { return wall }, func() time.Duration { return passed })
+			// They expire when a minute has passed, an hour and a half, and six hours.
+			old, soon, long := window("old", "", time.Minute, 59*time.Minute), window("soon", "", time.Minute, -30*time.Minute), window("long", "", time.Minute, -5*time.Hour)
+			put(t, s, old, soon, long)
+			for _, step := range []struct {
+				name         string
+				ahead        time.Duration
+				passed       time.Duration
+				old, soon, l bool
+			}{
+				{"right", 0, 0, true, true, true},
+				{"ahead", 48 * time.Hour, time.Second, true, true, true},
+				{"back", 0, 2 * time.Second, true, true, true},
+				{"ahead again", 48 * time.Hour, time.Hour, false, true, true}, // the time that has passed counts
+				{"ahead for long", 48 * time.Hour, time.Hour + 59*time.Minute, false, false, true},
+				{"behind", -time.Hour, time.Hour + 59*time.Minute, false, false, true},
+				{"ahead a third time", 48 * time.Hour, 2 * time.Hour, false, false, true},
+				{"ahead for too long", 48 * time.Hour, 3 * time.Hour, false, false, false},
+			} {
+				wall, passed = noon.Add(step.passed+step.ahead), step.passed
+				if err := drop.f(s); err != nil {
+					t.Fatal(err)
+				}
+				for e, want := range map[Entry]bool{old: step.old, soon: step.soon, long: step.l} {
+					if _, ok, err := s.Get(t.Context(), e.Key); err != nil || ok != want {
+						t.Errorf("%s: %s is there: %t, %v", step.name, e.Key.Limit, ok, err)
+					}
+				}
+			}
+		})
+	}
+}

@@ -58,7 +58,7 @@ func (s *FileStore) bytesNow() int64 {
 // they are in records from next on. It returns ErrClosed if the store is closed
 // meanwhile.
 func (s *FileStore) snapshot(next uint64) error {
-	now := s.now().Unix()
+	now := s.clock.unix()
 	var expired []Key
 	err := replaceFile(s.disk, s.dir, snapshotName, func(f io.Writer) error {
 		w := newSnapshotWriter(f, next)

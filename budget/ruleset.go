@@ -99,7 +99,7 @@ func (s *ruleset) adopt(old *ruleset, now time.Time) map[ruleName]*rule {
 //     before are of no effect, unless what they were comes back.
 //   - A limit per request binds a request as it was when that was admitted.
 //
-// When it returns, all decisions are by the new limits; those that are made meanwhile, by
+// Requests that come after it has returned are decided by the new limits; those meanwhile, by
 // the old or the new ones. Without a store, the counters of a limit that is gone stay in
 // memory until their windows have ended.
 //

@@ -64,17 +64,18 @@ const (
 // start reads what is there. A snapshot that cannot be written is reported and tried
 // again later; the journal goes on.
 //
-// A folder belongs to one open store at a time. The lock goes with the process, so
-// nothing has to be tidied up after a crash. It does not reach over a network file
-// system that has no flock.
+// A folder belongs to one open store at a time. It is locked, and so is a file in it. The
+// locks go with the process, so nothing has to be tidied up after a crash. They do not reach
+// over a network file system that has no flock.
 type FileStore struct {
 	dir       string
 	disk      disk
-	lock      *os.File
+	lock      *os.File // of the file; dirLock is that of the folder, nil where there are none
+	dirLock   *os.File
 	fsync     Fsync
 	report    func(error)
 	retention time.Duration
-	now       func() time.Time
+	clock     *sober
 	most      int   // entries
 	rotateAt  int64 // least size of a journal file that is full
 
@@ -118,9 +119,10 @@ func WithRetention(d time.Duration) FileOption {
 	return func(s *FileStore) { s.retention = max(0, d) }
 }
 
-// WithClock sets the clock that retention goes by, instead of [time.Now].
+// WithClock sets the clock that retention goes by, instead of [time.Now]. It is believed
+// even if it runs away.
 func WithClock(now func() time.Time) FileOption {
-	return func(s *FileStore) { s.now = now }
+	return func(s *FileStore) { s.clock = newSober(now, nil) }
 }
 
 // WithFsync sets when what is written is flushed, instead of [FsyncGroup].
@@ -136,13 +138,14 @@ func WithReport(report func(error)) FileOption {
 }
 
 func newFileStore(dir string, options []FileOption) *FileStore {
+	begun := time.Now()
 	s := &FileStore{
 		dir:       dir,
 		disk:      osDisk{},
 		fsync:     FsyncGroup,
 		report:    func(error) {},
 		retention: DefaultRetention,
-		now:       time.Now,
+		clock:     newSober(time.Now, func() time.Duration { return time.Since(begun) }),
 		most:      maxEntries,
 		rotateAt:  rotateSize,
 		quit:      make(chan struct{}),
@@ -167,22 +170,37 @@ func OpenFile(dir string, options ...FileOption) (*FileStore, error) {
 	if err := makeDir(s.disk, dir); err != nil {
 		return nil, fmt.Errorf("budget: making the store's folder: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(dir, lockName))
-	if errors.Is(err, ErrLocked) {
-		return nil, fmt.Errorf("%w: another process has %s open; stop it, or choose another folder for this one", err, dir)
+	var err error
+	if s.dirLock, err = lockDir(dir, false); err == nil {
+		s.lock, err = lockFile(filepath.Join(dir, lockName))
+	}
+	switch {
+	case errors.Is(err, ErrLocked):
+		err = fmt.Errorf("%w: another process has %s open; stop it, or choose another folder for this one", err, dir)
+	case err != nil:
+		err = fmt.Errorf("budget: locking the store's folder: %w", err)
+	default:
+		err = s.recover()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("budget: locking the store's folder: %w", err)
-	}
-	s.lock = lock
-	if err := s.recover(); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, closeAll(s.lock, s.dirLock))
 	}
 	s.workers.Go(s.sweepAgainAndAgain)
 	if s.fsync == FsyncGroup {
 		s.workers.Go(s.flushAgainAndAgain)
 	}
 	return s, nil
+}
+
+// closeAll closes those files that are not nil.
+func closeAll(files ...*os.File) error {
+	var errs []error
+	for _, f := range files {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // recover reads the folder and makes it ready to be written to.
@@ -466,5 +484,5 @@ func (s *FileStore) Close() error {
 	if failed {
 		err = nil // it was told
 	}
-	return errors.Join(err, s.file.Close(), s.lock.Close())
+	return errors.Join(err, s.file.Close(), closeAll(s.lock, s.dirLock))
 }

@@ -48,14 +48,15 @@ func compareEntries(a, b Entry) int {
 // but WithReport.
 func OpenReadOnly(dir string, options ...FileOption) (Store, error) {
 	s := &readStore{}
-	lock, err := lockReadOnly(filepath.Join(dir, lockName))
+	var err error
+	if s.dirLock, err = lockDir(dir, true); err == nil {
+		s.lock, err = lockReadOnly(filepath.Join(dir, lockName))
+	}
 	switch {
 	case errors.Is(err, ErrLocked):
-		return nil, fmt.Errorf("%w: another process has %s open", err, dir)
-	case err == nil:
-		s.lock = lock
-	case !notExist(err): // a copy may lack the lock file
-		return nil, fmt.Errorf("budget: locking the store's folder: %w", err)
+		return nil, errors.Join(fmt.Errorf("%w: another process has %s open", err, dir), s.Close())
+	case err != nil && !notExist(err): // a copy may lack the lock file; readFolder tells of a folder that is absent
+		return nil, errors.Join(fmt.Errorf("budget: locking the store's folder: %w", err), s.Close())
 	}
 	c, err := readFolder(dir)
 	if err != nil {
@@ -70,8 +71,8 @@ func OpenReadOnly(dir string, options ...FileOption) (Store, error) {
 
 // readStore is a store that is only read.
 type readStore struct {
-	entries map[Key]Entry
-	lock    *os.File // nil if there was none
+	entries       map[Key]Entry
+	dirLock, lock *os.File // nil if there were none
 }
 
 func (s *readStore) Get(_ context.Context, key Key) (Entry, bool, error) {
@@ -92,9 +93,4 @@ func (s *readStore) Put(context.Context, []Entry) error { return ErrReadOnly }
 
 func (s *readStore) Err() error { return nil }
 
-func (s *readStore) Close() error {
-	if s.lock == nil {
-		return nil
-	}
-	return s.lock.Close()
-}
+func (s *readStore) Close() error { return closeAll(s.lock, s.dirLock) }

@@ -419,26 +419,3 @@ func TestShadowMetric(t *testing.T) {
 		}
 	})
 }
-
-// What a request that waits has been counted with is given back, whatever comes meanwhile.
-func TestThrottleSecondBody(t *testing.T) {
-	bubble(t, throttling(t, burst), func(t *testing.T, r *rig) {
-		untilNext(15 * time.Second)
-		first := r.dial()
-		defer first.hangUp()
-		first.request("ann", true)
-		first.finish()
-
-		second := r.dial()
-		defer second.hangUp()
-		second.waits("bob", 25*time.Second)
-		second.send(requestBody("{}"))
-		if err := second.end(); status.Code(err) != codes.InvalidArgument {
-			t.Errorf("the stream ends with %v, want InvalidArgument", err)
-		}
-		synctest.Wait()
-		if w := &r.server.waiting; w.requests.Load() != 0 || w.bytes.Load() != 0 {
-			t.Errorf("%d requests of %d bytes count as waiting", w.requests.Load(), w.bytes.Load())
-		}
-	})
-}

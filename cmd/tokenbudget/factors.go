@@ -55,6 +55,12 @@ func loadFactors(dir string, log *zap.Logger) *keptFactors {
 
 // readAtMost reads a file of at most n bytes, or n + 1 bytes of a longer one.
 func readAtMost(path string, n int64) ([]byte, error) {
+	// Opening a pipe would wait for somebody to write to it.
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -96,7 +96,8 @@ func (l *live) apply(ctx context.Context, next *ruling) error {
 // access is what the admin pages ask for.
 func (l *live) access() admin.Access {
 	c := l.now.Load().config
-	return admin.Access{Guarded: c.AdminGuarded(), Token: c.AdminToken, Certificates: hasClientCA(c.Listen.AdminTLS)}
+	local := c.Listen.AdminTLS == nil && config.Loopback(c.Listen.Admin) && !strings.HasPrefix(c.Listen.Admin, "unix:")
+	return admin.Access{Local: local, Guarded: c.AdminGuarded(), Token: c.AdminToken, Certificates: hasClientCA(c.Listen.AdminTLS)}
 }
 
 func hasClientCA(f *certs.Files) bool { return f != nil && f.ClientCA != "" }

@@ -291,6 +291,13 @@ func TestRunning(t *testing.T) {
 			t.Errorf("%s: %v, %+v", c.name, restart, got)
 		}
 	}
+	passing := parse("paths: {pass: [/x/*]}")
+	if renderAgain(passing, parse("paths: {pass: [/x/*], deny: [/x/y]}")) == "" || renderAgain(passing, parse("paths: {pass: [/x/*]}")) != "" {
+		t.Error("Envoy must be told what is denied of the paths that it lets pass")
+	}
+	if w := renderAgain(parse(""), parse("paths: {pass: [/x]}\nidentity: {a: [{header: x, set_by: envoy}]}")); !strings.Contains(w, "set_by") || !strings.Contains(w, "paths") {
+		t.Errorf("one of two is told: %s", w)
+	}
 	for text, want := range map[string]bool{
 		"": false, "identity: {a: [{header: x}]}": false, "identity: {a: [{header: x, set_by: envoy}]}": true, "paths: {pass: [/x]}": true, "paths: {deny: [/x]}": false,
 	} {

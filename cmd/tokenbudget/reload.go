@@ -34,6 +34,12 @@ func readConfig(path string) reading {
 	return reading{data, err}
 }
 
+// readRunning is readConfig for a server that runs, and that must not wait for a pipe.
+func readRunning(path string) reading {
+	data, err := config.ReadRunning(path)
+	return reading{data, err}
+}
+
 // equal says whether two readings are the same, as far as loading is concerned.
 func (r reading) equal(other reading) bool {
 	return bytes.Equal(r.data, other.data) && (r.err == nil) == (other.err == nil)
@@ -44,7 +50,7 @@ func (r reading) equal(other reading) bool {
 // only one in the middle is swapped.
 type reloading struct {
 	seen    reading                   // at the last look; of watch only
-	read    func(path string) reading // readConfig, but for tests
+	read    func(path string) reading // readRunning, but for tests
 	every   time.Duration
 	settle  time.Duration
 	refused atomic.Pointer[time.Time] // since when the file is one that cannot be used; nil: it is not
@@ -55,7 +61,7 @@ type reloading struct {
 
 func newReloading(first reading, reg prometheus.Registerer) *reloading {
 	r := &reloading{
-		seen: first, read: readConfig, every: reloadEvery, settle: reloadSettle,
+		seen: first, read: readRunning, every: reloadEvery, settle: reloadSettle,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tokenbudget_config_reloads_total", Help: "Changes of the configuration file, and SIGHUPs, by whether the file could be used.",
 		}, []string{"result"}),
@@ -185,13 +191,20 @@ func running(old, c *config.Config, anew bool) (*config.Config, []string) {
 // renderAgain says so if Envoy's rendered configuration would be another one, as far as
 // that decides whom Envoy lets claim what, what it meters, and how long it waits.
 func renderAgain(old, c *config.Config) string {
-	switch {
-	case !slices.Equal(setByEnvoy(old), setByEnvoy(c)) || !slices.Equal(old.Paths.Pass, c.Paths.Pass):
-		return "headers with set_by: envoy, or paths.pass, have changed: render Envoy's configuration again (tokenbudget envoy); until then clients may set the new headers"
-	case throttles(c) && !throttles(old):
-		return "a budget throttles now: render Envoy's configuration again (tokenbudget envoy); until then Envoy fails requests that wait for longer than its message_timeout"
+	const render = " changed: render Envoy's configuration again (tokenbudget envoy); until then "
+	var all []string
+	if !slices.Equal(setByEnvoy(old), setByEnvoy(c)) {
+		all = append(all, "headers with set_by: envoy have"+render+"clients may set the new ones")
 	}
-	return ""
+	if !slices.Equal(old.Paths.Pass, c.Paths.Pass) ||
+		// What Envoy lets pass never gets here to be refused.
+		len(c.Paths.Pass) > 0 && !slices.Equal(old.Paths.Deny, c.Paths.Deny) {
+		all = append(all, "paths that pass have"+render+"Envoy lets those pass which it knows, neither metered nor refused")
+	}
+	if throttles(c) && !throttles(old) {
+		all = append(all, "what throttles has"+render+"Envoy fails requests that wait for longer than its message_timeout")
+	}
+	return strings.Join(all, "; ")
 }
 
 // setByEnvoy are the headers of which Envoy must remove the client's copy.

@@ -4,12 +4,15 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"mime"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 )
 
 // Access says what a request has to prove.
 type Access struct {
+	Local        bool   // the address is a port on loopback, without TLS: who reads must ask for it as such, or prove himself
 	Guarded      bool   // reading needs a client certificate that the listener has verified, or Token
 	Token        string // as "Authorization: Bearer TOKEN"; "": a certificate is the only way
 	Certificates bool   // the listener verifies those of clients that have one
@@ -28,12 +31,34 @@ func (o Options) guard(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := o.access()
 		// Compared as it came, not cleaned: what is almost a free path is not free.
-		if !a.Guarded || r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || a.proven(r) {
+		switch {
+		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || a.proven(r):
 			h.ServeHTTP(w, r)
-			return
+		case a.Guarded:
+			a.refuse(w, "reading")
+		case a.Local && !local(r.Host):
+			reply(w, http.StatusMisdirectedRequest, failure("this address is asked for by its number or as localhost, not by another name; or show the admin token"))
+		default:
+			h.ServeHTTP(w, r)
 		}
-		a.refuse(w, "reading")
 	})
+}
+
+// local reports whether a host, with or without a port, is this machine by its number or
+// as localhost. A page in a browser can have its own name resolved to a loopback address, and
+// then read what is there as if it came from itself; but its name is in the request.
+// Numbers are nobody's names.
+func local(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	if _, err := netip.ParseAddr(name); err == nil || name == "" {
+		return true
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
 // guardWriting lets only those on who prove themselves, whatever the address. Browsers

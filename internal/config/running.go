@@ -5,16 +5,33 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // ReadFile reads a configuration file for [Parse]: at most a byte more than it may have,
 // which is enough to see that it is too much.
-func ReadFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+func ReadFile(path string) ([]byte, error) { return read(path, os.O_RDONLY) }
+
+// ReadRunning is ReadFile for a server that runs and looks at its file again and again. It
+// takes regular files only, and never waits: a pipe in the file's place would be read for
+// as long as nobody writes to it.
+func ReadRunning(path string) ([]byte, error) { return read(path, os.O_RDONLY|syscall.O_NONBLOCK) }
+
+func read(path string, flags int) ([]byte, error) {
+	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the configuration: %w", err)
 	}
 	defer f.Close()
+	if flags&syscall.O_NONBLOCK != 0 {
+		info, err := f.Stat()
+		if err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%s is no regular file", path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read the configuration: %w", err)
+		}
+	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the configuration: %w", err)
