@@ -67,6 +67,9 @@ under way.
 					return nil
 				case <-time.After(2 * time.Second):
 				}
+				if !*asJSON {
+					fmt.Fprintln(e.stdout) // so that one table is told from the next
+				}
 			}
 		}
 	},
