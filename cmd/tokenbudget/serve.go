@@ -201,12 +201,21 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 		defer stopBackground()
 		return server.Serve(ctx, lis)
 	})
-	fields := []zap.Field{zap.String("version", buildVersion()), zap.String("extproc", address(lis)), zap.Int("budgets", len(c.Budgets))}
+	fields := []zap.Field{zap.String("version", buildVersion()), zap.String("extproc", address(lis)), zap.Int("budgets", budgetCount(c))}
 	if adminLis != nil {
 		fields = append(fields, zap.String("admin", address(adminLis)))
 	}
 	log.Info("serving", fields...)
 	return group.Wait()
+}
+
+// budgetCount is how many budgets a file has; each is a limit for each of its units.
+func budgetCount(c *config.Config) int {
+	names := make(map[string]bool)
+	for _, l := range c.Budgets {
+		names[l.Name] = true
+	}
+	return len(names)
 }
 
 // memoMetrics show how much of the prompts need not be counted again.

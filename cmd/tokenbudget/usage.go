@@ -67,6 +67,9 @@ under way.
 					return nil
 				case <-time.After(2 * time.Second):
 				}
+				if !*asJSON {
+					fmt.Fprintln(e.stdout) // so that one table is told from the next
+				}
 			}
 		}
 	},
@@ -85,6 +88,8 @@ func askBudgets(ctx context.Context, c *adminClient) (b admin.Budgets, err error
 	case http.StatusOK:
 	case http.StatusUnauthorized:
 		return b, fmt.Errorf("the server at %s answers %s (give -cert and -key, or set %s; see tokenbudget help usage)", c.addr, resp.Status, tokenVariable)
+	case http.StatusBadRequest: // the request has nothing that could be wrong, but its scheme
+		return b, fmt.Errorf("the server at %s answers %s (if it has TLS, ask it as https://%[1]s)", c.addr, resp.Status)
 	default:
 		return b, fmt.Errorf("the server at %s answers %s", c.addr, resp.Status)
 	}

@@ -70,18 +70,22 @@ func TestUsageWatch(t *testing.T) {
 	if code := execute(ctx, env{stdout: out, stderr: &stderr}, []string{"usage", "-watch", "-admin", s.Listener.Addr().String()}); code != 0 {
 		t.Errorf("exit code %d, want 0; %s", code, stderr.String())
 	}
-	if !strings.Contains(out.String(), "\nday ") {
+	if !strings.Contains(out.String(), "\nday ") || !strings.Contains(out.String(), "never\n\nBUDGET") {
 		t.Errorf("printed %q", out.String())
 	}
 }
 
-// stopping is a terminal at which somebody presses Ctrl-C once something is shown.
+// stopping is a terminal at which somebody presses Ctrl-C once a second table is shown.
 type stopping struct {
 	strings.Builder
 	stop func()
 }
 
 func (s *stopping) Write(b []byte) (int, error) {
-	defer s.stop()
+	defer func() {
+		if strings.Count(s.String(), "\nday ") == 2 {
+			s.stop()
+		}
+	}()
 	return s.Builder.Write(b)
 }

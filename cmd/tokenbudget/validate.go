@@ -74,7 +74,8 @@ func summary(w io.Writer, c *config.Config) error {
 		fmt.Fprintf(w, ", admin on %s%s", c.Listen.Admin, secured(c.Listen.AdminTLS))
 	}
 	fmt.Fprintf(w, ", balances in %s\n\n", c.Store.File.Dir)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	heading, some, acts := "BUDGET\tLIMIT\tPERIOD\tPER", false, false
 	for _, b := range c.Budgets {
 		some = some || len(b.Match) > 0
@@ -87,6 +88,9 @@ func summary(w io.Writer, c *config.Config) error {
 		heading += "\tMATCH"
 	}
 	fmt.Fprintln(t, heading)
+	// A line with fewer cells would end the columns to its right, and those below it
+	// would get another width.
+	columns := strings.Count(heading, "\t")
 	for _, b := range c.Budgets {
 		fmt.Fprintf(t, "%s\t%d %s\t%s\t%s", b.Name, b.Amount, b.Unit, period(b), perWhom(c, b))
 		if acts {
@@ -98,10 +102,10 @@ func summary(w io.Writer, c *config.Config) error {
 		fmt.Fprintln(t)
 		for i, o := range b.Overrides {
 			if i == shownOverrides {
-				fmt.Fprintf(t, "\t(and %d more)\n", len(b.Overrides)-i)
+				fmt.Fprintf(t, "\t(and %d more)%s\n", len(b.Overrides)-i, strings.Repeat("\t", columns-1))
 				break
 			}
-			fmt.Fprintf(t, "\t%d %s\t\t%s\n", o.Amount, b.Unit, subjectText(o.Subject))
+			fmt.Fprintf(t, "\t%d %s\t\t%s%s\n", o.Amount, b.Unit, subjectText(o.Subject), strings.Repeat("\t", columns-3))
 		}
 	}
 	if len(c.Models) > 0 {
@@ -112,6 +116,9 @@ func summary(w io.Writer, c *config.Config) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for line := range strings.Lines(table.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}
 	return printShares(w, c)
 }

@@ -69,7 +69,7 @@ const streamWait = time.Second
 
 // denyStream refuses a request because as many are under way as may be.
 func (x *Exchange) denyStream(d budget.Decision) Ready {
-	message := fmt.Sprintf("budget %q%s refuses this request: %d requests are under way, which is as many as it allows; try again when one has ended",
+	message := fmt.Sprintf("budget %q%s refuses this request: requests under way are %d, which is as many as it allows; try again when one has ended",
 		d.Limit, ofSubject(d.Subject), d.Amount-d.Remaining)
 	set := append(limitHeaders(d, x.policy.Now()), header("x-tokenbudget-limit", d.Limit),
 		header("retry-after", strconv.FormatInt(ceilSeconds(streamWait), 10)),
