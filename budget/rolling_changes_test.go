@@ -1,11 +1,34 @@
 package budget
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 )
+
+// TestRollingBecomesCalendar: cells whose times are those of calendar windows are none.
+func TestRollingBecomesCalendar(t *testing.T) {
+	for period, width := range map[Period]Period{
+		Period(time.Hour): Minute, Period(60 * time.Hour): Hour, Period(60 * 24 * time.Hour): Day,
+	} {
+		for _, per := range [][]string{nil, {"user"}} {
+			t.Run(fmt.Sprint(period, width, per), func(t *testing.T) {
+				c := newClock()
+				limit := Limit{Name: "a", Amount: 1000, Period: period, Per: per}
+				l := open(t, Options{Now: c.now, Store: newMemStore(), Limits: []Limit{limit}})
+				reserve(t, l, ask(1, 1, "user", "ann")).Settle(Amount{1, 1})
+				syncNow(t, l)
+				limit.Period = width
+				setLimits(t, l, limit)
+				if b := balances(t, l); len(b) != 0 {
+					t.Errorf("%+v", b)
+				}
+			})
+		}
+	}
+}
 
 // TestRollingTurnsAtOnce: who comes while others move the window is not refused by what
 // has left it.
