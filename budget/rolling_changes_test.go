@@ -8,6 +8,74 @@ import (
 	"time"
 )
 
+// subjectsOf is how many subjects of a limit are counted.
+func subjectsOf(l *Ledger, c *clock, i int) int64 {
+	crowd := &l.rules.Load().rules[i].at(c.now()).crowd
+	crowd.mu.Lock()
+	defer crowd.mu.Unlock()
+	return crowd.own.rows
+}
+
+// TestRollingSubjectsBack: a rolling limit that goes and comes back while requests are
+// under way knows how many subjects it has, then and when they have left memory.
+func TestRollingSubjectsBack(t *testing.T) {
+	limit := rollingLimit("user")
+	limit.MaxSubjects = 4
+	withAndWithout(t, []Limit{limit}, func(t *testing.T, l *Ledger, c *clock) {
+		check := func(when string, want int64) {
+			t.Helper()
+			if n := subjectsOf(l, c, 0); n != want {
+				t.Errorf("%s: %d subjects are counted, not %d", when, n, want)
+			}
+		}
+		reserve(t, l, ask(1, 1, "user", "bob")).Settle(Amount{1, 1})
+		r := reserve(t, l, ask(1, 1, "user", "ann"))
+		syncNow(t, l)
+		setLimits(t, l)
+		setLimits(t, l, limit)
+		check("back", 2)
+		c.add(4 * time.Minute)
+		reserve(t, l, ask(1, 1, "user", "ann")).Settle(Amount{1, 1})
+		check("used again", 2)
+		c.add(90 * time.Second)
+		syncNow(t, l) // bob has left
+		reserve(t, l, ask(1, 1, "user", "cid")).Settle(Amount{1, 1})
+		check("ann and cid", 2)
+		r.Settle(Amount{1, 1})
+		syncNow(t, l)
+		reserve(t, l, ask(1, 1, "user", "ann")).Settle(Amount{1, 1})
+		check("ann again", 2)
+		c.add(time.Hour)
+		syncNow(t, l)
+		reserve(t, l, ask(1, 1, "user", "dan")).Settle(Amount{1, 1})
+		check("dan", 1)
+	})
+}
+
+// TestRollingSubjectsOfPeriods: rows of another period which are still in memory do not
+// hide the subjects that the store has of this one.
+func TestRollingSubjectsOfPeriods(t *testing.T) {
+	for _, other := range []Period{Period(10 * time.Minute), Total} {
+		limit := rollingLimit("user")
+		limit.MaxSubjects = 4
+		changed := limit
+		changed.Period = other
+		c := newClock()
+		l := open(t, Options{Now: c.now, Store: newMemStore(), Limits: []Limit{limit}})
+		for _, user := range []string{"ann", "bob"} {
+			reserve(t, l, ask(1, 1, "user", user)).Settle(Amount{1, 1})
+		}
+		syncNow(t, l)
+		setLimits(t, l, changed)
+		r := reserve(t, l, ask(1, 1, "user", "ann"))
+		setLimits(t, l, limit)
+		if n := subjectsOf(l, c, 0); n != 2 {
+			t.Errorf("%s: %d subjects are counted", other, n)
+		}
+		r.Settle(Amount{1, 1})
+	}
+}
+
 // TestRollingBecomesCalendar: cells whose times are those of calendar windows are none.
 func TestRollingBecomesCalendar(t *testing.T) {
 	for period, width := range map[Period]Period{
