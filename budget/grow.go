@@ -99,7 +99,7 @@ func (ls layers) force(t when, from, least, level int64) {
 		if !w.rule.enforces() && least > has && w.left(t) < least-has {
 			w.noted.note(ShadowCut)
 		}
-		w.row.force(t, level-has)
+		w.force(t, level-has)
 	}
 }
 

@@ -42,15 +42,6 @@ func (c charge) of(u Unit) int64 {
 // countsOutput reports whether a limit in unit u counts output.
 func countsOutput(u Unit) bool { return u == Tokens || u == OutputTokens }
 
-// needs is what a limit in unit u needs, at least, for c and so much output.
-func (c charge) needs(u Unit, output int64) int64 {
-	n := c.of(u)
-	if countsOutput(u) {
-		n += output
-	}
-	return n
-}
-
 // takeAttempts is how often take starts again after others took what it had seen.
 const takeAttempts = 4
 
