@@ -2,8 +2,10 @@ package budget
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -123,5 +125,96 @@ func TestRollingTurnsAtOnce(t *testing.T) {
 			t.Fatalf("%d are left", left)
 		}
 		turning.Wait()
+	}
+}
+
+// TestRollingConcurrentChanges: while rolling limits go, come back and change their periods
+// under load, rows of the same name count in the same crowd, and at the end as many subjects
+// are counted as a restart finds.
+func TestRollingConcurrentChanges(t *testing.T) {
+	all := Limit{Name: "all", Amount: 1 << 40, Period: Period(24 * time.Hour)}
+	limit := rollingLimit("team", "user")
+	limit.Amount = 1 << 40
+	c, store := newClock(), newMemStore()
+	l := open(t, Options{Now: c.now, Store: store, Limits: []Limit{all, limit}})
+	stop := make(chan struct{})
+	var others, workers sync.WaitGroup
+	again := func(f func(i int)) {
+		others.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					f(i)
+				}
+			}
+		})
+	}
+	again(func(i int) {
+		limits := []Limit{all, limit}
+		switch i % 6 {
+		case 1:
+			limits[1].Location = time.FixedZone("elsewhere", 3600)
+		case 3:
+			limits = limits[:1]
+		case 5:
+			limits[1].Period = Period(time.Minute)
+		}
+		setLimits(t, l, limits...)
+		crowds := make(map[string]*crowd)
+		l.table.each(func(w *row) {
+			key := w.rule.Name + w.rule.Period.String()
+			if o := crowds[key]; o != nil && o != &w.span.crowd {
+				t.Errorf("%s counts in two crowds", key)
+			}
+			crowds[key] = &w.span.crowd
+		})
+	})
+	again(func(i int) {
+		syncNow(t, l)
+		if i%5 == 0 {
+			c.add(7 * time.Second)
+		}
+		balances(t, l)
+	})
+	var tokens atomic.Int64
+	for g := range 8 {
+		workers.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(g), 5))
+			var open []*Reservation
+			settle := func(least int) {
+				for len(open) > least {
+					open[0].Settle(Amount{1, 1})
+					open = open[1:]
+					tokens.Add(2)
+				}
+			}
+			for range 300 {
+				r, d, err := l.Reserve(t.Context(), ask(1, 1, "team", fmt.Sprint(rnd.IntN(4)), "user", fmt.Sprint(rnd.IntN(20))))
+				if r == nil {
+					t.Errorf("%+v, %v", d, err)
+					return
+				}
+				open = append(open, r)
+				settle(3)
+			}
+			settle(0)
+		})
+	}
+	workers.Wait()
+	close(stop)
+	others.Wait()
+	setLimits(t, l, all, limit)
+	syncNow(t, l)
+	last := ask(1, 1, "team", "a", "user", "z") // its counter is new, so that others are uncounted
+	reserve(t, l, last).Settle(Amount{1, 1})
+	syncNow(t, l)
+	restarted := open(t, Options{Now: c.now, Store: store.copied(), Limits: []Limit{all, limit}})
+	if n, want := subjectsOf(l, c, 1), subjectsOf(restarted, c, 1); n != want || n < 1 {
+		t.Errorf("%d subjects are counted, and %d after a restart", n, want)
+	}
+	if b := balances(t, l); b[0].Spent != tokens.Load()+2 || b[0].Held != 0 {
+		t.Errorf("%+v; settled %d", b[0], tokens.Load())
 	}
 }
