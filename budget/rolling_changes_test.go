@@ -54,6 +54,21 @@ func TestRollingSubjectsBack(t *testing.T) {
 	})
 }
 
+// TestRollingSubjectsOnce: who comes again after the clock was set back by more than the
+// period is counted once, though the cell is not known any more which was the newest.
+func TestRollingSubjectsOnce(t *testing.T) {
+	c := newClock()
+	l := open(t, Options{Now: c.now, Store: newMemStore(), Limits: []Limit{rollingLimit("user")}})
+	for i, d := range []time.Duration{0, time.Hour, -time.Hour, 0, time.Minute, time.Hour, time.Hour} {
+		c.add(d)
+		reserve(t, l, ask(1, 1, "user", "ann")).Settle(Amount{1, 1})
+		syncNow(t, l)
+		if n := subjectsOf(l, c, 0); n != 1 {
+			t.Errorf("step %d: ann is counted %d times", i, n)
+		}
+	}
+}
+
 // TestRollingSubjectsOfPeriods: rows of another period which are still in memory do not
 // hide the subjects that the store has of this one.
 func TestRollingSubjectsOfPeriods(t *testing.T) {

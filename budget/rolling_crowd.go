@@ -47,6 +47,13 @@ func (r *rolling) back(w *row) {
 	newest, _ := w.newestCell()
 	r.away.mu.Lock()
 	defer r.away.mu.Unlock()
+	if _, ok := r.away.newest[newest][w.encoded]; !ok {
+		for n, rows := range r.away.newest {
+			if _, ok := rows[w.encoded]; ok { // the clock was set back, and the row does not know that cell
+				newest = n
+			}
+		}
+	}
 	if b, ok := r.away.newest[newest][w.encoded]; ok {
 		w.bucket = b // whatever the limit would say of it now: it is counted as that
 		delete(r.away.newest[newest], w.encoded)
