@@ -67,7 +67,9 @@ func (l *Ledger) collectStored(ctx context.Context, rules *ruleset, c *collector
 		}
 		s, encoded := (*span)(nil), e.Key.Subject
 		if r.rolling == nil {
-			s = r.spanOf(e.Key, c.now)
+			if !isCell(e.Key) {
+				s = r.spanOf(e.Key, c.now)
+			}
 		} else if n, subject, ok := r.rolling.cellOf(e.Key); ok && r.rolling.near(n, r.rolling.cell(c.now.Unix())) {
 			s, encoded = r.at(c.now), subject
 		}

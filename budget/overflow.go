@@ -199,13 +199,13 @@ func (l *Ledger) tellOverflow(r *rule) {
 
 // countSubjects counts the subjects which the limits have in the windows of now, in
 // memory and in the store, so that a restart, or a limit that comes back, does not let
-// in as many again. Nothing has joined their crowds yet. It fails if the store cannot
-// be read.
+// in as many again. Nothing has joined their crowds yet. Rolling limits of which there
+// are rows have their windows, and are taken out of rules. It fails if the store cannot be read.
 func (l *Ledger) countSubjects(ctx context.Context, rules map[ruleName]*rule) error {
 	now := l.options.Now()
 	seen := make(map[Key]bool)
 	newest := make(newestCells)
-	defer func() { newest.count(now, seen) }()
+	defer func() { newest.count(now) }()
 	count := func(key Key) {
 		r := rules[ruleName{key.Limit, key.Unit}]
 		switch {
@@ -228,11 +228,15 @@ func (l *Ledger) countSubjects(ctx context.Context, rules map[ruleName]*rule) er
 	}
 	l.table.each(func(w *row) {
 		switch {
-		case !w.granted.Load():
 		case w.history != nil:
-			newest.addRow(rules[ruleName{w.rule.Name, w.rule.Unit}], w, now)
-			seen[w.storeKey()] = true
-		default:
+			// The rows that a rolling limit finds when it comes back tell the windows that they
+			// were made for when they leave. Those have counted all there is, and go on.
+			name := ruleName{w.rule.Name, w.rule.Unit}
+			if r := rules[name]; r != nil && r.Period == w.rule.Period && r.countsPer(w.subject) {
+				r.windows = w.rule.windows
+				delete(rules, name)
+			}
+		case w.granted.Load():
 			count(w.storeKey())
 			seen[w.storeKey()] = true
 		}

@@ -196,7 +196,6 @@ func (w *row) turn(n int64) {
 	if n == h.at.Load() || !h.knows(n) {
 		return
 	}
-	h.at.Store(n)
 	used := int64(0)
 	for i := range h.cells {
 		if c := &h.cells[i]; h.near(c.n, n) {
@@ -206,6 +205,7 @@ func (w *row) turn(n int64) {
 		}
 	}
 	w.used.Store(used)
+	h.at.Store(n) // last: who sees it without the lock, in roomAt, may look at used
 }
 
 // forget drops cells of which nothing is lost, if there are many: those that count no

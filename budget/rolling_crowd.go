@@ -47,6 +47,13 @@ func (r *rolling) back(w *row) {
 	newest, _ := w.newestCell()
 	r.away.mu.Lock()
 	defer r.away.mu.Unlock()
+	if _, ok := r.away.newest[newest][w.encoded]; !ok {
+		for n, rows := range r.away.newest {
+			if _, ok := rows[w.encoded]; ok { // the clock was set back, and the row does not know that cell
+				newest = n
+			}
+		}
+	}
 	if b, ok := r.away.newest[newest][w.encoded]; ok {
 		w.bucket = b // whatever the limit would say of it now: it is counted as that
 		delete(r.away.newest[newest], w.encoded)
@@ -129,29 +136,9 @@ func (m newestCells) add(r *rule, key Key, now time.Time) {
 	}
 }
 
-// addRow adds a row in memory, which a limit finds that comes back. It was made for an
-// earlier rule, which its eviction tells; so it is taken for one that only the store has.
-func (m newestCells) addRow(r *rule, w *row, now time.Time) {
-	if r == nil || r.rolling == nil || r.Period != w.rule.Period || !r.countsPer(w.subject) {
-		return
-	}
-	n, ok := w.newestCell()
-	if !ok {
-		return
-	}
-	r.rolling.saw(n)
-	if len(r.Per) > 0 && !w.inMemory && n >= r.rolling.cell(now.Unix())-r.rolling.length {
-		r.at(now).crowd.add(w.bucket, w.encoded, w.subject, 1)
-		r.rolling.away.count(n, w.encoded, w.bucket)
-	}
-}
-
-// count makes each counter one that only the store has, unless memory has it.
-func (m newestCells) count(now time.Time, inMemory map[Key]bool) {
+// count makes each counter one that only the store has.
+func (m newestCells) count(now time.Time) {
 	for key, c := range m {
-		if inMemory[key] {
-			continue
-		}
 		b := c.rule.bucketOf(key.Subject, c.subject)
 		c.rule.at(now).crowd.add(b, key.Subject, c.subject, 1)
 		c.rule.rolling.away.count(c.n, key.Subject, b)

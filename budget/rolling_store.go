@@ -32,6 +32,10 @@ func (h *history) cellKey(n int64) Key {
 	return k
 }
 
+// isCell reports whether key is of a cell of some rolling period. Its times may be those of
+// a calendar window: the cells of 1h are as long as a minute.
+func isCell(key Key) bool { return strings.Contains(key.Subject, "%=") }
+
 // cellOf is the number of the cell that key is of, and the encoded subject; false if it is
 // of none, such as one from before the limit's period was changed.
 func (r *rolling) cellOf(key Key) (n int64, encoded string, ok bool) {

@@ -74,7 +74,8 @@ func (s *ruleset) adopt(old *ruleset, now time.Time) map[ruleName]*rule {
 		o := old.counted[name]
 		// Zones are loaded anew each time, and have no equality. Of the same name and with
 		// the same window now, they are the same.
-		if o == nil || o.Period != r.Period || !slices.Equal(o.Per, r.Per) || o.Location.String() != r.Location.String() {
+		if o == nil || o.Period != r.Period || !slices.Equal(o.Per, r.Per) ||
+			r.rolling == nil && o.Location.String() != r.Location.String() {
 			continue
 		}
 		if s := r.newSpan(now); s.start != o.at(now).start || s.end != o.at(now).end {
@@ -153,9 +154,6 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 		for _, rule := range rules.rules {
 			if !rule.concerns(q) {
 				continue
-			}
-			if rule.rolling != nil {
-				rule.rolling.saw(rule.rolling.cell(r.charge.when.admitted)) // also if the row is of an earlier rule
 			}
 			w, pinErr := l.pin(ctx, rule, rule.at(now), q, buf[:])
 			if pinErr == nil && w.history != nil {

@@ -79,9 +79,10 @@ var plain = func() (p [256]bool) {
 	return p
 }()
 
-// ParseSubject decodes the subject of a [Key], such as [ReadFile] returns it: nil
-// for "", else one identity for each name the limit is counted per. A value that
-// was too long to be kept comes back as its beginning, a tilde and its SHA-256.
+// ParseSubject decodes the subject of a [Key], such as [ReadFile] returns it, without the
+// %= and period that follow it where the limit has a rolling one: nil for "", else one
+// identity for each name the limit is counted per. A value that was too long to be kept
+// comes back as its beginning, a tilde and its SHA-256.
 func ParseSubject(s string) ([]Identity, error) {
 	if s == "" {
 		return nil, nil
