@@ -14,6 +14,19 @@ type layer struct {
 	would int64  // output that it would hold, if it did more than watch
 }
 
+// add is append. It writes into place what a large struct would be copied for.
+func (ls layers) add(w *row, r *rule) layers {
+	n := len(ls)
+	if n == cap(ls) {
+		return append(ls, layer{row: w, rule: r})
+	}
+	ls = ls[:n+1]
+	l := &ls[n]
+	l.row, l.rule = w, r
+	l.first, l.noted, l.would = 0, shadow{}, 0
+	return ls
+}
+
 // output is how much output is held on the layer, once a hold has grown to level.
 func (w *layer) output(level int64) int64 {
 	if !countsOutput(w.rule.Unit) {

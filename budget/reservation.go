@@ -26,6 +26,7 @@ type Reservation struct {
 	cap     outputCap
 	sizes   []watchedSize
 	granted int64            // output, at admission
+	watched bool             // some of the layers only watch
 	step    int64            // of growth
 	now     func() time.Time // the clock; nil if no rolling limit is among the layers
 
@@ -46,7 +47,7 @@ func (r *Reservation) begin(q *Request) {
 		r.batch.Store(nil)
 	}
 	r.charge, r.granted = charge{input: q.Input, requests: 1}, 0
-	r.now = nil
+	r.now, r.watched = nil, false
 	if r.layers == nil {
 		r.layers = r.inline[:]
 	}
@@ -117,7 +118,7 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		t.now = r.now().Unix()
 	}
 	if output <= held {
-		r.quick.Store(r.layers.watchGrowth(t, output, held))
+		r.quick.Store(r.watch(t, output, held))
 		return Decision{Allowed: true}, true
 	}
 	if output > r.cap.most {
@@ -131,8 +132,16 @@ func (r *Reservation) grow(output int64) (Decision, bool) {
 		return refused.decision(output - refused.output(held)), false
 	}
 	r.mark() // first: who sees the new hold may go on, and call Wait
-	r.hold(level, r.layers.watchGrowth(t, output, level))
+	r.hold(level, r.watch(t, output, level))
 	return Decision{Allowed: true}, true
+}
+
+// watch is layers.watchGrowth, if there is anything to be noted.
+func (r *Reservation) watch(t when, output, level int64) int64 {
+	if !r.watched {
+		return level
+	}
+	return r.layers.watchGrowth(t, output, level)
 }
 
 // mark hands the rows, which were changed, to the store's writer.

@@ -169,7 +169,8 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 				err = fmt.Errorf("budget: limit %q: %w", rule.Name, pinErr)
 				break
 			}
-			r.layers = append(r.layers, layer{row: w, rule: rule})
+			r.watched = r.watched || !rule.enforces()
+			r.layers = r.layers.add(w, rule)
 		}
 		if err == nil {
 			return nil, nil
