@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,8 @@ type span struct {
 	Window
 	start, end int64         // as in Key and Entry
 	lasts      time.Duration // as in Decision
-	prefix     string        // of the keys of its rows, see appendKey
+	prefix     string        // of the keys of its rows, see keyPrefix
+	prefixHash uint64        // a part of the hashes of its rows
 	crowd      crowd         // the rows that exist
 }
 
@@ -74,6 +76,7 @@ func (r *rule) turn(t time.Time) *span {
 	}
 	s := r.newSpan(t)
 	s.prefix = r.keyPrefix(s)
+	s.prefixHash = maphash.String(keySeed, s.prefix)
 	copy(r.recent[1:], r.recent[:])
 	r.recent[0] = s
 	r.current.Store(s)
@@ -88,6 +91,18 @@ func (r *rule) newSpan(t time.Time) *span {
 	s := newSpan(Total.Window(t, r.Location))
 	s.lasts = time.Duration(r.Period)
 	return s
+}
+
+// keySeed makes the hashes of rows unpredictable.
+var keySeed = maphash.MakeSeed()
+
+// hash is that of the row of an encoded subject, which each request reckons without a look
+// at the prefix.
+func (s *span) hash(subject []byte) uint64 {
+	if len(subject) == 0 {
+		return s.prefixHash
+	}
+	return s.prefixHash ^ maphash.Bytes(keySeed, subject)
 }
 
 // has is Contains for the Unix seconds of a time: windows have whole seconds.
@@ -118,18 +133,10 @@ func (r *rule) countsPer(ids []Identity) bool {
 // ended reports whether the window is over at time t.
 func (s *span) ended(t time.Time) bool { return s.end != 0 && !t.Before(s.End) }
 
-// appendKey appends the key of a row in the ledger's table. It says the same as the
-// row's [Key], so that two rows never write to one entry of the store, whatever becomes
-// of the limits; but it can be built on the stack and looked up without an allocation:
-// the window's prefix, then the encoded subject.
-func (r *rule) appendKey(b []byte, s *span, q *Request) []byte {
-	return appendSubject(append(b, s.prefix...), r.per, q)
-}
-
-// appendSharedKey appends the key of the bucket which subjects share whose first
+// appendShared appends the encoded subject of the bucket which subjects share whose first
 // keep values are those of q.
-func (r *rule) appendSharedKey(b []byte, s *span, q *Request, keep int) []byte {
-	b = appendSubject(append(b, s.prefix...), r.per[:keep], q)
+func (r *rule) appendShared(b []byte, q *Request, keep int) []byte {
+	b = appendSubject(b, r.per[:keep], q)
 	for i := keep; i < len(r.per); i++ {
 		b = append(b, r.per[i].prefix...)
 		b = append(b, Overflow...)
@@ -138,7 +145,9 @@ func (r *rule) appendSharedKey(b []byte, s *span, q *Request, keep int) []byte {
 }
 
 // keyPrefix is what the keys of all rows of a window begin with: unit, length of the
-// limit's name, name, start and length. It is short, since each request hashes it.
+// limit's name, name, start and length. The encoded subject follows. So a row's key in the
+// ledger's table says the same as its [Key], and two rows never write to one entry of the
+// store, whatever becomes of the limits.
 func (r *rule) keyPrefix(s *span) string {
 	b := binary.AppendUvarint([]byte{byte(r.Unit)}, uint64(len(r.Name)))
 	b = binary.AppendVarint(append(b, r.Name...), s.start)

@@ -18,14 +18,14 @@ const (
 )
 
 // pin returns the row of rule, window and subject with one more pin. A row that is
-// in memory is found without an allocation, if its key fits into buf.
+// in memory is found without an allocation, if its subject fits into buf.
 func (l *Ledger) pin(ctx context.Context, r *rule, s *span, q *Request, buf []byte) (*row, error) {
-	key := r.appendKey(buf[:0], s, q)
-	hash := l.table.hash(key)
-	if w := l.table.pin(hash, key); w != nil {
+	subject := appendSubject(buf[:0], r.per, q)
+	hash := s.hash(subject)
+	if w := l.table.pin(hash, s, subject); w != nil {
 		return w, nil
 	}
-	w, err := l.pinAbsent(ctx, r, s, string(key), hash)
+	w, err := l.pinAbsent(ctx, r, s, s.prefix+string(subject), hash)
 	if errors.Is(err, errCrowded) {
 		return l.pinShared(ctx, r, s, q)
 	}
@@ -38,7 +38,7 @@ func (l *Ledger) pinAbsent(ctx context.Context, r *rule, s *span, key string, ha
 		if err := l.load(ctx, r, s, key, hash); err != nil {
 			return nil, err
 		}
-		if w := l.table.pin(hash, []byte(key)); w != nil {
+		if w := l.table.pin(hash, s, []byte(key[len(s.prefix):])); w != nil {
 			return w, nil
 		}
 	}

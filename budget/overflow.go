@@ -170,12 +170,12 @@ func (g *group) add(key string, subject []Identity, n int64) {
 func (l *Ledger) pinShared(ctx context.Context, r *rule, s *span, q *Request) (*row, error) {
 	for keep := len(r.per) - 1; keep >= 0; keep-- { // how many names keep their value
 		var buf [keyBuffer]byte
-		key := r.appendSharedKey(buf[:0], s, q, keep)
-		hash := l.table.hash(key)
-		w := l.table.pin(hash, key)
+		subject := r.appendShared(buf[:0], q, keep)
+		hash := s.hash(subject)
+		w := l.table.pin(hash, s, subject)
 		if w == nil {
 			var err error
-			if w, err = l.pinAbsent(ctx, r, s, string(key), hash); errors.Is(err, errCrowded) {
+			if w, err = l.pinAbsent(ctx, r, s, s.prefix+string(subject), hash); errors.Is(err, errCrowded) {
 				continue
 			} else if err != nil {
 				return nil, err

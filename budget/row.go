@@ -18,7 +18,7 @@ const maxTokens = 1 << 60
 type row struct {
 	rule     *rule // that it was made for; another one of its name and unit may have come since
 	span     *span
-	key      string     // in the table, see rule.appendKey
+	key      string     // in the table: the prefix of the span, and encoded
 	encoded  string     // the subject, as in Key
 	hash     uint64     // of key
 	next     *row       // in the table, of the same hash

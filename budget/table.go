@@ -1,7 +1,6 @@
 package budget
 
 import (
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,6 @@ const (
 // reservations or with a balance that the store has not. It may lose none of them,
 // which is why it is no cache. Clean and idle rows are moved out by evict.
 type table struct {
-	seed    maphash.Seed
 	max     int64 // rows
 	count   atomic.Int64
 	current func(*rule) bool // whether a rule still is one of the ledger's
@@ -38,26 +36,26 @@ type shard struct {
 }
 
 func newTable(limit int64, current func(*rule) bool) *table {
-	t := &table{seed: maphash.MakeSeed(), max: limit, current: current}
+	t := &table{max: limit, current: current}
 	for i := range t.shards {
 		t.shards[i].rows = make(map[uint64]*row)
 	}
 	return t
 }
 
-func (t *table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
-
 func (t *table) shard(hash uint64) *shard { return &t.shards[hash%shardCount] }
 
 func slot(hash uint64) uint64 { return hash / shardCount % slotCount }
 
-// pin returns the row of key with one more pin, or nil if it is not in memory.
-func (t *table) pin(hash uint64, key []byte) *row {
+// pin returns the row of an encoded subject in a window with one more pin, or nil if it is
+// not in memory. It may have been made for an earlier rule, with a span of its own for the
+// same window.
+func (t *table) pin(hash uint64, window *span, subject []byte) *row {
 	s := t.shard(hash)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for w := s.rows[hash]; w != nil; w = w.next {
-		if w.key == string(key) {
+		if w.encoded == string(subject) && (w.span == window || w.span.prefix == window.prefix) {
 			w.pins.Add(1)
 			return w
 		}

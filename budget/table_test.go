@@ -27,7 +27,7 @@ func TestSameHash(t *testing.T) {
 		n := int64(0)
 		for i, want := range there {
 			present, _ := table.look(hash, rows[i].key)
-			w := table.pin(hash, []byte(rows[i].key))
+			w := table.pin(hash, s, []byte(rows[i].encoded))
 			if present != want || (w != nil) != want || want && w != rows[i] {
 				t.Errorf("row %d: present %v, pinned %p, want %p and %v", i, present, w, rows[i], want)
 			}
@@ -50,7 +50,17 @@ func TestSameHash(t *testing.T) {
 	rows[3].pins.Add(-1)
 	table.evict(noon, nil)
 	check(false, true, false, false)
-	if got := table.pin(hash, []byte("another")); got != nil {
-		t.Errorf("pinned %+v", got)
+	other := newSpan(Total.Window(noon, nil))
+	for name, key := range map[string]struct {
+		window  *span
+		subject string
+	}{"another subject": {s, "another"}, "another window": {other, rows[1].encoded}} {
+		if got := table.pin(hash, key.window, []byte(key.subject)); got != nil {
+			t.Errorf("%s: pinned %+v", name, got)
+		}
+	}
+	other.prefix = s.prefix // of an earlier rule
+	if got := table.pin(hash, other, []byte(rows[1].encoded)); got != rows[1] {
+		t.Errorf("pinned %p, want %p", got, rows[1])
 	}
 }
