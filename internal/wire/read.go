@@ -25,6 +25,9 @@ var inner = proto.UnmarshalOptions{RecursionLimit: protowire.DefaultRecursionLim
 
 // The readers below are false for everything that they do not know: unknown fields,
 // what is malformed, and messages in several parts, which are to be merged.
+//
+// Each has the loop over its fields written out: with one that keeps its place in a struct
+// they take a fifth longer (BenchmarkUnmarshal).
 
 // field is one field of a message.
 type field struct {

@@ -23,8 +23,8 @@
 //
 // To see what a change is worth, build the program before it, and measure beside that:
 //
-//	go build -o /tmp/before ./internal/bench/prompts      # before
-//	go run ./internal/bench/prompts -against /tmp/before  # after
+//	go build -o before ./internal/bench/prompts      # before
+//	go run ./internal/bench/prompts -against ./before  # after
 //
 // The column of the server that does nothing is then the other build's. CPU time shows
 // smaller differences than requests/s do, above all on a machine that has other work.
