@@ -194,6 +194,7 @@ type Request struct {
 	Output     int64      // tokens of output wanted in the first hold; ≥ 1
 	MinOutput  int64      // with less than this the request is denied; 1 ≤ MinOutput ≤ Output
 	FullOutput int64      // all the output that it may get, for limits with AdmitFull; at least Output
+	Watch      bool       // nothing can be refused: every limit is taken for one with ActionShadow
 }
 
 // Decision says what a limit answered, and is enough to explain it to a client.

@@ -17,6 +17,9 @@ func (s *ruleset) perRequest(q *Request, watched []watchedSize) (c outputCap, si
 		if !r.concerns(q) {
 			continue
 		}
+		if q.Watch {
+			r = r.watching()
+		}
 		room := r.Amount - charge{input: q.Input}.of(r.Unit)
 		if !r.enforces() {
 			w := watchedSize{rule: r, most: maxTokens, denied: room < 0}

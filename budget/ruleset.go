@@ -162,6 +162,9 @@ func (l *Ledger) pinAll(ctx context.Context, r *Reservation, q *Request) (tooLar
 					w.unpin()
 				}
 			}
+			if q.Watch {
+				rule = rule.watching()
+			}
 			if pinErr != nil {
 				if errors.Is(pinErr, ErrFull) && !rule.enforces() {
 					continue // it refuses nothing, not even for want of room for its counter

@@ -2,7 +2,7 @@ package budget
 
 import "math"
 
-// Limits with [ActionShadow] only watch: they hold and charge like others, and note what
+// Limits with [ActionShadow], and all limits of a request with [Request.Watch], only watch: they hold and charge like others, and note what
 // they would have done.
 
 // ShadowOutcome is what a limit would have done that only watches.
@@ -103,6 +103,14 @@ func (w *row) force(t when, n int64) {
 			return
 		}
 	}
+}
+
+// watching is the rule as one that only watches, for requests which nothing can be done
+// about ([Request.Watch]).
+func (r *rule) watching() *rule {
+	w := *r
+	w.Action = ActionShadow
+	return &w
 }
 
 // watchedSize is a limit per request that only watches.

@@ -98,7 +98,7 @@ func (e *session) receive() {
 		if e.step(func() exchange.Ready {
 			e.last = time.Now()
 			if b := m.GetRequestBody(); b != nil {
-				e.size = int64(len(b.GetBody()))
+				e.size += int64(len(b.GetBody()))
 			}
 			return e.x.Step(m)
 		}) {

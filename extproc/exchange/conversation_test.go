@@ -25,12 +25,15 @@ import (
 //	limits            the ledger's limits, a line each: NAME UNIT=AMOUNT [per=ID,ID] [period=minute];
 //	                  per=request, and then truncate, for on_input: truncate; action=NAME, admission=NAME, delay=
 //	policy            settings of the policy, as arguments
-//	request           request headers; path=, method=, eos, and any other argument is a header
-//	body              the request's body
+//	request           request headers; path=, method=, eos, and any other argument is a header;
+//	                  request-mode=, response-mode= and observe are Envoy's modes
+//	body              the request's body; more if it is not the whole of it
+//	request-trailers  the request's trailers
 //	answer            response headers; status=, type=, eos, and any other argument is a header
 //	say               stream events whose contents are the lines of the input; choice=N, eos
 //	data              stream events whose data are the lines of the input; eos
 //	raw               the bytes of a piece of the answer, Go escapes understood; eos
+//	                  whole, for these three: the piece is never split, since the mode has one message only
 //	trailers          response trailers
 //	stop limit=NAME   a deadline or a drain: the name without its brackets
 //	end               the gRPC stream has ended
@@ -91,9 +94,11 @@ type conversation struct {
 	asked       *budget.Request       // by a request that waits
 	since       time.Time             // when it was first refused
 
-	received int             // bytes of the answer that came
-	client   strings.Builder // bytes of the answer that left
-	closed   bool            // the client's answer has ended
+	received int                              // bytes of the answer that came
+	client   strings.Builder                  // bytes of the answer that left
+	closed   bool                             // the client's answer has ended
+	config   *extprocv3.ProtocolConfiguration // of a first message that is not the headers'
+	piece    []byte                           // of the answer that came last
 	settled  int
 	ended    bool
 	record   *Record
@@ -151,6 +156,10 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.MaxAnswer = int(number(t, v[0]))
 			case "max-request":
 				c.policy.MaxRequest = number(t, v[0])
+			case "reset":
+				c.policy.ResetCut = true
+			case "refuse-degraded":
+				c.policy.RefuseDegraded = true
 			case "silent":
 				c.policy.SilentCut = true
 			case "cap":
@@ -199,19 +208,27 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 			switch a.Key {
 			case "jwt":
 				m.MetadataContext = jwtMetadata(t, a.Vals)
-			case "streamed":
-				m.ProtocolConfig.ResponseBodyMode = extprocfilterv3.ProcessingMode_STREAMED
+			case "request-mode":
+				m.ProtocolConfig.RequestBodyMode = bodyMode(t, a.Vals[0])
+			case "response-mode":
+				m.ProtocolConfig.ResponseBodyMode = bodyMode(t, a.Vals[0])
 			case "observe":
-				m.ObservabilityMode = true
+				m.ObservabilityMode, m.ProtocolConfig = true, nil
 			}
+		}
+		if d.HasArg("skipped") { // the headers are not sent; the first message is another
+			c.config = m.ProtocolConfig
+			return ""
 		}
 		return c.perform(c.x.Step(m))
 	case "body":
-		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
-			RequestBody: &extprocv3.HttpBody{Body: []byte(d.Input), EndOfStream: true},
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{ProtocolConfig: c.config, Request: &extprocv3.ProcessingRequest_RequestBody{
+			RequestBody: &extprocv3.HttpBody{Body: []byte(d.Input), EndOfStream: !d.HasArg("more")},
 		}}))
+	case "request-trailers":
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestTrailers{RequestTrailers: &extprocv3.HttpTrailers{}}}))
 	case "answer":
-		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{ProtocolConfig: c.config, Request: &extprocv3.ProcessingRequest_ResponseHeaders{
 			ResponseHeaders: httpHeaders(d, map[string]string{":status": "200", "content-type": "text/event-stream"}),
 		}}))
 	case "say", "data", "raw":
@@ -272,6 +289,11 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 		}
 	}
 	var out strings.Builder
+	if d.HasArg("whole") {
+		split = wholly
+	} else {
+		defer func() { c.received += body.Len() }()
+	}
 	parts := split([]byte(body.String()))
 	if body.Len() == 0 {
 		parts = [][]byte{nil}
@@ -280,7 +302,9 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 		r := c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{
 			ResponseBody: &extprocv3.HttpBody{Body: part, EndOfStream: d.HasArg("eos") && i == len(parts)-1},
 		}})
-		c.received += len(part)
+		if c.piece = part; !c.x.Duplex() && !c.x.observed && !c.ended && !c.closed && len(r.Send) == 0 {
+			c.fault("a message that has no answer")
+		}
 		out.WriteString(c.perform(r))
 	}
 	return out.String()
@@ -363,13 +387,21 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 		fmt.Fprintf(out, "send: request headers%s\n", mutation(r.RequestHeaders.GetResponse().GetHeaderMutation()))
 	case *extprocv3.ProcessingResponse_RequestBody:
 		fmt.Fprintf(out, "send: request body%s\n", mutation(r.RequestBody.GetResponse().GetHeaderMutation()))
-		lines(out, r.RequestBody.GetResponse().GetBodyMutation().GetBody())
+		b := r.RequestBody.GetResponse().GetBodyMutation()
+		if b.GetClearBody() {
+			fmt.Fprintln(out, "  nothing in its place")
+		}
+		if s := b.GetStreamedResponse(); s != nil {
+			fmt.Fprintf(out, "  end of stream %v\n", s.GetEndOfStream())
+			lines(out, s.GetBody())
+		}
+		lines(out, b.GetBody())
 	case *extprocv3.ProcessingResponse_ResponseHeaders:
 		fmt.Fprintf(out, "send: response headers%s\n", mutation(r.ResponseHeaders.GetResponse().GetHeaderMutation()))
 	case *extprocv3.ProcessingResponse_ResponseBody:
 		s := r.ResponseBody.GetResponse().GetBodyMutation().GetStreamedResponse()
 		if s == nil {
-			fmt.Fprintln(out, "send: response body unchanged")
+			c.sentInPlace(out, r.ResponseBody.GetResponse())
 			break
 		}
 		fmt.Fprintf(out, "send: %d bytes", len(s.GetBody()))
@@ -409,6 +441,35 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 		}
 		fmt.Fprintln(out)
 	}
+}
+
+// sentInPlace describes what leaves in place of the piece of the answer that came last.
+func (c *conversation) sentInPlace(out *strings.Builder, r *extprocv3.CommonResponse) {
+	if c.x.Duplex() {
+		c.fault("a message in full duplex that is of another mode")
+	}
+	body := c.piece
+	switch m := r.GetBodyMutation(); {
+	case m == nil:
+		fmt.Fprintln(out, "send: response body unchanged")
+	case m.GetClearBody():
+		body = nil
+		fmt.Fprintln(out, "send: nothing in its place")
+	default:
+		body = m.GetBody()
+		fmt.Fprintf(out, "send: %d bytes in its place%s\n", len(body), mutation(r.GetHeaderMutation()))
+		lines(out, body)
+	}
+	c.client.Write(body)
+}
+
+func bodyMode(t *testing.T, name string) mode {
+	t.Helper()
+	m, ok := extprocfilterv3.ProcessingMode_BodySendMode_value[name]
+	if !ok {
+		t.Fatalf("unknown body mode %s", name)
+	}
+	return mode(m)
 }
 
 // lines prints bytes as a client sees them, line by line.
@@ -452,6 +513,9 @@ func describe(r *Record) string {
 	}
 	if len(r.Shadow) > 0 {
 		s += " shadow=" + r.ShadowText()
+	}
+	if r.Degraded != "" {
+		s += " degraded=" + r.Degraded
 	}
 	if r.Reason != "" {
 		s += " reason=" + strconv.Quote(r.Reason)
@@ -564,7 +628,7 @@ func number(t *testing.T, s string) int64 {
 func httpHeaders(d *datadriven.TestData, h map[string]string) *extprocv3.HttpHeaders {
 	names := map[string]string{"method": ":method", "path": ":path", "status": ":status", "type": "content-type", "encoding": "content-encoding", "length": "content-length"}
 	for _, a := range d.CmdArgs {
-		if a.Key == "jwt" || len(a.Vals) == 0 {
+		if a.Key == "jwt" || a.Key == "request-mode" || a.Key == "response-mode" || len(a.Vals) == 0 {
 			continue
 		}
 		key := a.Key

@@ -10,7 +10,7 @@ func (x *Exchange) demand() (full int64) {
 	if req.MaxOutput > 0 {
 		full = req.Output()
 	}
-	if req.Stream {
+	if x.streams() {
 		x.wanted, x.least = x.predicted(full), 1
 		return full
 	}
@@ -55,9 +55,9 @@ func (x *Exchange) outputCap() int64 {
 		}
 	}
 	switch granted := x.reservation.Held().Output; {
-	case !x.request.Stream && granted < x.wanted:
+	case !x.streams() && granted < x.wanted:
 		lower(granted)
-	case x.request.Stream && x.policy.OutputCap == CapAlways:
+	case x.streams() && (x.policy.OutputCap == CapAlways || x.runsOn()):
 		lower(x.reservation.Cuttable())
 	}
 	if most == 0 {

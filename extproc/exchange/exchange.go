@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
@@ -118,10 +117,9 @@ func (s *Settlement) Apply() bool {
 type Exchange struct {
 	policy *Policy
 	state  state
-	mode   struct {
-		request, response extprocfilterv3.ProcessingMode_BodySendMode
-	}
-	start time.Time
+	mode   struct{ request, response mode }
+	can    abilities // what the modes allow
+	start  time.Time
 
 	api         dialect.API
 	request     *dialect.Request
@@ -162,6 +160,19 @@ type Exchange struct {
 	answer    []byte            // of an unary exchange
 	tooLong   bool              // the answer outgrew Policy.MaxAnswer
 
+	// In modes other than the usual ones:
+	observed   bool                   // in observability mode
+	unseen     bool                   // the request's body is not seen
+	blind      bool                   // of the answer nothing more comes here
+	swallowing bool                   // the answer was cut, and what still comes is taken out
+	trailed    bool                   // the request has trailers
+	shut       bool                   // what still comes of the request's body is taken out
+	pieces     int                    // messages of the request's body
+	bodyBytes  int64                  // that have come of it, in observability mode
+	length     int64                  // of the request's body, in bytes; -1 if it is not known
+	collected  []byte                 // of the request's body
+	early      *extprocv3.HttpHeaders // of an answer that came before the ledger's
+
 	out passMessage
 }
 
@@ -169,7 +180,7 @@ type Exchange struct {
 func New(p *Policy) *Exchange {
 	x := &Exchange{policy: p, start: p.Now()}
 	// An Envoy that does not say its modes is too old to have others that work.
-	x.mode.request, x.mode.response = extprocfilterv3.ProcessingMode_BUFFERED, extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED
+	x.setModes(modeBuffered, modeDuplex)
 	x.out.init()
 	return x
 }
@@ -181,7 +192,7 @@ func (x *Exchange) Step(m *extprocv3.ProcessingRequest) Ready {
 	}
 	// Envoy says its modes in the first message, whichever that is.
 	if c := m.GetProtocolConfig(); c != nil {
-		x.mode.request, x.mode.response = c.GetRequestBodyMode(), c.GetResponseBodyMode()
+		x.setModes(c.GetRequestBodyMode(), c.GetResponseBodyMode())
 	}
 	switch m := m.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders, nil:
@@ -217,10 +228,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	method, path := h.get(":method"), h.get(":path")
 	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(path)}
 	if m.GetObservabilityMode() {
-		x.record.Reason = "observability mode"
-		r := x.finish(Bypassed)
-		r.End = true
-		return r
+		x.observe()
 	}
 
 	api, exact := dialect.ForPath(x.record.Path)
@@ -240,13 +248,16 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	}
 	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
 	x.api, x.record.API, x.record.Path = api, api.Name(), ""
-	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
-		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
+	if unusable := x.noteModes(); unusable != "" {
+		return x.refuse(500, unusable)
 	}
 	ids, missing, tooLong := x.policy.identify(h, m.GetMetadataContext())
 	x.record.Identities = ids
 	matched, longHeader := x.policy.matchHeaders(h)
 	x.matched = matched
+	if x.observed {
+		longHeader, tooLong, missing = "", "", "" // nobody can be told
+	}
 	switch {
 	case longHeader != "":
 		return x.refuse(400, fmt.Sprintf("the header %q, which budgets here depend on, is longer than %d bytes", longHeader, maxIdentity))
@@ -260,8 +271,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	if e := h.get("content-encoding"); e != "" && e != "identity" {
 		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
 	}
-	x.state = stateRequestBody
-	return x.send(continueUncompressed)
+	return x.awaitBody(h)
 }
 
 // pass lets everything that follows through.
@@ -273,16 +283,33 @@ func (x *Exchange) pass(o Outcome) Ready {
 func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	switch x.state {
 	case statePassing:
+		if x.shut {
+			return x.send(clearedRequestBody)
+		}
 		return x.send(x.out.requestBody(x.mode.request, m))
 	case stateRequestBody:
+		if x.observed {
+			return x.observedBody(m)
+		}
+	case stateRequestHeaders:
+		return x.headersNotSeen()
 	default:
 		return x.unexpected("request body")
 	}
-	if n := int64(len(m.GetBody())); n > x.policy.MaxRequest {
-		return x.refuse(413, fmt.Sprintf("the request body has %d bytes; at most %d are allowed", n, x.policy.MaxRequest))
+	body, whole, answer := x.collect(m)
+	if !whole {
+		return answer
 	}
-	req, err := x.api.ParseRequest(m.GetBody())
+	return x.decide(body)
+}
+
+// decide reads a whole request and asks for its reservation.
+func (x *Exchange) decide(body []byte) Ready {
+	req, err := x.api.ParseRequest(body)
 	if err != nil {
+		if x.observed {
+			return x.askUnseen(int64(len(body)))
+		}
 		var bad *dialect.BadRequest
 		if !errors.As(err, &bad) {
 			bad = &dialect.BadRequest{Message: "the request cannot be read"}
@@ -295,20 +322,27 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	x.prompt = x.policy.Count.Prompt(x.model, req)
 	x.input = x.model.Input.Of(x.prompt)
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()
+	return x.ask()
+}
 
+// ask asks for the reservation.
+func (x *Exchange) ask() Ready {
 	full := x.demand()
 	x.state = stateReserving
 	q := &budget.Request{
 		Identities: x.record.Identities,
-		Model:      strings.ToLower(cmp.Or(x.deployment, req.Model)), // a lenient upstream must not make another model of it
+		Model:      strings.ToLower(cmp.Or(x.deployment, x.request.Model)), // a lenient upstream must not make another model of it
 		Path:       x.path,
 		Headers:    x.matched,
 		Input:      x.input,
 		Output:     x.wanted,
 		MinOutput:  x.least,
 		FullOutput: full,
+		Watch:      x.observed,
 	}
-	x.truncate(q)
+	if !x.unseen && !x.observed {
+		x.truncate(q)
+	}
 	return Ready{Reserve: q}
 }
 
@@ -317,6 +351,14 @@ func (x *Exchange) countedSource() string {
 		return Estimated
 	}
 	return Counted
+}
+
+// inputSource is where our own figure of the prompt comes from.
+func (x *Exchange) inputSource() string {
+	if x.unseen {
+		return Estimated
+	}
+	return x.countedSource()
 }
 
 // Reserved takes the ledger's answer to [Ready.Reserve]: a reservation, or a
@@ -333,16 +375,10 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 		return x.deny(d)
 	}
 	x.state, x.reservation = stateAwaiting, res
-	most := x.outputCap()
-	x.most = x.capped(most)
-	body, changed := x.request.Body(most)
-	m := continueSameBody
-	if changed {
-		m = continueRequestBody()
-		replaceBody(m.GetRequestBody().GetResponse(), body)
+	if x.observed {
+		return x.observedOn()
 	}
-	x.request.Release()
-	return x.send(m)
+	return x.forward()
 }
 
 func (x *Exchange) requestTrailers() Ready {
@@ -351,6 +387,10 @@ func (x *Exchange) requestTrailers() Ready {
 	switch x.state {
 	case statePassing, stateAwaiting:
 		return x.send(continueRequestTrailers())
+	case stateRequestBody:
+		return x.bodyTrailers()
+	case stateRequestHeaders:
+		return x.headersNotSeen()
 	}
 	return x.unexpected("request trailers")
 }
@@ -361,6 +401,9 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		// Envoy or another filter has answered before the request was there, with a
 		// 400 for its path or a 413 for its body. Nothing was forwarded, so there is
 		// nothing to meter.
+		if r, done := x.answeredEarly(m); done {
+			return r
+		}
 		x.state, x.record.Outcome, x.record.Reason = statePassing, Bypassed, "answered by another filter"
 	case stateAwaiting, statePassing:
 	default:
@@ -376,8 +419,11 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
-			x.unknown = status == 504 && !x.request.Stream
+			x.unknown = status == 504 && (x.unseen || !x.streams())
 			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
+		case !x.can.answer.seen:
+			x.answerUnseen("the answer was not seen")
+			x.limitHeaders(r, h, false)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
 		case encoding != "" && encoding != "identity":
@@ -386,9 +432,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.unknown = true
 			return x.replace(UpstreamError, 502, fmt.Sprintf("the upstream's answer has content-encoding %q and cannot be metered; switch compression off there", clip(encoding, 40)))
 		case kind == "text/event-stream":
-			x.state = stateStreaming
-			x.stream = x.api.NewStream(x.request)
-			x.parser.Reset(x.policy.MaxEvent)
+			x.beginStream()
 			x.limitHeaders(r, h, true)
 		case kind == "application/json":
 			x.state = stateUnary
@@ -405,9 +449,26 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 	return x.send(r)
 }
 
+// beginStream begins to meter server-sent events.
+func (x *Exchange) beginStream() {
+	x.state, x.record.Stream = stateStreaming, true
+	x.stream = x.api.NewStream(x.request)
+	x.parser.Reset(x.policy.MaxEvent)
+}
+
 func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 	body, eos := m.GetBody(), m.GetEndOfStream()
 	x.chunks++
+	if !x.can.answer.usual {
+		x.out.piece = body
+		eos = eos || x.can.answer.atOnce()
+	}
+	if x.state == stateAwaiting {
+		x.withoutHeaders(body)
+	}
+	if x.can.answer.partial && !eos {
+		return x.beginning(body)
+	}
 	switch x.state {
 	case stateStreaming:
 		return x.streamed(body, eos)
@@ -445,6 +506,8 @@ func (x *Exchange) responseTrailers() Ready {
 		return x.afterCut(nil, true)
 	case stateUnary:
 		x.readAnswer()
+	case stateAwaiting:
+		x.answerUnseen("the answer was not seen")
 	case statePassing:
 	default:
 		return x.unexpected("response trailers")
@@ -491,8 +554,13 @@ func (x *Exchange) readAnswer() {
 // something has arrived is cut; anything else can only be broken off.
 func (x *Exchange) Stop(limit string) Ready {
 	switch x.state {
-	case stateEnded, stateCut:
+	case stateEnded:
 		return Ready{}
+	case stateCut:
+		if !x.swallowing {
+			return Ready{}
+		}
+		limit = x.record.Limit
 	}
 	if x.Cuttable() {
 		if x.done {
@@ -531,13 +599,8 @@ func (x *Exchange) brokenOff() Ready {
 		o = CutOff
 	case stateReserving:
 		x.record.Input, x.record.InputSource = 0, "" // nothing was forwarded, and nothing is charged
-	case statePassing:
-		if o == Completed {
-			o = Aborted
-		}
-	case stateUnary, stateAwaiting:
-		// Of an unary answer, all may have been produced: nobody will tell.
-		x.unknown = x.state == stateUnary || !x.request.Stream
+	default:
+		o = x.lostEnd(o)
 	}
 	r := x.finish(o)
 	r.End = true
@@ -547,7 +610,9 @@ func (x *Exchange) brokenOff() Ready {
 // Cuttable says that [Exchange.Stop] would end the client's answer in good form:
 // a stream is under way and something of it has arrived. Envoy takes the end of a
 // stream from this side only then.
-func (x *Exchange) Cuttable() bool { return x.state == stateStreaming && x.chunks > 0 }
+func (x *Exchange) Cuttable() bool {
+	return x.state == stateStreaming && x.chunks > 0 && x.can.answer.ends && !x.observed
+}
 
 // send is a Ready with one message.
 func (x *Exchange) send(m *extprocv3.ProcessingResponse) Ready {
@@ -596,7 +661,7 @@ func (x *Exchange) output() int64 {
 // learn compares what was counted with what the provider reported, if both are of
 // one whole exchange and of the same texts.
 func (x *Exchange) learn() {
-	if !x.model.Estimated || !x.reported.Known || x.record.Outcome != Completed {
+	if !x.model.Estimated || x.unseen || !x.reported.Known || x.record.Outcome != Completed {
 		return
 	}
 	var input, output count.Pair
@@ -618,7 +683,7 @@ func (x *Exchange) learn() {
 // that it is unknown, and used is then what was held.
 func (x *Exchange) used() (used budget.Amount, hold bool) {
 	rec := &x.record
-	rec.InputSource, rec.OutputSource = x.countedSource(), x.countedSource()
+	rec.InputSource, rec.OutputSource = x.inputSource(), x.countedSource()
 	switch {
 	case x.unforwarded:
 		return budget.Amount{}, false

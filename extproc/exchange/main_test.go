@@ -10,7 +10,7 @@ import (
 
 // shared are the messages that all exchanges send, as they would be sent.
 func shared() (all string) {
-	for _, m := range []proto.Message{continueRequestHeaders, continueUncompressed, continueSameBody, unchangedBody} {
+	for _, m := range []proto.Message{continueRequestHeaders, continueUncompressed, continueSameBody, unchangedBody, clearedBody, clearedRequestBody} {
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 		if err != nil {
 			panic(err)

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	extprocfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
@@ -22,6 +21,8 @@ type passMessage struct {
 	streamed extprocv3.StreamedBodyResponse
 	duplex   extprocv3.ProcessingResponse_ResponseBody
 	plain    extprocv3.ProcessingResponse_ResponseBody // for body modes other than full duplex
+	piece    []byte                                    // in these: what came last
+	muted    bool                                      // nothing is sent
 	sends    [2]*extprocv3.ProcessingResponse
 
 	// What lies between message and streamed.
@@ -37,23 +38,21 @@ func (p *passMessage) init() {
 	p.common.BodyMutation = &p.mutation
 	p.body.Response = &p.common
 	p.duplex.ResponseBody = &p.body
-	p.plain.ResponseBody = unchangedBody
 }
-
-// unchangedBody is the answer to a piece of a body in modes other than full duplex.
-var unchangedBody = &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{}}
 
 // list returns m as the messages to send, without allocating.
 func (p *passMessage) list(m *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
+	if p.muted {
+		return nil
+	}
 	p.sends[0] = m
 	return p.sends[:1]
 }
 
 // responseBody is the answer to a piece of a response's body.
-func (p *passMessage) responseBody(mode extprocfilterv3.ProcessingMode_BodySendMode, body []byte, eos bool) *extprocv3.ProcessingResponse {
-	if mode != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
-		p.message.Response = &p.plain
-		return &p.message
+func (p *passMessage) responseBody(m mode, body []byte, eos bool) *extprocv3.ProcessingResponse {
+	if m != modeDuplex {
+		return p.inPlace(m, body)
 	}
 	p.streamed.Body, p.streamed.EndOfStream = body, eos
 	p.message.Response = &p.duplex
@@ -64,7 +63,7 @@ func (p *passMessage) responseBody(mode extprocfilterv3.ProcessingMode_BodySendM
 // message, which then is not the end of the stream, and the trailers.
 func (p *passMessage) beforeTrailers(trailers *extprocv3.ProcessingResponse) []*extprocv3.ProcessingResponse {
 	trailers.DynamicMetadata, p.message.DynamicMetadata = p.message.DynamicMetadata, nil
-	if len(p.streamed.Body) == 0 {
+	if len(p.streamed.Body) == 0 || p.muted {
 		return p.list(trailers)
 	}
 	p.streamed.EndOfStream = false
@@ -73,16 +72,11 @@ func (p *passMessage) beforeTrailers(trailers *extprocv3.ProcessingResponse) []*
 }
 
 // requestBody is the answer to a piece of a request's body that passes.
-func (p *passMessage) requestBody(mode extprocfilterv3.ProcessingMode_BodySendMode, m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
-	r := continueRequestBody()
-	if mode == extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
-		r.GetRequestBody().Response = &extprocv3.CommonResponse{BodyMutation: &extprocv3.BodyMutation{
-			Mutation: &extprocv3.BodyMutation_StreamedResponse{StreamedResponse: &extprocv3.StreamedBodyResponse{
-				Body: m.GetBody(), EndOfStream: m.GetEndOfStream(),
-			}},
-		}}
+func (p *passMessage) requestBody(mode mode, m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
+	if mode == modeDuplex {
+		return streamedRequestBody(m.GetBody(), m.GetEndOfStream())
 	}
-	return r
+	return continueRequestBody()
 }
 
 // Answers that are always the same. gRPC only reads them.
@@ -175,6 +169,9 @@ func (x *Exchange) answerWith(o Outcome, status int, message string, set []*core
 	api := x.api
 	if api == nil {
 		api = dialect.OpenAIChat{} // the shape most clients understand
+	}
+	if x.observed {
+		return x.observedRefusal(o)
 	}
 	x.record.Status = status
 	r := x.finish(o)

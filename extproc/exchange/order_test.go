@@ -28,6 +28,10 @@ func message(op, arg byte, rest []byte) *extprocv3.ProcessingRequest {
 		if arg&128 == 0 {
 			m.ProtocolConfig = &extprocv3.ProtocolConfiguration{RequestBodyMode: extprocfilterv3.ProcessingMode_BUFFERED, ResponseBodyMode: extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED}
 		}
+		if len(rest) > 1 {
+			m.ProtocolConfig = &extprocv3.ProtocolConfiguration{RequestBodyMode: mode(rest[0] % 6), ResponseBodyMode: mode(rest[1] % 6)}
+		}
+		m.ObservabilityMode = len(rest) > 2
 		return m
 	case 1:
 		body := rest
@@ -70,6 +74,17 @@ func FuzzOrder(f *testing.F) {
 	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 8, 0, 9, 4, 0, 9, 8, 0, 3, 0, 0, 4, 3, 0})    // waits until it is not
 	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 16, 0, 9, 8, 0})                              // waits in vain
 	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 0, 0})                                        // stopped while it waits
+	for request := range byte(6) {
+		for answer := range byte(6) {
+			modes := []byte{0, 0, 2, request, answer}
+			f.Add(append(modes, natural[3:]...))
+			f.Add(append(modes, 1, 3, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 3, 0)) // in pieces, and cut
+			f.Add(append(modes, 1, 6, 0, 3, 8, 0, 4, 0, 3, '{', '}', 'x', 7, 0, 0))                               // unary, with trailers
+			f.Add(append(modes, 4, 2, 0, 4, 3, 0))
+		}
+	}
+	f.Add(append([]byte{0, 0, 3, 0, 0, 0}, natural[3:]...)) // observed
+	f.Add([]byte{0, 0, 3, 0, 0, 0, 3, 0, 0, 4, 2, 0, 4, 3, 0})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
@@ -99,7 +114,8 @@ func FuzzOrder(f *testing.F) {
 			c.others = nil
 		}
 		defer idle()
-		c.x = New(NewPolicy(Policy{Growth: 4, UnaryHold: 8, MaxEvent: 200, MaxAnswer: 100, Pass: []string{"/v1/files"}, Now: clock}))
+		reset := len(script)%2 == 1
+		c.x = New(NewPolicy(Policy{ResetCut: reset, Growth: 4, UnaryHold: 8, MaxEvent: 200, MaxAnswer: 100, Pass: []string{"/v1/files"}, Now: clock}))
 		for len(script) >= 3 && !c.ended {
 			op, arg, n := script[0], script[1], int(script[2])
 			script = script[3:]
@@ -108,7 +124,15 @@ func FuzzOrder(f *testing.F) {
 			script = script[n:]
 			switch m := message(op, arg, rest); {
 			case m != nil:
-				c.perform(c.x.Step(m))
+				c.piece = m.GetResponseBody().GetBody()
+				r := c.x.Step(m)
+				if c.x.observed && len(r.Send) > 0 {
+					t.Error("something is sent in observability mode")
+				}
+				if len(r.Send) == 0 && !r.End && r.Reserve == nil && m.GetResponseBody() != nil && !c.x.Duplex() && !c.x.observed && !c.closed && c.x.state != stateRequestHeaders && !c.ended {
+					t.Error("a piece of the answer has no answer")
+				}
+				c.perform(r)
 			case arg&4 != 0:
 				idle()
 			case arg&8 != 0 && c.asked != nil:

@@ -39,6 +39,12 @@ type Policy struct {
 	OutputCap OutputCap
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
 	SilentCut bool
+	// RefuseDegraded refuses exchanges in modes of Envoy's filter other than the usual ones,
+	// with 500. Else the best is done that they allow; see [Degradations].
+	RefuseDegraded bool
+	// ResetCut breaks an answer off behind its closing events, where it cannot be ended in
+	// good form: the upstream is cancelled. Else the rest of it is taken out, and charged.
+	ResetCut bool
 	// Growth is how much output a stream asks for at first, in tokens.
 	Growth int64
 	// UnaryHold is what is held for the output of an unary answer whose request

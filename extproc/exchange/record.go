@@ -59,6 +59,7 @@ type Record struct {
 	Outcome      Outcome
 	Limit        string          // that decided, or what stands in for it
 	Reason       string          // why a request was refused other than by a limit
+	Degraded     string          // what of the filter's modes is not as it should be: "request_body_mode=NONE,…"; see [Degradations]
 	Truncated    int64           // messages that were dropped from the prompt
 	Throttled    time.Duration   // how long it waited for limits that throttle
 	ThrottledBy  string          // the last of these limits
@@ -83,8 +84,8 @@ func (r *Record) ShadowText() string {
 // metadata returns the record as dynamic metadata.
 func (r *Record) metadata() *structpb.Struct {
 	// All values are in three pieces: each by itself would be two allocations.
-	values := make([]structpb.Value, 0, 17+len(r.Identities))
-	texts := make([]structpb.Value_StringValue, 0, 7+len(r.Identities))
+	values := make([]structpb.Value, 0, 18+len(r.Identities))
+	texts := make([]structpb.Value_StringValue, 0, 8+len(r.Identities))
 	numbers := make([]structpb.Value_NumberValue, 0, 9)
 	fields := make(map[string]*structpb.Value, cap(values))
 	add := func(name string) *structpb.Value {
@@ -112,6 +113,9 @@ func (r *Record) metadata() *structpb.Struct {
 	number("reasoning_tokens", r.Reasoning)
 	text("input_source", r.InputSource)
 	text("output_source", r.OutputSource)
+	if r.Degraded != "" {
+		text("degraded", r.Degraded)
+	}
 	if r.Truncated > 0 {
 		number("truncated_messages", r.Truncated)
 	}

@@ -27,6 +27,9 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 	}
 	if x.parser.Err() != nil {
 		out := run.bytes(x)
+		if x.observed {
+			return x.observedUnread(eos)
+		}
 		x.guess(x.parser.Pending())
 		return x.cut(LimitEvent, out, eos)
 	}
@@ -37,7 +40,7 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 	if !x.lookAhead(x.output() - before) {
 		return x.cut(x.refusedBy.Limit, out, false)
 	}
-	if len(out) == 0 {
+	if len(out) == 0 && x.can.answer.ends {
 		return Ready{} // messages need not be answered one by one
 	}
 	return x.send(x.out.responseBody(x.mode.response, out, false))
@@ -99,7 +102,7 @@ func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 	}
 	x.stream.Forwarded()
 	x.done = x.done || x.event.Done
-	return !x.event.UsageOnly || x.request.WantsUsage, true
+	return !x.event.UsageOnly || x.request.WantsUsage || x.unseen, true
 }
 
 // read reads one event: its texts are counted, its usage kept.
@@ -214,6 +217,9 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 	rec.Output, rec.OutputSource = x.output(), x.countedSource()
 	rec.Shadow = x.reservation.Shadows(rec.Output)
 	msg.DynamicMetadata = rec.metadata()
+	if !x.can.answer.ends {
+		return x.cutRunning(msg)
+	}
 	r := x.send(msg)
 	r.Linger = true
 	return r
@@ -226,6 +232,9 @@ func (x *Exchange) afterCut(body []byte, eos bool) Ready {
 	} else {
 		x.parser.Feed(body)
 		x.countRest(eos)
+	}
+	if x.swallowing {
+		return x.swallow(eos)
 	}
 	if !eos {
 		return Ready{}

@@ -30,6 +30,9 @@ func (x *Exchange) Throttle(d budget.Decision, most time.Duration) Ready {
 		return Ready{}
 	}
 	x.waiting = x.policy.Now()
+	if x.can.request.withheld {
+		return Ready{} // it waits for ever
+	}
 	return x.send(&extprocv3.ProcessingResponse{OverrideMessageTimeout: durationpb.New(most + throttleSlack)})
 }
 
