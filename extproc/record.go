@@ -10,7 +10,8 @@ import (
 // record writes the one log line of an exchange and counts it.
 func (s *Server) record(r *exchange.Record) {
 	s.opts.Metrics.observe(r)
-	fields := make([]zap.Field, 0, 26)
+	s.noteDegraded(r)
+	fields := make([]zap.Field, 0, 27)
 	fields = append(fields, zap.String("request_id", r.RequestID))
 	for _, id := range r.Identities {
 		fields = append(fields, zap.String(id.Name, id.Value))
@@ -41,6 +42,9 @@ func (s *Server) record(r *exchange.Record) {
 	if len(r.Shadow) > 0 {
 		fields = append(fields, zap.String("shadow", r.ShadowText()))
 	}
+	if r.Degraded != "" {
+		fields = append(fields, zap.String("degraded", r.Degraded))
+	}
 	if r.Truncated > 0 {
 		fields = append(fields, zap.Int64("truncated_messages", r.Truncated))
 	}
@@ -63,6 +67,7 @@ type Metrics struct {
 	tokens    *prometheus.CounterVec   // kind, source, api
 	duration  *prometheus.HistogramVec // api, outcome; seconds
 	ttft      *prometheus.HistogramVec // api; seconds
+	degraded  *prometheus.CounterVec   // mode
 }
 
 // NewMetrics returns metrics that are registered with reg, or nowhere if it is nil.
@@ -79,9 +84,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		tokens:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_tokens_total", Help: "Tokens charged, by kind (input, output), source of the figure and API."}, []string{"kind", "source", "api"}),
 		duration:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_exchange_duration_seconds", Help: "Duration of exchanges.", Buckets: seconds}, []string{"api", "outcome"}),
 		ttft:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_time_to_first_token_seconds", Help: "Time from a request's headers to the first text of its stream.", Buckets: seconds}, []string{"api"}),
+		degraded:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_degraded_exchanges_total", Help: "Exchanges in modes of Envoy's filter in which less can be done, by what of its configuration is not as it should be."}, []string{"mode"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft)
+		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft, m.degraded)
 	}
 	return m
 }
@@ -90,6 +96,9 @@ func (m *Metrics) observe(r *exchange.Record) {
 	outcome := string(r.Outcome)
 	m.exchanges.WithLabelValues(r.API, outcome).Inc()
 	m.duration.WithLabelValues(r.API, outcome).Observe(r.Duration.Seconds())
+	if r.Degraded != "" {
+		m.degraded.WithLabelValues(r.Degraded).Inc()
+	}
 	if r.Limit != "" {
 		m.limited.WithLabelValues(outcome, r.Limit).Inc()
 	}

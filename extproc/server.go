@@ -73,6 +73,7 @@ type Server struct {
 
 	draining chan struct{} // closed when the drain begins
 	waiting  waiting
+	degraded degraded
 }
 
 // New returns a server.

@@ -30,6 +30,8 @@ func changes(old, c *config.Config) []string {
 	section("paths", old.Paths, c.Paths)
 	section("unknown_api", old.UnknownAPI, c.UnknownAPI)
 	section("output_cap", old.OutputCap, c.OutputCap)
+	section("degraded", old.Degraded, c.Degraded)
+	section("degraded_cut", old.DegradedCut, c.DegradedCut)
 	section("closing_comment", old.ClosingComment, c.ClosingComment)
 	section("timeouts", old.Timeouts, c.Timeouts)
 	if n := len(out); n > maxChanges {

@@ -179,7 +179,7 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 	if adminLis != nil {
 		handler := admin.Handler(admin.Options{
 			Balances: ledger.Balances, Gatherer: reg, Identities: rules.identities, Models: factors.List,
-			Overrides: rules, Access: rules.access, Notes: rules.notes,
+			Overrides: rules, Access: rules.access, Notes: func() []string { return append(rules.notes(), server.Notes()...) },
 			Ready: func() error {
 				if ctx.Err() != nil {
 					return errors.New("draining")
@@ -242,7 +242,8 @@ func policy(c *config.Config) exchange.Policy {
 	p := exchange.Policy{
 		Pass: c.Paths.Pass, Deny: c.Paths.Deny, PassUnknown: c.UnknownAPI == config.UnknownPass,
 		SilentCut: !c.ClosingComment, MaxRequest: c.MaxRequestBody,
-		Truncate: c.Truncate,
+		Truncate:       c.Truncate,
+		RefuseDegraded: c.Degraded == config.DegradedRefuse, ResetCut: c.DegradedCut == config.DegradedReset,
 	}
 	switch c.OutputCap {
 	case config.CapAlways:

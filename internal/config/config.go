@@ -29,6 +29,8 @@ type Config struct {
 	Paths          Paths
 	UnknownAPI     UnknownAPI
 	OutputCap      OutputCap
+	Degraded       Degraded
+	DegradedCut    DegradedCut
 	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
 	Timeouts       Timeouts
 
@@ -96,6 +98,25 @@ const (
 	CapNever  OutputCap = "never"
 )
 
+// Degraded says what becomes of exchanges if Envoy's filter is configured with modes in
+// which less can be done than could be.
+type Degraded string
+
+// The values of [Degraded].
+const (
+	DegradedMeter  Degraded = "meter"  // the best is done that the modes allow
+	DegradedRefuse Degraded = "refuse" // they are answered with 500
+)
+
+// DegradedCut says how a stream is cut where Envoy's filter does not let it be ended.
+type DegradedCut string
+
+// The values of [DegradedCut].
+const (
+	DegradedClose DegradedCut = "close" // the rest of the answer is taken out, and charged: the upstream goes on
+	DegradedReset DegradedCut = "reset" // the answer is broken off, which cancels the upstream
+)
+
 // Timeouts bound every wait. Idle, if the file does not set it, follows a shorter
 // Exchange.
 type Timeouts struct {
@@ -113,6 +134,8 @@ func defaults() *Config {
 		MaxRequestBody: 16 << 20,
 		UnknownAPI:     UnknownRefuse,
 		OutputCap:      CapUnary,
+		Degraded:       DegradedMeter,
+		DegradedCut:    DegradedClose,
 		ClosingComment: true,
 		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
 	}

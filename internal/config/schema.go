@@ -47,6 +47,8 @@ func (d *decoder) config(root *node, c *Config) {
 		}, nil),
 		"unknown_api":     value(d, &c.UnknownAPI, oneOf(UnknownRefuse, UnknownPass)),
 		"output_cap":      value(d, &c.OutputCap, oneOf(CapUnary, CapAlways, CapNever)),
+		"degraded":        value(d, &c.Degraded, oneOf(DegradedMeter, DegradedRefuse)),
+		"degraded_cut":    value(d, &c.DegradedCut, oneOf(DegradedClose, DegradedReset)),
 		"closing_comment": value(d, &c.ClosingComment, parseBool),
 		"timeouts": d.section(fields{
 			"exchange": value(d, &c.Timeouts.Exchange, duration(time.Second, 24*time.Hour)),

@@ -55,6 +55,8 @@ var keys = slices.Concat(
 		{"paths.deny", list(256, pathGlob), "(none)", "refused with 403; stronger than `pass`", "[/v1/files*]"},
 		{"unknown_api", words("refuse", "pass"), "refuse", "requests of an API that cannot be metered: 403, or forwarded unmetered; see [`unknown_api`](#unknown_api)", ""},
 		{"output_cap", words("unary", "always", "never"), "unary", "whose output cap is lowered to what is left, see [`output_cap`](#output_cap)", ""},
+		{"degraded", words("meter", "refuse"), "meter", "exchanges in other modes of Envoy's filter than the recommended ones: the best is done that these allow, or a 500; see [envoy.md](envoy.md#other-modes)", ""},
+		{"degraded_cut", words("close", "reset"), "close", "how a stream is cut in a mode in which it cannot be ended: its rest is taken out and charged, or it is broken off, which cancels the upstream; see [envoy.md](envoy.md#other-modes)", ""},
 		{"closing_comment", boolean, "true", "a cut stream names the limit in an SSE comment before its closing events", ""},
 		{"timeouts", object(), "", "how long things may last", ""},
 		{"timeouts.exchange", duration(time.Second, 24*time.Hour), "30m", "the longest that one exchange may last; then a stream is cut", ""},
