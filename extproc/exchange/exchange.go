@@ -503,7 +503,11 @@ func (x *Exchange) responseTrailers() Ready {
 		r.Send = x.out.beforeTrailers(trailers)
 		return r
 	case stateCut:
-		return x.afterCut(nil, true)
+		r := x.afterCut(nil, true)
+		if x.swallowing {
+			r.Send = x.out.beforeTrailers(trailers)
+		}
+		return r
 	case stateUnary:
 		x.readAnswer()
 	case stateAwaiting:

@@ -41,6 +41,7 @@ type road struct {
 	tap    *tap
 	logs   *observer.ObservedLogs
 	envoy  *envoyrun.Envoy
+	edit   func(bootstrap []byte) []byte // changes the rendered configuration; nil: it stays
 }
 
 type roadOptions struct {
@@ -51,6 +52,7 @@ type roadOptions struct {
 	configure func(*extproc.Options)
 	upstream  string        // URL of another upstream than the stand-in
 	envoy     envoy.Options // with what is not said here
+	edit      func(bootstrap []byte) []byte
 }
 
 // perUser is a limit of n units a year for each x-user.
@@ -62,7 +64,7 @@ func newRoad(t *testing.T, o roadOptions) *road {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	r := &road{}
+	r := &road{edit: o.edit}
 	enc, err := tokens.Get("o200k_base")
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +130,9 @@ func (r *road) startEnvoyWith(ctx context.Context, t *testing.T, o envoy.Options
 	bootstrap, err := envoy.BootstrapYAML(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.edit != nil {
+		bootstrap = r.edit(bootstrap)
 	}
 	r.envoy, err = envoyrun.Start(ctx, envoyrun.Options{Bootstrap: bootstrap})
 	if err != nil {
