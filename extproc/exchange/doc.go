@@ -32,8 +32,10 @@
 //
 // # Caveats
 //
-// The state machine needs request_body_mode BUFFERED and response_body_mode
-// FULL_DUPLEX_STREAMED; with other modes it refuses requests. Compressed answers
+// All of this holds with request_body_mode BUFFERED and response_body_mode
+// FULL_DUPLEX_STREAMED. With other modes the best is done that they allow:
+// [Degradations] says what is lost, and [Exchange.Duplex] whether a driver may
+// answer several messages together. Compressed answers
 // are not read: the filter removes accept-encoding, and should an upstream
 // compress all the same, the client gets a 502 in place of its answer.
 package exchange

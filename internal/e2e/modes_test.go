@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -575,5 +576,56 @@ func TestModeTrailers(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestModeLongAnswer: answers that are longer than Envoy's buffer, where it collects them.
+// The cap is not lowered, so that what is held is less than what is in them.
+func TestModeLongAnswer(t *testing.T) {
+	const words = 20_000
+	stream := strings.Repeat("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"}}],\"padding\":\""+strings.Repeat("x", 1000)+"\"}\n\n", words) + "data: [DONE]\n\n"
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("content-type", "text/event-stream")
+		for piece := range slices.Chunk([]byte(stream), 128<<10) {
+			_, _ = w.Write(piece)
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(time.Millisecond)
+		}
+	}))
+	defer upstream.Close()
+	for _, tt := range []struct {
+		mode   string
+		limit  int64
+		status int
+		spent  func(int64) bool
+	}{
+		{"BUFFERED", 30_000, 500, func(n int64) bool { return n == 16384+modePrompt }},         // as much as is held for any answer
+		{"BUFFERED_PARTIAL", 30_000, 200, func(n int64) bool { return n >= 16384+modePrompt }}, // or the part, if that is more
+		{"BUFFERED_PARTIAL", 200, 429, func(n int64) bool { return n > 190 && n <= 200 }},
+	} {
+		t.Run(fmt.Sprint(tt.mode, tt.limit), func(t *testing.T) {
+			c := modeCase{set: map[string]string{"response_body_mode": tt.mode, "response_trailer_mode": "SKIP"}}
+			r := newRoad(t, roadOptions{
+				limits:   []budget.Limit{perUser("user-year", budget.Tokens, tt.limit)},
+				upstream: upstream.URL,
+				envoy:    envoy.Options{MaxRequestBody: 64 << 10},
+				edit:     func(b []byte) []byte { return c.filter(t, b) },
+			})
+			hc := client(true)
+			defer hc.CloseIdleConnections()
+			resp, body, err := r.do(t.Context(), hc, call{id: "long", user: "ann", body: streamAsked})
+			if err != nil || resp.StatusCode != tt.status || tt.status == 200 && string(body) != stream {
+				t.Fatalf("%v, %d bytes, %v", resp, len(body), err)
+			}
+			if _, err := r.finished("long"); err != nil {
+				t.Fatal(err)
+			}
+			if line := r.exchanges("ann")[0].ContextMap(); tt.status == 200 && line["reason"] != "the rest of the answer was not seen" {
+				t.Errorf("the log says %v", line)
+			}
+			if b := r.balance(t, "user-year", "ann"); b.Held != 0 || !tt.spent(b.Spent) {
+				t.Errorf("the ledger says %+v", b)
+			}
+		})
 	}
 }
