@@ -2,8 +2,8 @@ package budget
 
 import "math"
 
-// Limits with [ActionShadow], and all limits of a request with [Request.Watch], only watch: they hold and charge like others, and note what
-// they would have done.
+// Limits with [ActionShadow] only watch, and so do all limits of a request with
+// [Request.Watch]: they hold and charge like others, and note what they would have done.
 
 // ShadowOutcome is what a limit would have done that only watches.
 type ShadowOutcome uint8

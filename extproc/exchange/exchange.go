@@ -451,7 +451,8 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 
 // beginStream begins to meter server-sent events.
 func (x *Exchange) beginStream() {
-	x.state, x.record.Stream = stateStreaming, true
+	x.state = stateStreaming
+	x.record.Stream = x.record.Stream || x.unseen
 	x.stream = x.api.NewStream(x.request)
 	x.parser.Reset(x.policy.MaxEvent)
 }
@@ -572,6 +573,9 @@ func (x *Exchange) Stop(limit string) Ready {
 			return x.last(x.out.responseBody(x.mode.response, nil, true))
 		}
 		return x.cut(limit, nil, false)
+	}
+	if x.cannotStop() {
+		return x.brokenOff()
 	}
 	x.record.Limit = limit
 	r := x.brokenOff()

@@ -10,8 +10,8 @@ import (
 )
 
 // Envoy says in its first message which body modes its filter is configured with
-// (envoy.service.ext_proc.v3.ProtocolConfiguration), but in observability mode. Of the others only what comes or
-// does not come tells: headers and trailers that are skipped.
+// (envoy.service.ext_proc.v3.ProtocolConfiguration), but for observability mode. Whether
+// headers and trailers are skipped, only what comes and does not come tells.
 //
 // The tables below say what each mode allows. How Envoy behaves in each was measured with
 // Envoy 1.40.0; docs/envoy.md has what comes of it.
@@ -25,6 +25,7 @@ const (
 	modeBuffered = extprocfilterv3.ProcessingMode_BUFFERED
 	modePartial  = extprocfilterv3.ProcessingMode_BUFFERED_PARTIAL
 	modeDuplex   = extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED
+	modeGRPC     = extprocfilterv3.ProcessingMode_GRPC // not supported
 )
 
 // requestMode is what a mode allows with a request's body.
@@ -75,8 +76,8 @@ type abilities struct {
 // may be answered together. In every other mode each message has one answer.
 func (x *Exchange) Duplex() bool { return x.can.answer.ends }
 
-// setModes takes over the modes that Envoy states. Modes that are not known allow nothing;
-// see modesUnknown.
+// setModes takes over the modes that Envoy states. What is not known allows nothing, and is
+// refused by noteModes.
 func (x *Exchange) setModes(request, answer mode) {
 	x.mode.request, x.mode.response = request, answer
 	x.can = abilities{requestModes[request], answerModes[answer]}
@@ -104,6 +105,7 @@ const (
 
 const (
 	setRequest = "request_body_mode: BUFFERED"
+	unusable   = "requests cannot be metered, and are refused"
 	setAnswer  = "response_body_mode: FULL_DUPLEX_STREAMED, response_trailer_mode: SEND"
 )
 
@@ -116,6 +118,8 @@ var degradations = []Degradation{
 	{requestSetting(modeDuplex), "a request's body is forwarded without a content-length", setRequest + ", request_trailer_mode: SKIP"},
 	{requestSetting(modePartial), "requests that are longer than Envoy's buffer are refused with 413", setRequest},
 	{requestSetting(modeNone), "prompts are not seen: their tokens are estimated, limits on models do not apply, output caps are not lowered, and prompts that are too large are not refused", setRequest},
+	{requestSetting(modeGRPC), unusable, setRequest},
+	{answerSetting(modeGRPC), unusable, setAnswer},
 	{answerSetting(modeStreamed), "a cut does not cancel the upstream, which goes on at your cost, unless degraded_cut is reset, which breaks the client's answer off", setAnswer},
 	{answerSetting(modeBuffered), "clients get streams only when they are over, and a cut saves nothing of what the upstream produces", setAnswer},
 	{answerSetting(modePartial), "clients get streams only when they are over, and of an answer that is longer than Envoy's buffer the rest is not seen: at least what was held is charged", setAnswer},
@@ -135,9 +139,11 @@ func Degradations(degraded string) (all []Degradation) {
 	return all
 }
 
-// degrade notes a setting that is not as it should be.
+// degrade notes a setting that is not as it should be, if it is one of degradations: the
+// number of settings that are told of is bounded.
 func (x *Exchange) degrade(setting string) {
 	switch {
+	case Degradations(setting) == nil:
 	case x.record.Degraded == "":
 		x.record.Degraded = setting
 	case !slices.Contains(strings.Split(x.record.Degraded, ","), setting):
@@ -155,14 +161,15 @@ func (x *Exchange) noteModes() (unusable string) {
 		return ""
 	case request.usual && answer.usual:
 		return ""
-	case requestModes[x.mode.request] == nil || answerModes[x.mode.response] == nil:
-		return x.modesMessage("which cannot be metered")
 	}
 	if !request.usual {
 		x.degrade(requestSetting(x.mode.request))
 	}
 	if !answer.usual {
 		x.degrade(answerSetting(x.mode.response))
+	}
+	if requestModes[x.mode.request] == nil || answerModes[x.mode.response] == nil {
+		return x.modesMessage("which cannot be metered")
 	}
 	if x.policy.RefuseDegraded {
 		return x.modesMessage("which the server is configured to refuse (degraded: refuse)")

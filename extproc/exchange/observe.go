@@ -19,7 +19,7 @@ func (x *Exchange) observe() {
 // told is in the record.
 func (x *Exchange) observedRefusal(o Outcome) Ready {
 	if o == Denied {
-		o, x.record.Limit = Bypassed, ""
+		o, x.record.Limit, x.record.Input, x.record.InputSource = Bypassed, "", 0, ""
 	}
 	x.record.Reason = "observability mode: " + x.record.Reason
 	r := x.finish(o)

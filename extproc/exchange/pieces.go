@@ -157,6 +157,12 @@ func (x *Exchange) withoutHeaders(body []byte) {
 	}
 }
 
+// cannotStop says that nothing more of the answer comes here, or only copies do: it goes on
+// without this server, and what is known of it by now is charged.
+func (x *Exchange) cannotStop() bool {
+	return x.observed || x.blind || x.state == stateAwaiting && !x.can.answer.seen
+}
+
 // lostEnd is how an exchange stands whose end did not come as a message: Envoy keeps that
 // of an answer with trailers to itself if response_trailer_mode is SKIP, and that of an
 // answer which it does not show. It is like an abort then, unless the answer was whole.

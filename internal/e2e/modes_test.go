@@ -14,6 +14,7 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/envoy"
+	"github.com/tokenbudget/tokenbudget/extproc"
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 	"github.com/tokenbudget/tokenbudget/internal/standin"
 )
@@ -497,7 +498,7 @@ func TestObservability(t *testing.T) {
 			defer hc.CloseIdleConnections()
 			m := &modeRoad{road: r, modeCase: &c, hc: hc}
 			var before int64
-			for i := range 3 {
+			for i := range map[bool]int{false: 3, true: 1}[c.unseen] { // Envoy lets go of an unseen answer after five seconds
 				id := fmt.Sprint("observed-", i)
 				got := m.ask(t, id, streamAsked, map[string]string{"x-standin-recording": "openai/chat-streaming", "x-user": "ann"})
 				up, err := r.up.WaitExchange(t.Context(), id)
@@ -624,6 +625,46 @@ func TestModeLongAnswer(t *testing.T) {
 				t.Errorf("the log says %v", line)
 			}
 			if b := r.balance(t, "user-year", "ann"); b.Held != 0 || !tt.spent(b.Spent) {
+				t.Errorf("the ledger says %+v", b)
+			}
+		})
+	}
+}
+
+// TestModeStop: a deadline breaks off an answer that is metered but cannot be ended, and
+// leaves one alone of which nothing is seen.
+func TestModeStop(t *testing.T) {
+	for _, tt := range []struct {
+		modeCase
+		broken  bool
+		outcome string
+	}{
+		{modeCase{name: "STREAMED", set: map[string]string{"response_body_mode": "STREAMED", "response_trailer_mode": "SKIP"}}, true, "aborted"},
+		{modeCase{name: "NONE", set: map[string]string{"response_body_mode": "NONE", "response_trailer_mode": "SKIP"}}, false, "completed"},
+		{modeCase{name: "NONE,headers=SKIP", set: map[string]string{"response_body_mode": "NONE", "response_header_mode": "SKIP", "response_trailer_mode": "SKIP"}}, false, "completed"},
+		{modeCase{name: "observability", set: map[string]string{"request_body_mode": "STREAMED", "response_body_mode": "STREAMED", "response_trailer_mode": "SKIP"}, extra: "observability_mode: true"}, false, "aborted"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRoad(t, roadOptions{
+				limits:    []budget.Limit{perUser("user-year", budget.Tokens, 1e6)},
+				interval:  20 * time.Millisecond,
+				configure: func(o *extproc.Options) { o.ExchangeTimeout = 300 * time.Millisecond },
+				edit:      func(b []byte) []byte { return tt.filter(t, b) },
+			})
+			hc := client(true)
+			defer hc.CloseIdleConnections()
+			_, body, err := r.do(t.Context(), hc, call{id: "late", user: "ann", body: streamAsked, headers: map[string]string{"x-standin-recording": "openai/chat-streaming"}})
+			up, upErr := r.up.WaitExchange(t.Context(), "late")
+			if _, finishErr := r.finished("late"); finishErr != nil || upErr != nil {
+				t.Fatal(finishErr, upErr)
+			}
+			if (err != nil) != tt.broken || up.Cancelled() != tt.broken || !tt.broken && !bytes.Equal(body, up.Sent) {
+				t.Errorf("the client got %d of %d bytes, %v; the upstream was cancelled: %v", len(body), up.BytesTotal, err, up.Cancelled())
+			}
+			if line := r.exchanges("ann")[0].ContextMap(); line["outcome"] != tt.outcome {
+				t.Errorf("the log says %v", line)
+			}
+			if b := r.balance(t, "user-year", "ann"); b.Held != 0 || b.Spent == 0 {
 				t.Errorf("the ledger says %+v", b)
 			}
 		})
