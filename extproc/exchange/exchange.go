@@ -162,6 +162,10 @@ type Exchange struct {
 	answer    []byte            // of an unary exchange
 	tooLong   bool              // the answer outgrew Policy.MaxAnswer
 
+	body int64 // bytes of the request's body
+	shed Shed  // what becomes of the request's next message
+	lean bool  // little is to be kept of the answer
+
 	out passMessage
 }
 
@@ -226,6 +230,9 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	api, exact := dialect.ForPath(x.record.Path)
 	switch x.policy.judge(method, x.record.Path, api, exact, !msg.GetEndOfStream()) {
 	case verdictPass:
+		if x.shed == ShedAll {
+			return x.overloaded()
+		}
 		return x.pass(Bypassed)
 	case verdictDeny:
 		return x.refuse(403, "this path is not allowed here")
@@ -248,6 +255,8 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	matched, longHeader := x.policy.matchHeaders(h)
 	x.matched = matched
 	switch {
+	case x.shed != ShedNone:
+		return x.overloaded()
 	case longHeader != "":
 		return x.refuse(400, fmt.Sprintf("the header %q, which budgets here depend on, is longer than %d bytes", longHeader, maxIdentity))
 	case tooLong != "":
@@ -281,6 +290,10 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	if n := int64(len(m.GetBody())); n > x.policy.MaxRequest {
 		return x.refuse(413, fmt.Sprintf("the request body has %d bytes; at most %d are allowed", n, x.policy.MaxRequest))
 	}
+	if x.shed != ShedNone {
+		return x.overloaded()
+	}
+	x.body = int64(len(m.GetBody()))
 	req, err := x.api.ParseRequest(m.GetBody())
 	if err != nil {
 		var bad *dialect.BadRequest
@@ -454,7 +467,7 @@ func (x *Exchange) responseTrailers() Ready {
 
 // keepAnswer keeps a copy of an unary answer, as far as the bound allows.
 func (x *Exchange) keepAnswer(body []byte) {
-	if x.tooLong || len(x.answer)+len(body) > x.policy.MaxAnswer {
+	if x.tooLong || x.lean || len(x.answer)+len(body) > x.policy.MaxAnswer {
 		x.tooLong, x.answer = true, nil
 		return
 	}

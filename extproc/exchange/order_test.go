@@ -60,16 +60,18 @@ func message(op, arg byte, rest []byte) *extprocv3.ProcessingRequest {
 func FuzzOrder(f *testing.F) {
 	natural := []byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 4, 2, 0, 4, 3, 0}
 	f.Add(natural)
-	f.Add([]byte{0, 0, 0, 1, 6, 0, 3, 8, 0, 4, 0, 3, '{', '}', 'x', 7, 0, 0})                        // unary, with trailers
-	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 9, 0, 0, 4, 2, 0})                              // stopped
-	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0})   // cut
-	f.Add([]byte{0, 4, 0, 1, 0, 2, 'h', 'i', 3, 2, 0, 4, 1, 0})                                      // bypassed
-	f.Add([]byte{4, 0, 0, 0, 0, 0, 0, 0, 0})                                                         // out of order
-	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 0, 9, 'd', 'a', 't', 'a', ':', ' ', 'x', '\n', '\n'}) // strange data
-	f.Add(append([]byte{9 + 10*13, 0, 0}, natural...))                                               // busy, and never asked again
-	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 8, 0, 9, 4, 0, 9, 8, 0, 3, 0, 0, 4, 3, 0})    // waits until it is not
-	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 16, 0, 9, 8, 0})                              // waits in vain
-	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 0, 0})                                        // stopped while it waits
+	f.Add([]byte{0, 0, 0, 1, 6, 0, 3, 8, 0, 4, 0, 3, '{', '}', 'x', 7, 0, 0})                         // unary, with trailers
+	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 9, 0, 0, 4, 2, 0})                               // stopped
+	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0})    // cut
+	f.Add([]byte{0, 4, 0, 1, 0, 2, 'h', 'i', 3, 2, 0, 4, 1, 0})                                       // bypassed
+	f.Add([]byte{4, 0, 0, 0, 0, 0, 0, 0, 0})                                                          // out of order
+	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 0, 9, 'd', 'a', 't', 'a', ':', ' ', 'x', '\n', '\n'})  // strange data
+	f.Add(append([]byte{9 + 10*13, 0, 0}, natural...))                                                // busy, and never asked again
+	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 8, 0, 9, 4, 0, 9, 8, 0, 3, 0, 0, 4, 3, 0})     // waits until it is not
+	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 16, 0, 9, 8, 0})                               // waits in vain
+	f.Add([]byte{0, 0, 0, 9, 64, 0, 1, 2, 0})                                                         // turned away
+	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 8, 0, 4, 0, 3, '{', '}', 'x', 9, 32, 0, 4, 0, 1, 'x', 4, 1, 0}) // little is kept
+	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 0, 0})                                         // stopped while it waits
 	f.Fuzz(func(t *testing.T, script []byte) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
@@ -116,6 +118,10 @@ func FuzzOrder(f *testing.F) {
 			case arg&16 != 0:
 				now = now.Add(time.Second)
 				c.now = now
+			case arg&32 != 0:
+				c.x.Lean()
+			case arg&64 != 0:
+				c.x.Shed(ShedAll)
 			case arg&1 == 0:
 				c.perform(c.x.Stop(LimitDrain))
 			default:
