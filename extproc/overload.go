@@ -23,7 +23,8 @@ type Overload struct {
 	// MaxBuffered bounds the bytes of bodies that are kept, of all exchanges together:
 	// requests until they are decided on, unfinished events of streams, copies of unary
 	// answers. From three quarters on new exchanges are turned away; from all of it on,
-	// those under way keep less, see [exchange.Exchange.Lean]. 0: a quarter of the memory.
+	// those under way keep less, see [exchange.Exchange.Lean]. 0: a quarter of the memory, and 64 MiB
+	// at least.
 	MaxBuffered int64
 	// MaxDelay is how long a request may wait until its prompt is counted. Requests are
 	// also turned away while most work waits a quarter of it for a processor. 0:
@@ -37,13 +38,14 @@ const (
 	DefaultMaxDelay     = time.Second
 
 	exchangeMemory = 128 << 10 // bytes of memory for each exchange
+	leastBuffered  = 64 << 20  // bytes; a few requests of the largest size
 )
 
 func (o Overload) withDefaults() Overload {
 	if o.MaxExchanges <= 0 || o.MaxBuffered <= 0 {
 		memory := memoryLimit()
 		o.MaxExchanges = cmp.Or(max(0, o.MaxExchanges), min(memory/exchangeMemory, DefaultMaxExchanges))
-		o.MaxBuffered = cmp.Or(max(0, o.MaxBuffered), memory/4)
+		o.MaxBuffered = cmp.Or(max(0, o.MaxBuffered), max(memory/4, leastBuffered))
 	}
 	o.MaxDelay = cmp.Or(max(0, o.MaxDelay), DefaultMaxDelay)
 	return o

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/extproc"
@@ -61,7 +62,7 @@ func newTestLive(t *testing.T, path string) (*live, *syncBuffer) {
 		t.Fatal(err)
 	}
 	log := new(syncBuffer)
-	l := newLive(path, r, c, set, newLog(env{stderr: log}), prometheus.NewRegistry())
+	l := newLive(path, r, c, set, newLog(zapcore.Lock(zapcore.AddSync(log))), prometheus.NewRegistry())
 	l.settle = time.Millisecond
 	if l.ledger, err = budget.New(t.Context(), budget.Options{Limits: l.now.Load().limits()}); err != nil {
 		t.Fatal(err)

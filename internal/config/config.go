@@ -31,6 +31,7 @@ type Config struct {
 	OutputCap      OutputCap
 	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
 	Timeouts       Timeouts
+	Overload       Overload
 
 	warnings Errors
 }
@@ -115,6 +116,7 @@ func defaults() *Config {
 		OutputCap:      CapUnary,
 		ClosingComment: true,
 		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
+		Overload:       Overload{MaxDelay: time.Second},
 	}
 }
 
