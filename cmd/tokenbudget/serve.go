@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -152,7 +153,7 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 		return err
 	}
 	reg.MustRegister(memoMetrics(memo)...)
-	reg.MustRegister(storeErrors, overflow, logged.dropped(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(storeErrors, overflow, logged.dropped(), newGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	certificates := newRotation(log, reg)
 	extprocTLS, err := certificates.config("extproc", c.Listen.ExtProcTLS, tls.RequireAndVerifyClientCert, "h2")
 	if err != nil {
@@ -228,6 +229,13 @@ func memoryLimit(env string) int64 {
 		return 0
 	}
 	return extproc.MachineMemory() / 10 * 9
+}
+
+// newGoCollector shows of the runtime, besides the usual, what overload goes by.
+func newGoCollector() prometheus.Collector {
+	return collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{
+		Matcher: regexp.MustCompile("^/gc/heap/live:bytes$"),
+	}))
 }
 
 // budgetCount is how many budgets a file has; each is a limit for each of its units.
