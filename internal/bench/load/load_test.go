@@ -33,6 +33,28 @@ func run(m *testing.M, dir string) int {
 	return m.Run()
 }
 
+// TestSoak is a sample of the campaign's.
+func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a real Envoy")
+	}
+	r, err := Soak(t.Context(), SoakOptions{Binary: binary, Lasts: 20 * time.Second, Sample: time.Second, Seed: uint64(time.Now().UnixNano()), Logf: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range Measures {
+		t.Logf("%s: %.1f, %.1f, %.1f", m.Name, m.Quarter(r.Samples, 0), m.Quarter(r.Samples, 1), m.Quarter(r.Samples, 3))
+	}
+	if r.Reloads == 0 || r.Restarts == 0 {
+		t.Errorf("the file was changed %d times, Envoy started again %d times", r.Reloads, r.Restarts)
+	}
+	for _, k := range kinds {
+		if r.Exchanges[k.name] == 0 {
+			t.Errorf("%s has not happened", k.name)
+		}
+	}
+}
+
 // TestStreams is a sample of the campaign's.
 func TestStreams(t *testing.T) {
 	for name, o := range map[string]StreamsOptions{
