@@ -174,7 +174,7 @@ func (f *flood) finish(t *testing.T) {
 
 // words is a chat request of about n bytes with words that differ.
 func words(n int) string {
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // text
+	rng := rand.New(rand.NewPCG(1, 2))
 	var s strings.Builder
 	for s.Len() < n {
 		for range 2 + rng.IntN(9) {

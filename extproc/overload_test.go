@@ -189,7 +189,9 @@ func TestLeanAnswers(t *testing.T) {
 		}
 		ann.send(responseBody("", true))
 		ann.next()
-		ann.end()
+		if err := ann.end(); err != nil {
+			t.Error(err)
+		}
 		if l := r.exchangeLine("ann"); l["outcome"] != "completed" || l["output_source"] != "estimated" || l["output_tokens"] != 187.0 { // all that was held
 			t.Errorf("logged %v", l)
 		}

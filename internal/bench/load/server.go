@@ -77,7 +77,7 @@ func startServer(ctx context.Context, bin, budgets string) (*server, error) {
 		s.extProc, s.admin = s.log.extProc, s.log.admin
 		return s, nil
 	case <-s.exited:
-		err = fmt.Errorf("the server has ended: %w\n%s", s.exitErr, s.log.errorText())
+		// stop says why
 	case <-time.After(startTimeout):
 		err = errors.New("the server does not start")
 	case <-ctx.Done():
@@ -97,7 +97,7 @@ func (s *server) stop() error {
 	defer os.RemoveAll(s.dir)
 	select {
 	case <-s.exited:
-		return fmt.Errorf("the server had ended by itself: %v\n%s", s.exitErr, s.log.errorText())
+		return errors.Join(errors.New("the server had ended by itself"), s.exitErr, errors.New(s.log.errorText()))
 	default:
 	}
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -99,7 +99,7 @@ func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
 	defer cancel()
 	var busy sync.WaitGroup
 	for i := range o.Workers {
-		busy.Go(func() { k.work(within, rand.New(rand.NewPCG(o.Seed, uint64(i)))) }) //nolint:gosec // a load
+		busy.Go(func() { k.work(within, rand.New(rand.NewPCG(o.Seed, uint64(i)))) })
 	}
 	busy.Go(func() { k.disturb(within) })
 	k.watch(within)
@@ -335,7 +335,7 @@ func (k *soak) hostile(ctx context.Context, rng *rand.Rand, user string) (least,
 	})
 	most = k.input + max(500, int64(len(a.body)))
 	if err != nil {
-		return 0, most, nil //nolint:nilerr // Envoy may refuse it
+		return 0, most, nil // Envoy may refuse it
 	}
 	defer x.leave()
 	if x.send(a.body) == nil {
@@ -397,7 +397,7 @@ func (k *soak) disturb(ctx context.Context) {
 			err := k.way.restart(context.WithoutCancel(ctx))
 			k.restarting.Unlock()
 			if err != nil {
-				k.fault(fmt.Errorf("Envoy: %w", err))
+				k.fault(fmt.Errorf("starting Envoy again: %w", err))
 				return
 			}
 			k.r.Restarts++
