@@ -35,8 +35,11 @@ func (x *Exchange) overloaded() Ready {
 // Lean has the exchange keep no more of the answer than it must, since the server holds as
 // many bytes as it may. A copy of an unary answer is dropped: it passes, and costs what was
 // held, as one does that is too long. A stream is cut at the next message that leaves an
-// unfinished event of more than a usual size.
+// unfinished event of more than a usual size. Before an answer has begun it does nothing.
 func (x *Exchange) Lean() {
+	if x.state != stateStreaming && x.state != stateUnary {
+		return
+	}
 	x.lean = true
 	if x.answer != nil {
 		x.tooLong, x.answer = true, nil
