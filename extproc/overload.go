@@ -121,10 +121,10 @@ func (e *session) admit(m *extprocv3.ProcessingRequest) {
 }
 
 func (e *session) admitNew(h *extprocv3.HttpHeaders) {
-	s, o := &e.server.settings.Load().overload, e.server.overload
-	size := int64(0)
-	if !h.GetEndOfStream() {
-		size = contentLength(h)
+	set, o := e.server.settings.Load(), e.server.overload
+	s, size := &set.overload, contentLength(h)
+	if size > set.policy.MaxRequest {
+		size = 0 // it will be refused for that
 	}
 	o.strain.look(time.Now(), s.MaxDelay/4)
 	switch {

@@ -135,6 +135,22 @@ func TestShedAnnounced(t *testing.T) {
 	})
 }
 
+// What a request says of its length is believed within reason only.
+func TestAnnouncedTooLong(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		for _, length := range []string{"9223372036854775807", "99999999999999999999", "-5", "16777217", "", "x"} {
+			p := r.dial()
+			if refused(t, p.ask("ann", "content-length", length)) {
+				t.Errorf("length %q: refused", length)
+			}
+			if n := r.server.overload.announced.Load(); n != 0 {
+				t.Errorf("length %q: %d bytes are announced", length, n)
+			}
+			p.hangUp()
+		}
+	})
+}
+
 // A body that does not say how long it is is turned away when it is here.
 func TestShedBody(t *testing.T) {
 	bubble(t, func(o *Options) { o.Overload.MaxBuffered = 4 << 20 }, func(t *testing.T, r *rig) {
@@ -347,6 +363,34 @@ func TestStrainMeasures(t *testing.T) {
 	}
 	cancel()
 	spin.Wait()
+}
+
+// While the heap is full, somebody looks whether it still is.
+func TestHeapFull(t *testing.T) {
+	s := newStrain()
+	s.limit = 1 << 40
+	now := time.Now()
+	s.look(now, time.Hour)
+	if s.heapFull() {
+		t.Fatal("full")
+	}
+	forced := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	s.limit = 1
+	before := forced()
+	for i, want := range []uint32{1, 1, 2} {
+		s.look(now.Add(time.Duration(i+1)*forceEvery*2/3), time.Hour)
+		if got := forced() - before; !s.heapFull() || got != want {
+			t.Errorf("look %d: full %t, %d collections, want %d", i, s.heapFull(), got, want)
+		}
+	}
+	s.limit = 1 << 40
+	if s.look(now.Add(time.Hour), time.Hour); s.heapFull() {
+		t.Error("still full")
+	}
 }
 
 func TestParseMemory(t *testing.T) {

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"runtime"
 	"runtime/metrics"
 	"slices"
 	"sync"
@@ -21,7 +22,8 @@ type strain struct {
 	before  []uint64 // waits by their length, as of the last time
 	last    [3]time.Duration
 	next    int
-	limit   int64 // bytes of memory
+	limit   int64     // bytes of memory
+	forced  time.Time // when a collection was asked for
 
 	asked  atomic.Int64 // Unix time, in nanoseconds
 	least  atomic.Int64 // nanoseconds: the delay
@@ -31,6 +33,7 @@ type strain struct {
 
 const (
 	strainEvery = 100 * time.Millisecond
+	forceEvery  = 5 * time.Second
 
 	schedLatencies = "/sched/latencies:seconds"
 	liveHeap       = "/gc/heap/live:bytes" // what the last collection left
@@ -58,7 +61,14 @@ func (s *strain) look(now time.Time, most time.Duration) {
 	}
 	s.note(median(h.Buckets, s.before, h.Counts), most)
 	copy(s.before, h.Counts)
-	s.isFull.Store(s.samples[1].Value.Uint64()+s.samples[2].Value.Uint64() > uint64(s.limit)/4*3)
+	full := s.samples[1].Value.Uint64()+s.samples[2].Value.Uint64() > uint64(s.limit)/4*3
+	s.isFull.Store(full)
+	if full && now.Sub(s.forced) >= forceEvery {
+		// While nobody is let in, little is allocated, and no collection might find out for
+		// minutes that there is room again.
+		s.forced = now
+		runtime.GC()
+	}
 }
 
 // note takes in one median.

@@ -470,6 +470,11 @@ func (k *soak) check(ctx context.Context) error {
 		err = fmt.Errorf("the sum of all is %d, of each %d, of the log %d", all, sum, logged)
 	}
 	err = errors.Join(err, k.r.Exact.fault("known charges"), k.r.Loose.fault("other charges"))
+	m, metricsErr := k.s.metrics(ctx)
+	if metricsErr == nil && k.r.Reloads > 0 && (m[`tokenbudget_config_reloads_total{result="ok"}`] == 0 || m[`tokenbudget_config_reloads_total{result="failed"}`] > 0) {
+		metricsErr = errors.New("the changed files were not loaded, or not all")
+	}
+	err = errors.Join(err, metricsErr)
 	k.o.Logf("    known charges %+v, others %+v; outcomes %v", k.r.Exact, k.r.Loose, outcomes)
 	for _, name := range slices.Sorted(maps.Keys(k.r.Exchanges)) {
 		k.o.Logf("    %d times %s", k.r.Exchanges[name], name)
