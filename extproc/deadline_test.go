@@ -83,11 +83,6 @@ func TestExchangeTimeout(t *testing.T) {
 		})
 	})
 	for name, prepare := range map[string]func(p *peer){
-		"nothing sent": func(*peer) {},
-		"no body": func(p *peer) {
-			p.send(requestHeaders(":method", "POST", ":path", "/v1/chat/completions", "x-user", "ann"))
-			p.next()
-		},
 		"awaiting":       func(p *peer) { p.request("ann", true) },
 		"no event":       func(p *peer) { p.begin("ann") },
 		"unary":          func(p *peer) { p.request("ann", false); p.answer("application/json") },
@@ -108,6 +103,35 @@ func TestExchangeTimeout(t *testing.T) {
 				}
 				// Whether it counts as aborted is for the state machine to say.
 				if lines := r.log.lines("msg", "exchange"); len(lines) != 1 || lines[0]["limit"] != "(deadline)" {
+					t.Errorf("logged %v", lines)
+				}
+			})
+		})
+	}
+}
+
+// A request that does not come is not waited for as long as an answer is.
+func TestNoRequest(t *testing.T) {
+	for name, prepare := range map[string]func(p *peer){
+		"nothing sent": func(*peer) {},
+		"no body": func(p *peer) {
+			p.send(requestHeaders(":method", "POST", ":path", "/v1/chat/completions", "x-user", "ann", "content-length", "2000000"))
+			p.next()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, deadlines, func(t *testing.T, r *rig) {
+				p := r.dial()
+				defer p.hangUp()
+				at := time.Now()
+				prepare(p)
+				if err := p.end(); status.Code(err) != codes.Unavailable {
+					t.Errorf("the stream ends with %v, want Unavailable", err)
+				}
+				if d := time.Since(at); d != idleTimeout {
+					t.Errorf("ended after %v, want %v", d, idleTimeout)
+				}
+				if lines := r.log.lines("msg", "exchange"); len(lines) != 1 || lines[0]["limit"] != "(idle)" || lines[0]["outcome"] != "aborted" {
 					t.Errorf("logged %v", lines)
 				}
 			})

@@ -11,6 +11,9 @@ import (
 func (s *Server) record(r *exchange.Record) {
 	s.opts.Metrics.observe(r)
 	s.noteDegraded(r)
+	if !s.overload.tells(r) {
+		return
+	}
 	fields := make([]zap.Field, 0, 27)
 	fields = append(fields, zap.String("request_id", r.RequestID))
 	for _, id := range r.Identities {
@@ -68,6 +71,8 @@ type Metrics struct {
 	duration  *prometheus.HistogramVec // api, outcome; seconds
 	ttft      *prometheus.HistogramVec // api; seconds
 	degraded  *prometheus.CounterVec   // mode
+	buffered  prometheus.Gauge
+	shed      *prometheus.CounterVec // reason
 }
 
 // NewMetrics returns metrics that are registered with reg, or nowhere if it is nil.
@@ -83,11 +88,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		throttled: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_throttled_seconds", Help: "How long requests waited for a limit that throttles, whatever became of them.", Buckets: seconds}, []string{"limit"}),
 		tokens:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_tokens_total", Help: "Tokens charged, by kind (input, output), source of the figure and API."}, []string{"kind", "source", "api"}),
 		duration:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_exchange_duration_seconds", Help: "Duration of exchanges.", Buckets: seconds}, []string{"api", "outcome"}),
+		buffered:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbudget_buffered_bytes", Help: "Bytes of bodies that are kept: requests that are decided on or wait, and of answers what is unfinished or not yet read."}),
+		shed:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_overload_total", Help: "Exchanges that were turned away because of overload, by reason."}, []string{"reason"}),
 		ttft:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_time_to_first_token_seconds", Help: "Time from a request's headers to the first text of its stream.", Buckets: seconds}, []string{"api"}),
 		degraded:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_degraded_exchanges_total", Help: "Exchanges in modes of Envoy's filter in which less can be done, by what of its configuration is not as it should be."}, []string{"mode"}),
 	}
+	for _, reason := range overloadReasons {
+		m.shed.WithLabelValues(reason) // a counter that is missing alarms nobody
+	}
 	if reg != nil {
-		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft, m.degraded)
+		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft, m.degraded, m.buffered, m.shed)
 	}
 	return m
 }

@@ -134,6 +134,9 @@ func (r *rig) close(t *testing.T) {
 	if n := r.metric("tokenbudget_open_exchanges"); n != 0 {
 		t.Errorf("%v exchanges count as open", n)
 	}
+	if o := r.server.overload; o.open.Load() != 0 || o.buffered.Load() != 0 || o.announced.Load() != 0 || len(o.counting.turns) != 0 {
+		t.Errorf("the end leaves %d exchanges, %d bytes, %d announced, %d counted", o.open.Load(), o.buffered.Load(), o.announced.Load(), len(o.counting.turns))
+	}
 	if errs := r.log.lines("level", "error"); len(errs) > 0 != r.wantErrors {
 		t.Errorf("error lines in the log: %v", errs)
 	}

@@ -28,14 +28,16 @@ type Options struct {
 
 	// ExchangeTimeout is the longest that one exchange may last; 0: DefaultExchangeTimeout.
 	ExchangeTimeout time.Duration
-	// IdleTimeout is the longest that a stream may be silent once it has begun;
-	// 0: DefaultIdleTimeout.
+	// IdleTimeout is the longest that a stream may be silent once it has begun, and that a
+	// request's body may take to come; 0: DefaultIdleTimeout.
 	IdleTimeout time.Duration
 	// TLS is the listener's; nil: cleartext. It must offer the protocol h2 (ALPN).
 	TLS *tls.Config
 	// DrainTimeout is how long open streams may go on after Serve's context has
 	// ended; then they are cut. 0: DefaultDrainTimeout; negative: not at all.
 	DrainTimeout time.Duration
+	// Overload says when new exchanges are turned away.
+	Overload Overload
 }
 
 // The defaults of [Options].
@@ -70,6 +72,7 @@ type Server struct {
 	grace    time.Duration // cutGrace, but for tests
 
 	receivers *receivers
+	overload  *overload
 
 	draining chan struct{} // closed when the drain begins
 	waiting  waiting
@@ -81,8 +84,8 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	s := &Server{opts: opts, grace: cutGrace, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers()}
-	s.Set(Settings{opts.Policy, opts.ExchangeTimeout, opts.IdleTimeout, opts.DrainTimeout})
+	s := &Server{opts: opts, grace: cutGrace, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers(), overload: newOverload()}
+	s.Set(Settings{opts.Policy, opts.ExchangeTimeout, opts.IdleTimeout, opts.DrainTimeout, opts.Overload})
 	return s
 }
 

@@ -32,6 +32,8 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 	}
 	s.opts.Metrics.open.Inc()
 	defer s.opts.Metrics.open.Dec()
+	s.overload.open.Add(1)
+	defer s.overload.open.Add(-1)
 	defer e.alarm.Stop()
 	// The receiver is done when this handler returns, since that ends the stream.
 	s.receivers.receive(e)
@@ -77,10 +79,12 @@ type session struct {
 	lingering   bool
 	ended       bool
 	err         error // valid once done is closed
+	load        load
 }
 
 // receive takes Envoy's messages until the stream ends.
 func (e *session) receive() {
+	defer e.leave()
 	defer func() { // a panic of Recv, which reads the message; a step has a recover of its own
 		if p := recover(); p != nil {
 			e.mu.Lock()
@@ -95,13 +99,16 @@ func (e *session) receive() {
 			e.step(e.x.End)
 			return
 		}
-		if e.step(func() exchange.Ready {
+		e.admit(m)
+		ended := e.step(func() exchange.Ready {
 			e.last = time.Now()
 			if b := m.GetRequestBody(); b != nil {
 				e.size += int64(len(b.GetBody()))
 			}
-			return e.x.Step(m)
-		}) {
+			return e.begin(m)
+		})
+		e.stepped()
+		if ended {
 			return
 		}
 	}
@@ -120,7 +127,7 @@ func (e *session) overdue() exchange.Ready {
 		return e.x.End()
 	case !now.Before(e.deadline):
 		return e.x.Stop(exchange.LimitDeadline)
-	case !now.Before(idle) && e.x.Cuttable():
+	case !now.Before(idle) && (e.x.Cuttable() || e.x.Uploading()):
 		return e.x.Stop(exchange.LimitIdle)
 	}
 	next := e.deadline.Sub(now)
@@ -177,6 +184,7 @@ func (e *session) locked(f func() exchange.Ready) (ended bool) {
 		}
 	}()
 	e.perform(f())
+	e.account()
 	return e.ended
 }
 

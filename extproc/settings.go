@@ -11,12 +11,14 @@ import (
 type Settings struct {
 	Policy                                     exchange.Policy
 	ExchangeTimeout, IdleTimeout, DrainTimeout time.Duration
+	Overload                                   Overload
 }
 
 // settings are Settings made ready.
 type settings struct {
 	policy                *exchange.Policy
 	exchange, idle, drain time.Duration
+	overload              Overload
 }
 
 // Set changes the settings for the exchanges that begin from now on, and the drain. Each
@@ -29,5 +31,6 @@ func (s *Server) Set(n Settings) {
 		exchange: cmp.Or(n.ExchangeTimeout, DefaultExchangeTimeout),
 		idle:     cmp.Or(n.IdleTimeout, DefaultIdleTimeout),
 		drain:    cmp.Or(n.DrainTimeout, DefaultDrainTimeout),
+		overload: n.Overload.withDefaults(),
 	})
 }

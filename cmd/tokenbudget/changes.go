@@ -34,6 +34,7 @@ func changes(old, c *config.Config) []string {
 	section("degraded_cut", old.DegradedCut, c.DegradedCut)
 	section("closing_comment", old.ClosingComment, c.ClosingComment)
 	section("timeouts", old.Timeouts, c.Timeouts)
+	section("overload", old.Overload, c.Overload)
 	if n := len(out); n > maxChanges {
 		out = append(out[:maxChanges:maxChanges], fmt.Sprintf("and %d more", n-maxChanges))
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/extproc"
@@ -61,7 +62,7 @@ func newTestLive(t *testing.T, path string) (*live, *syncBuffer) {
 		t.Fatal(err)
 	}
 	log := new(syncBuffer)
-	l := newLive(path, r, c, set, newLog(env{stderr: log}), prometheus.NewRegistry())
+	l := newLive(path, r, c, set, newLog(zapcore.Lock(zapcore.AddSync(log))), prometheus.NewRegistry())
 	l.settle = time.Millisecond
 	if l.ledger, err = budget.New(t.Context(), budget.Options{Limits: l.now.Load().limits()}); err != nil {
 		t.Fatal(err)
@@ -338,6 +339,7 @@ models: [{match: a, as: gpt-4o}]
 paths: {deny: [/x]}
 unknown_api: pass
 closing_comment: false
+overload: {max_exchanges: 5}
 budgets:
   - {name: c, per: team, limit: 1k tokens, period: month, timezone: Europe/Berlin, overrides: {x: 5 tokens}, max_subjects: 5, match: {team: x}}
   - {name: b, limit: {output: 4 tokens}, period: day}
@@ -347,7 +349,7 @@ budgets:
 		"budget a: 1 tokens removed", "budget b: 2 input_tokens removed",
 		"budget c (tokens): period, timezone, match, overrides, max_subjects changed",
 		"budget b: 3 → 4 output_tokens", "budget d: 3 streams added", "the order of budgets changed",
-		"admin_token changed", "models changed", "paths changed", "unknown_api changed", "closing_comment changed",
+		"admin_token changed", "models changed", "paths changed", "unknown_api changed", "closing_comment changed", "overload changed",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -57,10 +59,10 @@ mistakes changes nothing.`,
 }
 
 // newLog returns the server's log: zap JSON with the keys level, ts and msg.
-func newLog(e env) *zap.Logger {
+func newLog(w zapcore.WriteSyncer) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(e.stderr)), zap.InfoLevel))
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), w, zap.InfoLevel))
 }
 
 // openLedger opens the ledger that a configuration and overrides describe, over a store
@@ -79,7 +81,15 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
-	log := newLog(e)
+	var log *zap.Logger
+	logged := newLogWriter(e.stderr, logBuffer, func(lines int64) {
+		log.Warn("the log was not read as fast as it was written; lines are missing", zap.Int64("lines", lines))
+	})
+	log = newLog(logged)
+	defer func() { err = cmp.Or(err, logged.Close(logCloseTimeout)) }()
+	if limit := memoryLimit(os.Getenv("GOMEMLIMIT")); limit > 0 {
+		debug.SetMemoryLimit(limit)
+	}
 	for _, w := range c.Warnings() {
 		log.Warn("configuration", zap.String("warning", w))
 	}
@@ -143,7 +153,7 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 		return err
 	}
 	reg.MustRegister(memoMetrics(memo)...)
-	reg.MustRegister(storeErrors, overflow, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(storeErrors, overflow, logged.dropped(), newGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	certificates := newRotation(log, reg)
 	extprocTLS, err := certificates.config("extproc", c.Listen.ExtProcTLS, tls.RequireAndVerifyClientCert, "h2")
 	if err != nil {
@@ -157,6 +167,7 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 	server := extproc.New(extproc.Options{
 		TLS: extprocTLS, Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: settings.Policy,
 		ExchangeTimeout: settings.ExchangeTimeout, IdleTimeout: settings.IdleTimeout, DrainTimeout: settings.DrainTimeout,
+		Overload: settings.Overload,
 	})
 	rules.ledger, rules.server = ledger, server
 
@@ -207,6 +218,24 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 	}
 	log.Info("serving", fields...)
 	return group.Wait()
+}
+
+// memoryLimit is what the garbage collector is told to stay below, in bytes, if the
+// environment does not tell it (GOMEMLIMIT): nine tenths of what this process can have. Then
+// it works harder before memory runs out, and overload is noticed in time. 0: the
+// environment does.
+func memoryLimit(env string) int64 {
+	if env != "" {
+		return 0
+	}
+	return extproc.MachineMemory() / 10 * 9
+}
+
+// newGoCollector shows of the runtime, besides the usual, what overload goes by.
+func newGoCollector() prometheus.Collector {
+	return collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{
+		Matcher: regexp.MustCompile("^/gc/heap/live:bytes$"),
+	}))
 }
 
 // budgetCount is how many budgets a file has; each is a limit for each of its units.

@@ -11,9 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenbudget/tokenbudget/extproc"
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 	"github.com/tokenbudget/tokenbudget/internal/config"
 	"github.com/tokenbudget/tokenbudget/internal/count"
+	"github.com/tokenbudget/tokenbudget/internal/overrides"
 )
 
 // What the file says about exchanges must reach those who decide on them.
@@ -166,5 +168,28 @@ func TestListen(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What the file says of overload reaches the server.
+func TestOverloadSettings(t *testing.T) {
+	c, err := config.Parse("f", []byte("overload: {max_exchanges: 5k, max_buffered: 1GiB, max_delay: 200ms}\nbudgets: [{name: a, limit: 1 token, period: day}]\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &live{}
+	s, err := l.settings(&ruling{config: c, overrides: new(overrides.Set)})
+	if want := (extproc.Overload{MaxExchanges: 5000, MaxBuffered: 1 << 30, MaxDelay: 200 * time.Millisecond}); err != nil || s.Overload != want {
+		t.Errorf("%+v, error %v, want %+v", s.Overload, err, want)
+	}
+}
+
+// The environment's memory limit stands.
+func TestMemoryLimit(t *testing.T) {
+	if n := memoryLimit("1GiB"); n != 0 {
+		t.Errorf("limit %d in spite of the environment's", n)
+	}
+	if n, all := memoryLimit(""), extproc.MachineMemory(); n >= all || n < all/2 {
+		t.Errorf("limit %d of %d", n, all)
 	}
 }

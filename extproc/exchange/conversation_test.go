@@ -39,6 +39,8 @@ import (
 //	end               the gRPC stream has ended
 //	clock add=DURATION
 //	retry             asks the ledger again for a request that waits
+//	shed all          the next message of the request is turned away; without all, if it is metered
+//	lean              little is kept of the answer from now on
 //	busy              another request is under way from now on; idle ends those
 //	ledger            the counters
 //
@@ -241,6 +243,15 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 		return c.perform(c.x.Stop("(" + limit + ")"))
 	case "end":
 		return c.perform(c.x.End())
+	case "shed":
+		c.x.Shed(ShedMetered)
+		if d.HasArg("all") {
+			c.x.Shed(ShedAll)
+		}
+		return ""
+	case "lean":
+		c.x.Lean()
+		return ""
 	case "busy":
 		r, decision, err := c.ledger.Reserve(t.Context(), budget.Request{Input: 1, Output: 1})
 		if err != nil || r == nil {

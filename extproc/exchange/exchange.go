@@ -172,6 +172,9 @@ type Exchange struct {
 	length     int64                  // of the request's body, in bytes; -1 if it is not known
 	collected  []byte                 // of the request's body
 	early      *extprocv3.HttpHeaders // of an answer that came before the ledger's
+	body       int64                  // bytes of the request's body
+	shed       Shed                   // what becomes of the request's next message
+	lean       bool                   // little is to be kept of the answer
 
 	out passMessage
 }
@@ -234,6 +237,9 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	api, exact := dialect.ForPath(x.record.Path)
 	switch x.policy.judge(method, x.record.Path, api, exact, !msg.GetEndOfStream()) {
 	case verdictPass:
+		if x.shed == ShedAll {
+			return x.overloaded()
+		}
 		return x.pass(Bypassed)
 	case verdictDeny:
 		return x.refuse(403, "this path is not allowed here")
@@ -259,6 +265,8 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		longHeader, tooLong, missing = "", "", "" // nobody can be told
 	}
 	switch {
+	case x.shed != ShedNone:
+		return x.overloaded()
 	case longHeader != "":
 		return x.refuse(400, fmt.Sprintf("the header %q, which budgets here depend on, is longer than %d bytes", longHeader, maxIdentity))
 	case tooLong != "":
@@ -305,6 +313,10 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 
 // decide reads a whole request and asks for its reservation.
 func (x *Exchange) decide(body []byte) Ready {
+	if x.shed != ShedNone {
+		return x.overloaded()
+	}
+	x.body = int64(len(body))
 	req, err := x.api.ParseRequest(body)
 	if err != nil {
 		if x.observed {
@@ -522,7 +534,7 @@ func (x *Exchange) responseTrailers() Ready {
 
 // keepAnswer keeps a copy of an unary answer, as far as the bound allows.
 func (x *Exchange) keepAnswer(body []byte) {
-	if x.tooLong || len(x.answer)+len(body) > x.policy.MaxAnswer {
+	if x.tooLong || x.lean || len(x.answer)+len(body) > x.policy.MaxAnswer {
 		x.tooLong, x.answer = true, nil
 		return
 	}

@@ -71,10 +71,16 @@ const streamWait = time.Second
 func (x *Exchange) denyStream(d budget.Decision) Ready {
 	message := fmt.Sprintf("budget %q%s refuses this request: requests under way are %d, which is as many as it allows; try again when one has ended",
 		d.Limit, ofSubject(d.Subject), d.Amount-d.Remaining)
-	set := append(limitHeaders(d, x.policy.Now()), header("x-tokenbudget-limit", d.Limit),
-		header("retry-after", strconv.FormatInt(ceilSeconds(streamWait), 10)),
-		header("retry-after-ms", strconv.FormatInt(streamWait.Milliseconds(), 10)))
-	return x.answerWith(Denied, 429, message, set)
+	set := append(limitHeaders(d, x.policy.Now()), header("x-tokenbudget-limit", d.Limit))
+	return x.answerWith(Denied, 429, message, append(set, retryAfter(streamWait)...))
+}
+
+// retryAfter tells a client when to try again. The official SDKs read both.
+func retryAfter(d time.Duration) []*corev3.HeaderValueOption {
+	return []*corev3.HeaderValueOption{
+		header("retry-after", strconv.FormatInt(ceilSeconds(d), 10)),
+		header("retry-after-ms", strconv.FormatInt(d.Milliseconds(), 10)),
+	}
 }
 
 // upstreamLimits are the headers about limits that an upstream sends. They speak

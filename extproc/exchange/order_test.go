@@ -85,6 +85,8 @@ func FuzzOrder(f *testing.F) {
 	}
 	f.Add(append([]byte{0, 0, 3, 0, 0, 0}, natural[3:]...)) // observed
 	f.Add([]byte{0, 0, 3, 0, 0, 0, 3, 0, 0, 4, 2, 0, 4, 3, 0})
+	f.Add([]byte{0, 0, 0, 9, 64, 0, 1, 2, 0})                                                         // turned away
+	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 8, 0, 4, 0, 3, '{', '}', 'x', 9, 32, 0, 4, 0, 1, 'x', 4, 1, 0}) // little is kept
 	f.Fuzz(func(t *testing.T, script []byte) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
@@ -140,6 +142,10 @@ func FuzzOrder(f *testing.F) {
 			case arg&16 != 0:
 				now = now.Add(time.Second)
 				c.now = now
+			case arg&32 != 0:
+				c.x.Lean()
+			case arg&64 != 0:
+				c.x.Shed(ShedAll)
 			case arg&1 == 0:
 				c.perform(c.x.Stop(LimitDrain))
 			default:

@@ -34,6 +34,9 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 		return x.cut(LimitEvent, out, eos)
 	}
 	out := run.bytes(x)
+	if x.tooMuch() {
+		return x.cutLean(out)
+	}
 	if eos {
 		return x.last(x.out.responseBody(x.mode.response, out, true))
 	}
@@ -227,7 +230,7 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 
 // afterCut counts what the upstream had sent before it was cancelled.
 func (x *Exchange) afterCut(body []byte, eos bool) Ready {
-	if x.stream == nil || x.parser.Err() != nil {
+	if x.stream == nil || x.parser.Err() != nil || x.record.Limit == LimitOverload {
 		x.guess(len(body))
 	} else {
 		x.parser.Feed(body)

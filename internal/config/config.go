@@ -33,6 +33,7 @@ type Config struct {
 	DegradedCut    DegradedCut
 	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
 	Timeouts       Timeouts
+	Overload       Overload
 
 	warnings Errors
 }
@@ -138,6 +139,7 @@ func defaults() *Config {
 		DegradedCut:    DegradedClose,
 		ClosingComment: true,
 		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
+		Overload:       Overload{MaxDelay: time.Second},
 	}
 }
 

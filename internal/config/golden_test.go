@@ -125,6 +125,9 @@ func describe(c *Config) string {
 	line("paths pass=%q deny=%q", c.Paths.Pass, c.Paths.Deny)
 	line("unknown api %s, output cap %s, closing comment %v", c.UnknownAPI, c.OutputCap, c.ClosingComment)
 	line("timeouts exchange=%s idle=%s drain=%s", c.Timeouts.Exchange, c.Timeouts.Idle, c.Timeouts.Drain)
+	if c.Overload != defaults().Overload {
+		line("overload exchanges=%d buffered=%d delay=%s", c.Overload.MaxExchanges, c.Overload.MaxBuffered, c.Overload.MaxDelay)
+	}
 	for _, w := range c.Warnings() {
 		line("warning %s", w)
 	}

@@ -55,6 +55,7 @@ func (d *decoder) config(root *node, c *Config) {
 			"idle":     value(d, &c.Timeouts.Idle, duration(time.Second, 24*time.Hour)),
 			"drain":    value(d, &c.Timeouts.Drain, duration(0, 10*time.Minute)),
 		}, nil),
+		"overload": d.overload(&c.Overload),
 	}, refusals{"tls": {"tls does not belong here", "move it into listen"}})
 	d.require(root, seen, "the file", "budgets", "budgets: [{name: everyone, limit: 50M tokens, period: month}]")
 	var limits []*node
@@ -63,6 +64,7 @@ func (d *decoder) config(root *node, c *Config) {
 	}
 	d.settleListen(c, l, seen["admin_token"] != nil)
 	d.checkTimeouts(c)
+	d.warnOverload(c)
 	d.warnAll(c, ids, limits)
 }
 

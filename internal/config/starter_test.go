@@ -52,7 +52,7 @@ func TestStarterDefaults(t *testing.T) {
 // the hint for an unknown key.
 func TestStarterComplete(t *testing.T) {
 	for _, section := range []string{
-		"%s", "listen: {%s}", "listen: {extproc: {%s}}", "listen: {tls: {%s}}", "store: {%s}", "store: {file: {%s}}", "paths: {%s}", "timeouts: {%s}", "budgets: [{%s}]",
+		"%s", "listen: {%s}", "listen: {extproc: {%s}}", "listen: {tls: {%s}}", "store: {%s}", "store: {file: {%s}}", "paths: {%s}", "timeouts: {%s}", "overload: {%s}", "budgets: [{%s}]",
 		"budgets: [{limit: {%s}}]", "identity: {a: [{%s}]}", "models: [{%s}]",
 	} {
 		_, err := Parse("f", []byte(strings.ReplaceAll(section, "%s", "qqqqqq: 1")), nil)

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/internal/bench/load"
 )
 
 const root = "../../.."
@@ -131,6 +134,17 @@ func TestTables(t *testing.T) {
 	}
 	if _, err := killTable(nil); !errors.Is(err, errNoFigures) {
 		t.Errorf("no figures: error %v", err)
+	}
+}
+
+func TestSoakTable(t *testing.T) {
+	r := &load.SoakResult{Exchanges: map[string]int64{"streamed": 1200, "cut": 34}, Exact: load.Charges{Least: 5, Most: 7, Charged: 6}, Took: time.Minute}
+	for i := range 8 {
+		r.Samples = append(r.Samples, load.Sample{At: time.Unix(int64(i)*60, 0), RSS: int64(100+i) << 20})
+	}
+	got, err := soakTable(r)
+	if err != nil || !strings.HasPrefix(got, "1m0s, 1,234 exchanges: cut 34, streamed 1,200. ") || !strings.Contains(got, "| resident memory, MiB | 101 | 103 | 105 | 107 | +60.0 |\n") {
+		t.Errorf("%s, error %v", got, err)
 	}
 }
 

@@ -14,6 +14,8 @@
 //	properties  every test that uses rapid, with more checks
 //	fuzz        every fuzz target
 //	cuts        streams are cut behind a real Envoy
+//	streams     many streams are open at the same time (internal/bench/load)
+//	soak        a server is kept busy for an hour, and must not grow (the same)
 //
 // Tests, properties and fuzz targets are found in the source, so that new ones take part.
 // A step that fails does not stop the others; its section stays as it was, and the
@@ -47,6 +49,9 @@ type options struct {
 	checks int
 	fuzz   string
 	cuts   int
+
+	streams int
+	soak    time.Duration
 }
 
 // A step is a part of the campaign.
@@ -61,6 +66,8 @@ var steps = []step{
 	{"properties", properties},
 	{"fuzz", fuzz},
 	{"cuts", cuts},
+	{"streams", streams},
+	{"soak", soak},
 }
 
 func main() {
@@ -71,6 +78,8 @@ func main() {
 	flag.IntVar(&o.checks, "checks", 10_000, "checks of each property")
 	flag.StringVar(&o.fuzz, "fuzz", "200000x", "runs (x) or time of each fuzz target; at the end of a time go test can fail without a fault")
 	flag.IntVar(&o.cuts, "cuts", 5, "how often a thousand streams are cut")
+	flag.IntVar(&o.streams, "streams", 10_000, "how many streams are open at the same time; at least 10")
+	flag.DurationVar(&o.soak, "soak", time.Hour, "how long a server is kept busy; at least 20s")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -91,8 +100,8 @@ func names() string {
 }
 
 func run(ctx context.Context, o options) error {
-	if o.kills < 4 || o.checks < 1 || o.cuts < 1 {
-		return errors.New("-kills must be 4 or more, -checks and -cuts 1 or more")
+	if o.kills < 4 || o.checks < 1 || o.cuts < 1 || o.streams < 10 || o.soak < 20*time.Second {
+		return errors.New("-kills must be 4 or more, -checks and -cuts 1 or more, -streams 10 or more, -soak 20s or more")
 	}
 	doc := filepath.Join("docs", "testing.md")
 	if _, err := os.Stat(doc); err != nil {

@@ -60,8 +60,12 @@ var keys = slices.Concat(
 		{"closing_comment", boolean, "true", "a cut stream names the limit in an SSE comment before its closing events", ""},
 		{"timeouts", object(), "", "how long things may last", ""},
 		{"timeouts.exchange", duration(time.Second, 24*time.Hour), "30m", "the longest that one exchange may last; then a stream is cut", ""},
-		{"timeouts.idle", duration(time.Second, 24*time.Hour), "5m", "the longest silence of a stream that has begun; then it is cut. Not longer than `exchange`", ""},
+		{"timeouts.idle", duration(time.Second, 24*time.Hour), "5m", "the longest silence of a stream that has begun; then it is cut. Also how long a request's body may take to come. Not longer than `exchange`", ""},
 		{"timeouts.drain", duration(0, 10*time.Minute), "25s", "how long open streams may go on at shutdown; then they are cut", ""},
+		{"overload", object(), "", "when new requests are turned away, see [`overload`](#overload)", ""},
+		{"overload.max_exchanges", count(1_000_000), "(one for each 128 KiB of memory, at most 100k)", "exchanges that may be open; beyond, new ones get a 503", ""},
+		{"overload.max_buffered", size(1<<20, 512<<30), "(a quarter of the memory)", "bytes of bodies that are kept, of all exchanges together; from three quarters on, new ones get a 503", ""},
+		{"overload.max_delay", duration(10*time.Millisecond, 10*time.Second), "1s", "how long a prompt may wait until it is counted; then it gets a 503", ""},
 	},
 	[]key{
 		{"budgets[].name", name, required, "names the limit in answers, logs, metrics and the store", "team-day"},

@@ -1,0 +1,291 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/envoy"
+	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
+)
+
+// proxied is the road through a real Envoy. This package is the client, and the upstream,
+// which sends what the client's side tells it to.
+type proxied struct {
+	options  envoy.Options
+	up       *http.Server
+	served   chan error
+	client   *http.Client
+	next     atomic.Int64
+	mu       sync.Mutex
+	envoy    *envoyrun.Envoy
+	url      string
+	commands map[string]*script // by id; each as long as its exchange
+}
+
+// script is what an upstream's answer is to be; the client's side writes it.
+type script struct {
+	begin    func(w http.ResponseWriter) // writes the head; nil: of a stream
+	pieces   chan string                 // to be sent, each flushed; closed at the end
+	reset    atomic.Bool                 // breaks off instead of an end
+	sent     atomic.Int64                // events
+	returned chan struct{}               // closed when the upstream is done
+}
+
+const idHeader = "X-Load-Id"
+
+func newProxied(ctx context.Context, extProc string) (*proxied, error) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &proxied{served: make(chan error, 1), commands: make(map[string]*script)}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	p.up = &http.Server{Handler: http.HandlerFunc(p.answer), Protocols: protocols, ReadHeaderTimeout: time.Minute,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000}}
+	go func() { p.served <- p.up.Serve(lis) }()
+	p.options = envoy.Options{
+		Upstream: "http://" + lis.Addr().String(), UpstreamHTTP2: true, ExtProc: extProc, Identities: []string{"user"},
+		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
+	}
+	p.renew()
+	if err := p.start(ctx); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// renew makes a client with connections of its own.
+func (p *proxied) renew() {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	p.client = &http.Client{Transport: &http.Transport{Protocols: protocols, DisableCompression: true}}
+}
+
+// start starts Envoy.
+func (p *proxied) start(ctx context.Context) error {
+	bootstrap, err := envoy.BootstrapYAML(p.options)
+	if err != nil {
+		return err
+	}
+	e, err := envoyrun.Start(ctx, envoyrun.Options{Bootstrap: bootstrap})
+	if err != nil {
+		return err
+	}
+	addr, err := e.ListenerAddr(ctx, envoy.ListenerName)
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.envoy, p.url = e, "http://"+addr
+	return nil
+}
+
+// restart ends Envoy, whatever is under way, and starts it again.
+func (p *proxied) restart(ctx context.Context) error {
+	p.mu.Lock()
+	old := p.envoy
+	p.envoy = nil
+	p.mu.Unlock()
+	err := old.Close()
+	p.client.CloseIdleConnections()
+	return errors.Join(err, p.start(ctx))
+}
+
+func (p *proxied) close() error {
+	p.mu.Lock()
+	e := p.envoy
+	p.envoy = nil
+	p.mu.Unlock()
+	var err error
+	if e != nil {
+		err = e.Close()
+	}
+	p.client.CloseIdleConnections()
+	err = errors.Join(err, p.up.Close())
+	if served := <-p.served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+// answer is the upstream.
+func (p *proxied) answer(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	s := p.commands[r.Header.Get(idHeader)]
+	p.mu.Unlock()
+	if s == nil {
+		http.Error(w, "nobody waits for this", http.StatusGone)
+		return
+	}
+	defer close(s.returned)
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return
+	}
+	rc := http.NewResponseController(w)
+	if s.begin != nil {
+		s.begin(w)
+	} else {
+		w.Header().Set("content-type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+	}
+	if rc.Flush() != nil {
+		return
+	}
+	for {
+		select {
+		case text, more := <-s.pieces:
+			if !more {
+				if s.reset.Load() {
+					panic(http.ErrAbortHandler)
+				}
+				return
+			}
+			s.sent.Add(int64(strings.Count(text, event)))
+			if _, err := io.WriteString(w, text); err != nil || rc.Flush() != nil {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// proxiedStream is an exchange as its client sees it.
+type proxiedStream struct {
+	p      *proxied
+	id     string
+	script *script
+	resp   *http.Response
+	body   *bufio.Reader
+	cancel context.CancelFunc
+	once   sync.Once // ends the script
+	sure   int64     // events that have reached the server
+	gone   sync.Once
+}
+
+func (p *proxied) open(ctx context.Context, user string) (stream, error) {
+	x, err := p.call(ctx, user, requestBody(true), nil)
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// call sends a request and returns when its answer has begun. After an error the exchange
+// may still be under way: sent counts what the upstream has sent.
+func (p *proxied) call(ctx context.Context, user, body string, begin func(http.ResponseWriter)) (*proxiedStream, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	x := &proxiedStream{
+		p: p, id: strconv.FormatInt(p.next.Add(1), 10), cancel: cancel,
+		script: &script{begin: begin, pieces: make(chan string), returned: make(chan struct{})},
+	}
+	p.mu.Lock()
+	p.commands[x.id] = x.script
+	url := p.url
+	p.mu.Unlock()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		x.leave()
+		return x, err
+	}
+	req.Header.Set("content-type", "application/json")
+	req.Header.Set("x-user", user)
+	req.Header.Set(idHeader, x.id)
+	if x.resp, err = p.client.Do(req); err != nil {
+		x.leave()
+		return x, err
+	}
+	if x.resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(x.resp.Body, 1<<10))
+		x.leave()
+		return x, errRefused{x.resp.StatusCode, string(text)}
+	}
+	x.body = bufio.NewReader(x.resp.Body)
+	return x, nil
+}
+
+// send has the upstream send text; it fails if the upstream is done.
+func (x *proxiedStream) send(text string) error {
+	select {
+	case x.script.pieces <- text:
+		return nil
+	case <-x.script.returned:
+		return errors.New("the upstream was cancelled")
+	}
+}
+
+func (x *proxiedStream) end(reset bool) {
+	x.once.Do(func() {
+		x.script.reset.Store(reset)
+		close(x.script.pieces)
+	})
+}
+
+func (x *proxiedStream) say() (cut bool, err error) {
+	if x.send(event) != nil {
+		return true, x.wantCut("") // it came after the event before
+	}
+	buf := make([]byte, len(event))
+	n, err := io.ReadFull(x.body, buf)
+	if err != nil {
+		return false, fmt.Errorf("an event comes as %q: %w", buf[:n], err)
+	}
+	x.sure++
+	if string(buf) != event {
+		return true, x.wantCut(string(buf))
+	}
+	if x.body.Buffered() > 0 {
+		return true, x.wantCut("")
+	}
+	return false, nil
+}
+
+// wantCut reads the end of an answer that the server has cut; begun was read already.
+func (x *proxiedStream) wantCut(begun string) error {
+	rest, err := io.ReadAll(x.body)
+	if text := begun + string(rest); err != nil || !strings.Contains(text, ": tokenbudget: cut, limit ") || !strings.HasSuffix(text, done) {
+		return fmt.Errorf("neither an event nor a cut: %q, %w", text, cmpErr(err))
+	}
+	return nil
+}
+
+func (x *proxiedStream) reached() (least, most int64) { return x.sure, x.script.sent.Load() }
+
+func (x *proxiedStream) finish() error {
+	defer x.leave()
+	if err := x.send(done); err != nil {
+		return err
+	}
+	x.end(false)
+	rest, err := io.ReadAll(x.body)
+	if err != nil || string(rest) != done {
+		return fmt.Errorf("the end comes as %q: %w", rest, cmpErr(err))
+	}
+	return nil
+}
+
+func (x *proxiedStream) leave() {
+	x.gone.Do(func() {
+		x.cancel()
+		if x.resp != nil {
+			_ = x.resp.Body.Close() // it is broken off
+		}
+		x.end(true)
+		x.p.mu.Lock()
+		delete(x.p.commands, x.id)
+		x.p.mu.Unlock()
+	})
+}
