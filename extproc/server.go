@@ -68,6 +68,7 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	drain    chan struct{} // closed when open streams are to end
 	grace    time.Duration // cutGrace, but for tests
+	atHand   time.Duration // atHand, but for tests
 
 	receivers *receivers
 
@@ -80,7 +81,7 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	s := &Server{opts: opts, grace: cutGrace, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers()}
+	s := &Server{opts: opts, grace: cutGrace, atHand: atHand, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers()}
 	s.Set(Settings{opts.Policy, opts.ExchangeTimeout, opts.IdleTimeout, opts.DrainTimeout})
 	return s
 }

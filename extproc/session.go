@@ -34,7 +34,7 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 	defer s.opts.Metrics.open.Dec()
 	defer e.alarm.Stop()
 	// The receiver is done when this handler returns, since that ends the stream.
-	s.receivers.receive(e)
+	s.receivers.do(job{session: e})
 	draining, drain := s.draining, s.drain
 	for {
 		select {
@@ -75,6 +75,7 @@ type session struct {
 	size        int64               // bytes of the request's body
 	deadline    time.Time           // of the exchange; once lingering, of the wait for Envoy
 	lingering   bool
+	flushing    bool // a goroutine is on its way that sends what is deferred
 	ended       bool
 	err         error // valid once done is closed
 }
@@ -89,18 +90,24 @@ func (e *session) receive() {
 		}
 	}()
 	for {
+		asked := time.Now()
 		m, err := e.stream.Recv()
+		took := time.Since(asked)
 		if err != nil {
 			// Whatever the error says: the exchange knows how it stands.
 			e.step(e.x.End)
 			return
 		}
 		if e.step(func() exchange.Ready {
-			e.last = time.Now()
+			e.last = asked.Add(took)
 			if b := m.GetRequestBody(); b != nil {
 				e.size = int64(len(b.GetBody()))
 			}
-			return e.x.Step(m)
+			r := e.x.Step(m)
+			if took < e.server.atHand && e.deferPiece(r) {
+				return exchange.Ready{}
+			}
+			return r
 		}) {
 			return
 		}
@@ -227,6 +234,7 @@ func (e *session) perform(r exchange.Ready) {
 			break
 		}
 	}
+	e.x.Sent()
 	clear(r.Send) // the exchange has the list; a large body is not to stay in it
 	if r.Linger {
 		e.lingering, e.deadline = true, time.Now().Add(e.server.grace)
@@ -303,6 +311,7 @@ func (e *session) end(err error) {
 func (e *session) panicked(p any) {
 	e.report(p)
 	e.endWait()
+	e.flushAfter()
 	if e.reservation != nil {
 		e.reservation.SettleHold()
 	}

@@ -520,6 +520,7 @@ func (x *Exchange) End() Ready {
 // request that was to be forwarded by it has cost nothing.
 func (x *Exchange) Unsent() Ready {
 	x.unforwarded = x.state == stateAwaiting
+	x.out.merged.bytes = nil
 	return x.End()
 }
 
@@ -540,7 +541,7 @@ func (x *Exchange) brokenOff() Ready {
 		x.unknown = x.state == stateUnary || !x.request.Stream
 	}
 	r := x.finish(o)
-	r.End = true
+	r.Send, r.End = x.out.flush(x), true // Envoy may be there still
 	return r
 }
 

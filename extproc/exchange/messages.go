@@ -23,6 +23,7 @@ type passMessage struct {
 	duplex   extprocv3.ProcessingResponse_ResponseBody
 	plain    extprocv3.ProcessingResponse_ResponseBody // for body modes other than full duplex
 	sends    [2]*extprocv3.ProcessingResponse
+	merged   merged // what the next piece begins with
 
 	// What lies between message and streamed.
 	body     extprocv3.BodyResponse
@@ -55,7 +56,7 @@ func (p *passMessage) responseBody(mode extprocfilterv3.ProcessingMode_BodySendM
 		p.message.Response = &p.plain
 		return &p.message
 	}
-	p.streamed.Body, p.streamed.EndOfStream = body, eos
+	p.streamed.Body, p.streamed.EndOfStream = p.merged.take(body), eos
 	p.message.Response = &p.duplex
 	return &p.message
 }
