@@ -40,8 +40,8 @@ const (
 func main() {
 	var o options
 	var quick bool
-	flag.IntVar(&o.rounds, "rounds", 5, "turns of each side in a cell; cells that have a target get twice as many")
-	flag.DurationVar(&o.turn, "duration", 1200*time.Millisecond, "length of a turn, which ends with the requests that are under way then")
+	flag.IntVar(&o.rounds, "rounds", 6, "turns of each side in a cell; cells that have a target get twice as many")
+	flag.DurationVar(&o.turn, "duration", 900*time.Millisecond, "length of a turn, which ends with the requests that are under way then; a stream with pauses takes a second")
 	flag.IntVar(&o.streams, "streams", 1000, "open streams where memory is measured; 0: it is not")
 	flag.IntVar(&o.fresh, "fresh", 3, "times that memory is measured, each with new processes")
 	flag.BoolVar(&quick, "quick", false, "one short turn for a cell, two for those with a target; docs/benchmarks.md stays as it is")
