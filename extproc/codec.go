@@ -45,8 +45,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		wire.MarshalTo(b, m)
 		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 	}
-	pool := mem.DefaultBufferPool()
-	b := pool.Get(n)
+	b := pooled.Get(n)
 	wire.MarshalTo(*b, m)
-	return mem.BufferSlice{mem.NewBuffer(b, pool)}, nil
+	return mem.BufferSlice{mem.NewBuffer(b, &pooled)}, nil
 }
