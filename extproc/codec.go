@@ -17,17 +17,36 @@ type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 
-// Unmarshal reads a message. The received bytes are gRPC's and will be used again; the
-// message refers to a copy.
+// Unmarshal reads a message; those of ext_proc into a [received].
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	m, ok := v.(*extprocv3.ProcessingRequest)
+	m, ok := v.(*received)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	if err := wire.Unmarshal(data.Materialize(), m); err != nil {
+	m.data = data.MaterializeToBuffer(&pooled)
+	if err := wire.Unmarshal(m.data.ReadOnlyData(), &m.message, &m.piece); err != nil {
 		return fmt.Errorf("a message of ext_proc cannot be read: %w", err)
 	}
 	return nil
+}
+
+// received is a message of Envoy's with the memory that it is in. Pieces of an answer, of
+// which there are many, are read into the same memory one after the other; the bytes of
+// all others are not used again, since what is made of a request refers to them.
+type received struct {
+	message extprocv3.ProcessingRequest
+	piece   wire.Piece
+	data    mem.Buffer // that message refers to
+}
+
+// release lets go of the message. Of a piece of an answer, nothing may be in use any more.
+func (m *received) release() {
+	if m.data != nil && m.message.GetResponseBody() != nil {
+		m.data.Free()
+	}
+	m.data = nil
+	m.message.Reset()
+	m.piece.Reset()
 }
 
 // Marshal writes a message.

@@ -65,6 +65,7 @@ type session struct {
 	alarm  *time.Timer   // wakes the handler at the next deadline
 	idle   time.Duration // the longest silence of a stream
 	done   chan struct{} // closed when the handler is to return err
+	in     received      // the receiver's
 
 	mu          sync.Mutex // the receiver and the handler both step; guards what follows
 	x           *exchange.Exchange
@@ -90,8 +91,9 @@ func (e *session) receive() {
 		}
 	}()
 	for {
+		e.in.release()
 		asked := time.Now()
-		m, err := e.stream.Recv()
+		err := e.stream.RecvMsg(&e.in)
 		took := time.Since(asked)
 		if err != nil {
 			// Whatever the error says: the exchange knows how it stands.
@@ -100,10 +102,10 @@ func (e *session) receive() {
 		}
 		if e.step(func() exchange.Ready {
 			e.last = asked.Add(took)
-			if b := m.GetRequestBody(); b != nil {
+			if b := e.in.message.GetRequestBody(); b != nil {
 				e.size = int64(len(b.GetBody()))
 			}
-			r := e.x.Step(m)
+			r := e.x.Step(&e.in.message)
 			if took < e.server.atHand && e.deferPiece(r) {
 				return exchange.Ready{}
 			}

@@ -287,11 +287,15 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 		parts = [][]byte{nil}
 	}
 	for i, part := range parts {
+		part = slices.Clone(part)
 		r := c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{
 			ResponseBody: &extprocv3.HttpBody{Body: part, EndOfStream: d.HasArg("eos") && i == len(parts)-1},
 		}})
 		c.received += len(part)
 		out.WriteString(c.perform(r))
+		for i := range part {
+			part[i] = '#' // the next message is read into the same bytes
+		}
 	}
 	return out.String()
 }
@@ -299,13 +303,13 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 // perform does what a driver does, and says what that was.
 func (c *conversation) perform(r Ready) string {
 	var out strings.Builder
+	defer c.x.Sent()
 	if c.flush > 0 && c.x.Defer(r) {
 		if c.deferred++; c.deferred < c.flush {
 			return ""
 		}
 		r, c.deferred = c.x.Flush(), 0
 	}
-	defer func() { c.x.Sent() }()
 	if r.Record != nil || r.End {
 		c.asked = nil
 	}

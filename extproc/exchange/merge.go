@@ -74,10 +74,14 @@ func (x *Exchange) Defer(r Ready) bool {
 // Flush sends what was deferred.
 func (x *Exchange) Flush() Ready { return Ready{Send: x.out.flush(x)} }
 
-// Sent says that all of a Ready was sent, and need not stay valid.
+// Sent says that all of a Ready was sent or deferred, and need not stay valid. Nor is the
+// message needed any more that was given to Step, if it was a piece of an answer.
 func (x *Exchange) Sent() {
 	x.out.streamed.Body = nil
 	x.out.merged.release()
+	if x.stream != nil {
+		x.parser.Feed(nil) // copies what is withheld
+	}
 }
 
 // flush is the message with what was kept, if there is something.
