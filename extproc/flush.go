@@ -27,7 +27,7 @@ func (e *session) deferPiece(r exchange.Ready) bool {
 	}
 	if !e.flushing {
 		e.flushing = true
-		e.server.receivers.do(job{session: e, flush: true})
+		e.server.receivers.do(job{e, taskFlush})
 	}
 	return true
 }

@@ -7,9 +7,9 @@ import "sync"
 const maxIdleReceivers = 64
 
 // receivers are the goroutines that receive Envoy's messages, one for each open exchange,
-// and those that send what receivers defer (flush.go). They do one job after the other: a
-// new goroutine would have to grow its stack several times on its way down to the
-// tokenizer. Their owner is the server.
+// and those that do something else for it. They do one job after the other: a new goroutine
+// would have to grow its stack several times on its way down to the tokenizer. Their owner
+// is the server.
 type receivers struct {
 	work   chan job      // to one that waits
 	places chan struct{} // full when as many wait as may
@@ -17,18 +17,28 @@ type receivers struct {
 	all    sync.WaitGroup
 }
 
-// job is what one of them does for a session: receive its messages to the end, or flush
-// what was deferred.
+// job is what one of them does for a session.
 type job struct {
 	*session
-	flush bool
+	what task
 }
 
+type task uint8
+
+const (
+	taskReceive task = iota // receive its messages, to the end
+	taskMessage             // make the step for one message
+	taskFlush               // send what was deferred
+)
+
 func (j job) do() {
-	if j.flush {
-		j.session.flush()
-	} else {
+	switch j.what {
+	case taskReceive:
 		j.receive()
+	case taskMessage:
+		j.stepped <- j.message()
+	case taskFlush:
+		j.flush()
 	}
 }
 

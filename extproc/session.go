@@ -29,12 +29,13 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 		deadline: now.Add(set.exchange),
 		alarm:    time.NewTimer(min(set.exchange, set.idle)),
 		done:     make(chan struct{}),
+		stepped:  make(chan bool, 1),
 	}
 	s.opts.Metrics.open.Inc()
 	defer s.opts.Metrics.open.Dec()
 	defer e.alarm.Stop()
 	// The receiver is done when this handler returns, since that ends the stream.
-	s.receivers.do(job{session: e})
+	s.receivers.do(job{e, taskReceive})
 	draining, drain := s.draining, s.drain
 	for {
 		select {
@@ -65,7 +66,12 @@ type session struct {
 	alarm  *time.Timer   // wakes the handler at the next deadline
 	idle   time.Duration // the longest silence of a stream
 	done   chan struct{} // closed when the handler is to return err
-	in     received      // the receiver's
+
+	// The receiver's:
+	in      received
+	at      time.Time     // when it came
+	took    time.Duration // how long Recv had to wait for it
+	stepped chan bool     // the step that another goroutine makes is done; whether the exchange has ended
 
 	mu          sync.Mutex // the receiver and the handler both step; guards what follows
 	x           *exchange.Exchange
@@ -94,26 +100,40 @@ func (e *session) receive() {
 		e.in.release()
 		asked := time.Now()
 		err := e.stream.RecvMsg(&e.in)
-		took := time.Since(asked)
+		e.took = time.Since(asked)
 		if err != nil {
 			// Whatever the error says: the exchange knows how it stands.
 			e.step(e.x.End)
 			return
 		}
-		if e.step(func() exchange.Ready {
-			e.last = asked.Add(took)
-			if b := e.in.message.GetRequestBody(); b != nil {
-				e.size = int64(len(b.GetBody()))
+		e.at = asked.Add(e.took)
+		if e.in.message.GetRequestBody() != nil {
+			// To read a prompt takes a large stack, which this goroutine would keep for
+			// the whole answer.
+			e.server.receivers.do(job{e, taskMessage})
+			if <-e.stepped {
+				return
 			}
-			r := e.x.Step(&e.in.message)
-			if took < e.server.atHand && e.deferPiece(r) {
-				return exchange.Ready{}
-			}
-			return r
-		}) {
+		} else if e.message() {
 			return
 		}
 	}
+}
+
+// message makes the step for the message that was received. It reports whether the
+// exchange has ended.
+func (e *session) message() (ended bool) {
+	return e.step(func() exchange.Ready {
+		e.last = e.at
+		if b := e.in.message.GetRequestBody(); b != nil {
+			e.size = int64(len(b.GetBody()))
+		}
+		r := e.x.Step(&e.in.message)
+		if e.took < e.server.atHand && e.deferPiece(r) {
+			return exchange.Ready{}
+		}
+		return r
+	})
 }
 
 // overdue ends what has lasted too long, and sets the alarm for the next time.
