@@ -47,7 +47,11 @@ fuzz: ## every fuzz target, FUZZTIME (20000x) each
 	done
 
 .PHONY: bench
-bench: ## benchmarks of the hot path
+bench: ## the whole road with a real Envoy, some 10 minutes; BENCH='-quick -only streamed' a part; writes docs/benchmarks.md
+	$(GO) run ./internal/bench/road $(BENCH)
+
+.PHONY: bench-go
+bench-go: ## Go benchmarks of the hot path
 	$(GO) test -run '^$$' -bench . -benchmem ./budget ./extproc/... ./internal/sse ./internal/dialect ./internal/tokens
 
 .PHONY: bench-tokens

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"testing"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"go.uber.org/zap"
@@ -18,6 +19,7 @@ type canned struct {
 	grpc.ServerStream
 	messages []*extprocv3.ProcessingRequest
 	sent     int
+	bytes    int // of the answer's body
 }
 
 func (*canned) Context() context.Context { return context.Background() }
@@ -31,8 +33,24 @@ func (s *canned) Recv() (*extprocv3.ProcessingRequest, error) {
 	return m, nil
 }
 
-func (s *canned) Send(*extprocv3.ProcessingResponse) error {
+// fake makes a stream of gRPC's of one that has Recv instead of RecvMsg.
+type fake struct {
+	extprocv3.ExternalProcessor_ProcessServer
+}
+
+func (f fake) RecvMsg(m any) error {
+	got, err := f.Recv()
+	if err != nil {
+		return err
+	}
+	in := &m.(*received).message
+	in.Request, in.MetadataContext, in.ProtocolConfig = got.GetRequest(), got.GetMetadataContext(), got.GetProtocolConfig()
+	return nil
+}
+
+func (s *canned) Send(m *extprocv3.ProcessingResponse) error {
 	s.sent++
+	s.bytes += len(bodyOf(m).GetBody())
 	return nil
 }
 
@@ -52,6 +70,7 @@ func TestAllocationsPerChunk(t *testing.T) {
 		}
 	}()
 	s := New(Options{Ledger: ledger, Log: zap.NewNop()})
+	const last = "data: [DONE]\n\n"
 	exchange := func(chunks int) []*extprocv3.ProcessingRequest {
 		m := []*extprocv3.ProcessingRequest{
 			requestHeaders(":method", "POST", ":path", "/v1/chat/completions"),
@@ -62,26 +81,35 @@ func TestAllocationsPerChunk(t *testing.T) {
 		for range chunks {
 			m = append(m, chunk)
 		}
-		return append(m, responseBody("data: [DONE]\n\n", true))
+		return append(m, responseBody(last, true))
 	}
-	measure := func(chunks int) float64 {
-		messages := exchange(chunks)
-		return testing.AllocsPerRun(20, func() {
-			stream := &canned{messages: messages}
-			if err := s.Process(stream); err != nil {
-				t.Fatal(err)
-			}
-			if stream.sent != len(messages) {
-				t.Fatalf("%d messages were answered by %d", len(messages), stream.sent)
-			}
-		})
-	}
-	const few, many = 500, 2500
-	base, more := measure(few), measure(many)
-	perChunk := (more - base) / (many - few)
-	t.Logf("%.3f allocations for each chunk; %.0f for an exchange of %d chunks", perChunk, base, few)
-	if perChunk > maxAllocsPerChunk {
-		t.Errorf("%.3f allocations for each chunk, more than %v", perChunk, maxAllocsPerChunk)
+	for _, deferred := range []bool{false, true} {
+		s.atHand = 0
+		if deferred {
+			s.atHand = time.Hour
+		}
+		measure := func(chunks int) float64 {
+			messages := exchange(chunks)
+			return testing.AllocsPerRun(20, func() {
+				stream := &canned{messages: messages}
+				if err := s.Process(fake{stream}); err != nil {
+					t.Fatal(err)
+				}
+				if want := chunks*len(event(" morning")) + len(last); stream.bytes != want {
+					t.Fatalf("%d bytes were sent, want %d", stream.bytes, want)
+				}
+				if (stream.sent == len(messages)) == deferred {
+					t.Fatalf("%d messages were answered by %d", len(messages), stream.sent)
+				}
+			})
+		}
+		const few, many = 500, 2500
+		base, more := measure(few), measure(many)
+		perChunk := (more - base) / (many - few)
+		t.Logf("%.3f allocations for each chunk; %.0f for an exchange of %d chunks; deferred: %v", perChunk, base, few, deferred)
+		if perChunk > maxAllocsPerChunk {
+			t.Errorf("%.3f allocations for each chunk, more than %v; deferred: %v", perChunk, maxAllocsPerChunk, deferred)
+		}
 	}
 }
 

@@ -71,14 +71,13 @@ type encoded struct {
 	in    []mem.BufferSlice
 }
 
-func (s *encoded) Recv() (*extprocv3.ProcessingRequest, error) {
+func (s *encoded) RecvMsg(m any) error {
 	if len(s.in) == 0 {
-		return nil, io.EOF
+		return io.EOF
 	}
-	m := new(extprocv3.ProcessingRequest)
 	err := s.codec.Unmarshal(s.in[0], m)
 	s.in = s.in[1:]
-	return m, err
+	return err
 }
 
 func (s *encoded) Send(m *extprocv3.ProcessingResponse) error {

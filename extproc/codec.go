@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tokenbudget/tokenbudget/internal/wire"
 )
@@ -17,17 +18,50 @@ type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(grpcproto.Name)} }
 
-// Unmarshal reads a message. The received bytes are gRPC's and will be used again; the
-// message refers to a copy.
+// Unmarshal reads a message; those of ext_proc into a [received].
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	m, ok := v.(*extprocv3.ProcessingRequest)
+	m, ok := v.(*received)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	if err := wire.Unmarshal(data.Materialize(), m); err != nil {
+	if isPiece(data) {
+		m.data = data.MaterializeToBuffer(&pooled)
+	} else {
+		m.data = mem.SliceBuffer(data.Materialize())
+	}
+	if err := wire.Unmarshal(m.data.ReadOnlyData(), &m.message, &m.piece); err != nil {
 		return fmt.Errorf("a message of ext_proc cannot be read: %w", err)
 	}
 	return nil
+}
+
+// isPiece says that a message begins with a piece of an answer's body, by the tag of that
+// field. Envoy writes it first.
+func isPiece(data mem.BufferSlice) bool {
+	if len(data) == 0 {
+		return false
+	}
+	b := data[0].ReadOnlyData()
+	return len(b) > 0 && b[0] == 5<<3|byte(protowire.BytesType)
+}
+
+// received is a message of Envoy's with the memory that it is in. Pieces of an answer, of
+// which there are many, are in gRPC's own, which will be used again. All others are
+// copies, since what is made of a request refers to them.
+type received struct {
+	message extprocv3.ProcessingRequest
+	piece   wire.Piece
+	data    mem.Buffer // that message refers to
+}
+
+// release lets go of the message. Of a piece of an answer, nothing may be in use any more.
+func (m *received) release() {
+	if m.data != nil {
+		m.data.Free() // of a copy this does nothing
+		m.data = nil
+	}
+	m.message.Reset()
+	m.piece.Reset()
 }
 
 // Marshal writes a message.
@@ -45,8 +79,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		wire.MarshalTo(b, m)
 		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 	}
-	pool := mem.DefaultBufferPool()
-	b := pool.Get(n)
+	b := pooled.Get(n)
 	wire.MarshalTo(*b, m)
-	return mem.BufferSlice{mem.NewBuffer(b, pool)}, nil
+	return mem.BufferSlice{mem.NewBuffer(b, &pooled)}, nil
 }

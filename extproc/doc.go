@@ -6,8 +6,9 @@
 // machine, and does what that asks for. Two goroutines serve a stream: the
 // receiver, which owns Recv and does all the work of a message itself, and the
 // handler, which only waits for what does not come from Envoy: deadlines and the
-// drain. There is no hand-over between them for a message; a mutex makes their
-// steps one after the other.
+// drain. A mutex makes their steps one after the other. Only when messages come faster
+// than they are answered, a third one sends what the receiver has deferred, several
+// pieces of an answer as one message.
 //
 //	          ┌── receiver: Recv → step ─┐
 //	Envoy ────┤                          ├─► settle → send → log

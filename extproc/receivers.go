@@ -2,43 +2,70 @@ package extproc
 
 import "sync"
 
-// maxIdleReceivers is how many receivers may wait for their next exchange. Each keeps a
+// maxIdleReceivers is how many receivers may wait for their next job. Each keeps a
 // stack of some 16 KiB, grown to what an exchange needs. More than wait may work.
 const maxIdleReceivers = 64
 
-// receivers are the goroutines that receive Envoy's messages, one for each open exchange.
-// They serve one exchange after the other: a new goroutine would have to grow its stack
-// several times on its way down to the tokenizer. Their owner is the server.
+// receivers are the goroutines that receive Envoy's messages, one for each open exchange,
+// and those that do something else for it. They do one job after the other: a new goroutine
+// would have to grow its stack several times on its way down to the tokenizer. Their owner
+// is the server.
 type receivers struct {
-	work   chan *session // to one that waits
+	work   chan job      // to one that waits
 	places chan struct{} // full when as many wait as may
 	closed chan struct{}
 	all    sync.WaitGroup
 }
 
-func newReceivers() *receivers {
-	return &receivers{work: make(chan *session), places: make(chan struct{}, maxIdleReceivers), closed: make(chan struct{})}
+// job is what one of them does for a session.
+type job struct {
+	*session
+	what task
 }
 
-// receive has the messages of e received.
-func (r *receivers) receive(e *session) {
-	select {
-	case r.work <- e:
-	default:
-		r.all.Go(func() { r.run(e) })
+type task uint8
+
+const (
+	taskReceive task = iota // receive its messages, to the end
+	taskMessage             // make the step for one message
+	taskFlush               // send what was deferred
+)
+
+func (j job) do() {
+	switch j.what {
+	case taskReceive:
+		j.receive()
+	case taskMessage:
+		j.made <- j.message()
+	case taskFlush:
+		j.flush()
 	}
 }
 
-func (r *receivers) run(e *session) {
+func newReceivers() *receivers {
+	return &receivers{work: make(chan job), places: make(chan struct{}, maxIdleReceivers), closed: make(chan struct{})}
+}
+
+// do has a job done.
+func (r *receivers) do(j job) {
+	select {
+	case r.work <- j:
+	default:
+		r.all.Go(func() { r.run(j) })
+	}
+}
+
+func (r *receivers) run(j job) {
 	for {
-		e.receive()
+		j.do()
+		j = job{} // a session may be large
 		select {
 		case r.places <- struct{}{}:
 		default:
 			return
 		}
 		select {
-		case e = <-r.work:
+		case j = <-r.work:
 			<-r.places
 		case <-r.closed:
 			return
@@ -46,7 +73,7 @@ func (r *receivers) run(e *session) {
 	}
 }
 
-// close ends those that wait now, and the others after their exchange.
+// close ends those that wait now, and the others after their job.
 func (r *receivers) close() { close(r.closed) }
 
 // wait waits for all to end, after close. There must be no handlers any more, so that

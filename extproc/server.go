@@ -11,6 +11,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -70,6 +71,7 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	drain    chan struct{} // closed when open streams are to end
 	grace    time.Duration // cutGrace, but for tests
+	atHand   time.Duration // atHand, but for tests
 
 	receivers *receivers
 	overload  *overload
@@ -84,7 +86,7 @@ func New(opts Options) *Server {
 	if opts.Metrics == nil {
 		opts.Metrics = NewMetrics(nil)
 	}
-	s := &Server{opts: opts, grace: cutGrace, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers(), overload: newOverload()}
+	s := &Server{opts: opts, grace: cutGrace, atHand: atHand, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers(), overload: newOverload()}
 	s.Set(Settings{opts.Policy, opts.ExchangeTimeout, opts.IdleTimeout, opts.DrainTimeout, opts.Overload})
 	return s
 }
@@ -104,6 +106,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connWindow),
+		experimental.BufferPool(&pooled),
 	}
 	if s.opts.TLS != nil {
 		opts = append(opts, grpc.Creds(newTransport(s.opts.TLS, s.opts.Log)))

@@ -29,6 +29,7 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 		deadline: now.Add(set.exchange),
 		alarm:    time.NewTimer(min(set.exchange, set.idle)),
 		done:     make(chan struct{}),
+		made:     make(chan bool, 1),
 	}
 	s.opts.Metrics.open.Inc()
 	defer s.opts.Metrics.open.Dec()
@@ -36,7 +37,7 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error
 	defer s.overload.open.Add(-1)
 	defer e.alarm.Stop()
 	// The receiver is done when this handler returns, since that ends the stream.
-	s.receivers.receive(e)
+	s.receivers.do(job{e, taskReceive})
 	draining, drain := s.draining, s.drain
 	for {
 		select {
@@ -68,6 +69,12 @@ type session struct {
 	idle   time.Duration // the longest silence of a stream
 	done   chan struct{} // closed when the handler is to return err
 
+	// The receiver's:
+	in   received
+	at   time.Time     // when it came
+	took time.Duration // how long Recv had to wait for it
+	made chan bool     // the step that another goroutine makes is done; whether the exchange has ended
+
 	mu          sync.Mutex // the receiver and the handler both step; guards what follows
 	x           *exchange.Exchange
 	hold        budget.Reservation  // of the exchange's one request
@@ -77,6 +84,7 @@ type session struct {
 	size        int64               // bytes of the request's body
 	deadline    time.Time           // of the exchange; once lingering, of the wait for Envoy
 	lingering   bool
+	flushing    bool // a goroutine is on its way that sends what is deferred
 	ended       bool
 	err         error // valid once done is closed
 	load        load
@@ -93,25 +101,47 @@ func (e *session) receive() {
 		}
 	}()
 	for {
-		m, err := e.stream.Recv()
+		e.in.release()
+		asked := time.Now()
+		err := e.stream.RecvMsg(&e.in)
+		e.took = time.Since(asked)
 		if err != nil {
 			// Whatever the error says: the exchange knows how it stands.
 			e.step(e.x.End)
 			return
 		}
-		e.admit(m)
-		ended := e.step(func() exchange.Ready {
-			e.last = time.Now()
-			if b := m.GetRequestBody(); b != nil {
-				e.size += int64(len(b.GetBody()))
-			}
-			return e.begin(m)
-		})
+		e.at = asked.Add(e.took)
+		e.admit(&e.in.message)
+		var ended bool
+		if e.in.message.GetRequestBody() != nil {
+			// To read a prompt takes a large stack, which this goroutine would keep for
+			// the whole answer.
+			e.server.receivers.do(job{e, taskMessage})
+			ended = <-e.made
+		} else {
+			ended = e.message()
+		}
 		e.stepped()
 		if ended {
 			return
 		}
 	}
+}
+
+// message makes the step for the message that was received. It reports whether the
+// exchange has ended.
+func (e *session) message() (ended bool) {
+	return e.step(func() exchange.Ready {
+		e.last = e.at
+		if b := e.in.message.GetRequestBody(); b != nil {
+			e.size += int64(len(b.GetBody()))
+		}
+		r := e.begin(&e.in.message)
+		if e.took < e.server.atHand && e.deferPiece(r) {
+			return exchange.Ready{}
+		}
+		return r
+	})
 }
 
 // overdue ends what has lasted too long, and sets the alarm for the next time.
@@ -235,6 +265,7 @@ func (e *session) perform(r exchange.Ready) {
 			break
 		}
 	}
+	e.x.Sent()
 	clear(r.Send) // the exchange has the list; a large body is not to stay in it
 	if r.Linger {
 		e.lingering, e.deadline = true, time.Now().Add(e.server.grace)
@@ -311,6 +342,7 @@ func (e *session) end(err error) {
 func (e *session) panicked(p any) {
 	e.report(p)
 	e.endWait()
+	e.flushAfter()
 	if e.reservation != nil {
 		e.reservation.SettleHold()
 	}

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +47,8 @@ import (
 //
 // Every conversation is replayed with its answer split at every single byte, and
 // byte by byte: the client must get the same bytes, and the ledger and the record
-// must be the same.
+// must be the same. So they must when messages are deferred: all, or byte by byte and
+// sent after every few.
 func TestConversations(t *testing.T) {
 	datadriven.Walk(t, "testdata/conversations", func(t *testing.T, path string) {
 		var script []*datadriven.TestData
@@ -58,8 +60,10 @@ func TestConversations(t *testing.T) {
 		})
 		c.check(t)
 		want := c.transcript()
+		flush := 0 // after so many messages what was deferred is sent; 0: nothing is deferred
 		replay := func(name string, split func(n int, body []byte) [][]byte) {
 			r := newConversation()
+			r.flush = flush
 			for _, d := range script {
 				r.do(t, d, func(body []byte) [][]byte { return split(r.received, body) })
 			}
@@ -76,9 +80,13 @@ func TestConversations(t *testing.T) {
 				return [][]byte{body}
 			})
 		}
-		replay("byte by byte", func(_ int, body []byte) [][]byte {
-			return slices.Collect(slices.Chunk(body, 1))
-		})
+		bytewise := func(_ int, body []byte) [][]byte { return slices.Collect(slices.Chunk(body, 1)) }
+		replay("byte by byte", bytewise)
+		flush = math.MaxInt
+		replay("deferred", func(_ int, body []byte) [][]byte { return wholly(body) })
+		for _, flush = range []int{2, 3, 64} {
+			replay(fmt.Sprintf("byte by byte, sent after every %d", flush), bytewise)
+		}
 	})
 }
 
@@ -96,6 +104,8 @@ type conversation struct {
 	asked       *budget.Request       // by a request that waits
 	since       time.Time             // when it was first refused
 
+	flush    int                              // after so many messages what was deferred is sent; 0: nothing is deferred
+	deferred int                              // messages, since it was
 	received int                              // bytes of the answer that came
 	client   strings.Builder                  // bytes of the answer that left
 	closed   bool                             // the client's answer has ended
@@ -310,6 +320,7 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 		parts = [][]byte{nil}
 	}
 	for i, part := range parts {
+		part = slices.Clone(part)
 		r := c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{
 			ResponseBody: &extprocv3.HttpBody{Body: part, EndOfStream: d.HasArg("eos") && i == len(parts)-1},
 		}})
@@ -317,6 +328,9 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 			c.fault("a message that has no answer")
 		}
 		out.WriteString(c.perform(r))
+		for i := range part {
+			part[i] = '#' // the next message is read into the same bytes
+		}
 	}
 	return out.String()
 }
@@ -324,6 +338,13 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 // perform does what a driver does, and says what that was.
 func (c *conversation) perform(r Ready) string {
 	var out strings.Builder
+	defer c.x.Sent()
+	if c.flush > 0 && c.x.Defer(r) {
+		if c.deferred++; c.deferred < c.flush {
+			return ""
+		}
+		r, c.deferred = c.x.Flush(), 0
+	}
 	if r.Record != nil || r.End {
 		c.asked = nil
 	}

@@ -24,6 +24,12 @@
 // the client's answer cleanly and cancels the upstream. What still arrives is
 // counted and charged, since the provider bills it, and is not forwarded.
 //
+// # Backlog
+//
+// A driver that has more messages at hand may [Exchange.Defer] what is to be sent of a
+// stream, so that one message answers several. Whatever is sent next of the answer begins
+// with it; if nothing comes, [Exchange.Flush] sends it.
+//
 // # What passes through
 //
 // Every byte of an answer leaves as it came, except the usage chunk which this

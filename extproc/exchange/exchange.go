@@ -608,6 +608,7 @@ func (x *Exchange) End() Ready {
 // request that was to be forwarded by it has cost nothing.
 func (x *Exchange) Unsent() Ready {
 	x.unforwarded = x.state == stateAwaiting
+	x.out.merged.bytes = nil
 	return x.End()
 }
 
@@ -623,7 +624,7 @@ func (x *Exchange) brokenOff() Ready {
 		o = x.lostEnd(o)
 	}
 	r := x.finish(o)
-	r.End = true
+	r.Send, r.End = x.out.flush(x), true // Envoy may be there still
 	return r
 }
 

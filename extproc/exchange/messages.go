@@ -24,6 +24,7 @@ type passMessage struct {
 	piece    []byte                                    // in these: what came last
 	muted    bool                                      // nothing is sent
 	sends    [2]*extprocv3.ProcessingResponse
+	merged   merged // what the next piece begins with
 
 	// What lies between message and streamed.
 	body     extprocv3.BodyResponse
@@ -54,7 +55,7 @@ func (p *passMessage) responseBody(m mode, body []byte, eos bool) *extprocv3.Pro
 	if m != modeDuplex {
 		return p.inPlace(m, body)
 	}
-	p.streamed.Body, p.streamed.EndOfStream = body, eos
+	p.streamed.Body, p.streamed.EndOfStream = p.merged.take(body), eos
 	p.message.Response = &p.duplex
 	return &p.message
 }

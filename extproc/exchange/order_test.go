@@ -60,13 +60,14 @@ func message(op, arg byte, rest []byte) *extprocv3.ProcessingRequest {
 
 // FuzzOrder feeds messages in any order. Whatever comes, an exchange settles
 // once if it has reserved, at once or after a wait, records once, holds nothing afterwards, sends nothing
-// after the end of the answer, and forwards no more tokens than were granted.
+// after the end of the answer, and forwards no more tokens than were granted, whatever is deferred.
 func FuzzOrder(f *testing.F) {
 	natural := []byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 4, 2, 0, 4, 3, 0}
 	f.Add(natural)
 	f.Add([]byte{0, 0, 0, 1, 6, 0, 3, 8, 0, 4, 0, 3, '{', '}', 'x', 7, 0, 0})                        // unary, with trailers
 	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 9, 0, 0, 4, 2, 0})                              // stopped
 	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0, 4, 2, 0})   // cut
+	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 66, 0, 4, 66, 0, 9, 32, 0, 4, 66, 0, 4, 66, 0})       // deferred, and cut
 	f.Add([]byte{0, 4, 0, 1, 0, 2, 'h', 'i', 3, 2, 0, 4, 1, 0})                                      // bypassed
 	f.Add([]byte{4, 0, 0, 0, 0, 0, 0, 0, 0})                                                         // out of order
 	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 0, 9, 'd', 'a', 't', 'a', ':', ' ', 'x', '\n', '\n'}) // strange data
@@ -124,6 +125,10 @@ func FuzzOrder(f *testing.F) {
 			n = min(n, len(script))
 			rest := script[:n]
 			script = script[n:]
+			c.flush = 0
+			if arg&64 != 0 {
+				c.flush = 3
+			}
 			switch m := message(op, arg, rest); {
 			case m != nil:
 				c.piece = m.GetResponseBody().GetBody()
@@ -135,6 +140,8 @@ func FuzzOrder(f *testing.F) {
 					t.Error("a piece of the answer has no answer")
 				}
 				c.perform(r)
+			case arg&32 != 0:
+				c.perform(c.x.Flush())
 			case arg&4 != 0:
 				idle()
 			case arg&8 != 0 && c.asked != nil:

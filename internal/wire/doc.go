@@ -2,7 +2,7 @@
 // (https://protobuf.dev/programming-guides/encoding), for the shapes that nearly
 // every exchange consists of:
 //
-//	wire.Unmarshal(data, request)    // of Envoy's
+//	wire.Unmarshal(data, request, piece)    // of Envoy's
 //	n, ok := wire.Size(response)     // for Envoy
 //	wire.MarshalTo(make([]byte, n), response)
 //
@@ -17,7 +17,7 @@
 // # Caveats
 //
 //   - A request that was read refers to the bytes that it was read from: they must not
-//     change any more.
+//     change as long as it is in use.
 //   - Fields of a response that go-control-plane does not know are not written. The
 //     server makes its responses itself, and sets none.
 package wire

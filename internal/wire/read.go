@@ -10,15 +10,25 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Unmarshal reads a message of Envoy's into m, whatever was in it before. m refers to
-// data afterwards. The error is package proto's.
-func Unmarshal(data []byte, m *extprocv3.ProcessingRequest) error {
+// Unmarshal reads a message of Envoy's into m, whatever was in it before. m refers to data
+// afterwards, and to p, if it is a piece of an answer. The error is package proto's.
+func Unmarshal(data []byte, m *extprocv3.ProcessingRequest, p *Piece) error {
 	m.Reset()
-	if request(data, m) {
+	if request(data, m, p) {
 		return nil
 	}
 	return proto.Unmarshal(data, m)
 }
+
+// Piece is memory for the message that comes most often, with a piece of an answer's body:
+// it can be used for one after the other, so that nothing is allocated.
+type Piece struct {
+	request extprocv3.ProcessingRequest_ResponseBody
+	body    extprocv3.HttpBody
+}
+
+// Reset lets go of the bytes that p refers to.
+func (p *Piece) Reset() { p.body.Reset() }
 
 // inner reads a message that is a field of the request, which counts as a level of nesting.
 var inner = proto.UnmarshalOptions{RecursionLimit: protowire.DefaultRecursionLimit - 1}
@@ -63,7 +73,7 @@ func (f *field) is(number protowire.Number, kind protowire.Type) bool {
 	return f.number == number && f.kind == kind
 }
 
-func request(data []byte, m *extprocv3.ProcessingRequest) bool {
+func request(data []byte, m *extprocv3.ProcessingRequest, piece *Piece) bool {
 	for len(data) > 0 {
 		f, rest, ok := next(data)
 		if !ok {
@@ -72,7 +82,7 @@ func request(data []byte, m *extprocv3.ProcessingRequest) bool {
 		data = rest
 		switch {
 		case f.kind == protowire.BytesType && f.number >= 2 && f.number <= 7:
-			if m.Request != nil || !part(f, m) {
+			if m.Request != nil || !part(f, m, piece) {
 				return false
 			}
 		case f.is(8, protowire.BytesType):
@@ -101,7 +111,7 @@ func request(data []byte, m *extprocv3.ProcessingRequest) bool {
 }
 
 // part reads the part of an HTTP exchange that a message is about.
-func part(f field, m *extprocv3.ProcessingRequest) bool {
+func part(f field, m *extprocv3.ProcessingRequest, piece *Piece) bool {
 	switch f.number {
 	case 2:
 		p := &struct {
@@ -128,13 +138,10 @@ func part(f field, m *extprocv3.ProcessingRequest) bool {
 		m.Request = &p.request
 		return body(f.bytes, &p.body)
 	case 5:
-		p := &struct {
-			request extprocv3.ProcessingRequest_ResponseBody
-			body    extprocv3.HttpBody
-		}{}
-		p.request.ResponseBody = &p.body
-		m.Request = &p.request
-		return body(f.bytes, &p.body)
+		piece.Reset()
+		piece.request.ResponseBody = &piece.body
+		m.Request = &piece.request
+		return body(f.bytes, &piece.body)
 	}
 	return false // trailers: few have any
 }

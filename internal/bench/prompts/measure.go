@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/tokenbudget/tokenbudget/internal/bench"
+	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
+	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
 // row is one line of the table.
@@ -16,19 +17,19 @@ type row struct {
 	name    string
 	size    int     // of a request's body, in bytes
 	target  float64 // of tokenbudget's requests/s in terms of the other's
-	prompts func(*source) prompts
+	prompts func(*requests.Source) requests.Requests
 }
 
 func rows() []row {
 	coldRow := func(name string, size int, target float64) row {
-		return row{name: name, size: size, target: target, prompts: func(s *source) prompts { return &cold{source: s, size: size} }}
+		return row{name: name, size: size, target: target, prompts: func(s *requests.Source) requests.Requests { return requests.NewCold(s, size) }}
 	}
 	const k = 1 << 10
 	return []row{
 		coldRow("2 KB", 2*k, 0.85),
 		coldRow("16 KB", 16*k, 0.6),
 		coldRow("256 KB", 256*k, 0.2),
-		{name: "256 KB, seen conversation", size: 256 * k, target: 0.6, prompts: func(s *source) prompts { return newConversations(s, 256*k) }},
+		{name: "256 KB, seen conversation", size: 256 * k, target: 0.6, prompts: func(s *requests.Source) requests.Requests { return requests.NewConversations(s, 256*k) }},
 	}
 }
 
@@ -50,36 +51,36 @@ type result struct {
 func (s *stage) measure(ctx context.Context, r row) (result, error) {
 	res := result{row: r}
 	sides := []struct {
-		*side
+		*road.Side
 		load *load
 		out  *[]turn
 	}{{s.noop, nil, &res.noop}, {s.ours, nil, &res.ours}}
 	for i := range sides {
 		// The same seeds: both servers are asked the same. Neither sees what the
 		// other is asked.
-		lib := newLibrary(uint64(r.size))
-		var each []prompts
+		lib := requests.NewLibrary(uint64(r.size))
+		var each []requests.Requests
 		for c := range s.opts.connections {
-			each = append(each, r.prompts(lib.newSource(uint64(c+1))))
+			each = append(each, r.prompts(lib.NewSource(uint64(c+1))))
 		}
 		var err error
-		if sides[i].load, err = newLoad(ctx, sides[i].addr, each); err != nil {
+		if sides[i].load, err = newLoad(ctx, sides[i].Addr, each); err != nil {
 			return res, err
 		}
 		defer sides[i].load.close()
 		// Every conversation is seen before the first turn, however slow that is.
-		for range parallelism {
+		for range requests.Parallelism {
 			if _, _, err := sides[i].load.run(ctx, 0); err != nil {
-				return res, fmt.Errorf("%s: %w", sides[i].name, err)
+				return res, fmt.Errorf("%s: %w", sides[i].Name, err)
 			}
 		}
 	}
 	for round := range s.opts.rounds + 1 {
 		fmt.Fprintf(os.Stderr, "\r%-28s %d/%d", r.name, round, s.opts.rounds)
 		for _, d := range sides {
-			t, err := d.turn(ctx, d.load, s.opts.turn)
+			t, err := runTurn(ctx, d.Side, d.load, s.opts.turn)
 			if err != nil {
-				return res, fmt.Errorf("%s: %w", d.name, err)
+				return res, fmt.Errorf("%s: %w", d.Name, err)
 			}
 			if round > 0 { // the first is to warm up
 				*d.out = append(*d.out, t)
@@ -90,47 +91,26 @@ func (s *stage) measure(ctx context.Context, r row) (result, error) {
 	return res, nil
 }
 
-// turn loads a side for some time.
-func (d *side) turn(ctx context.Context, l *load, length time.Duration) (t turn, err error) {
-	before, failedBefore, err := d.exchanges(ctx)
+// runTurn loads a side for some time.
+func runTurn(ctx context.Context, d *road.Side, l *load, length time.Duration) (t turn, err error) {
+	before, failedBefore, err := d.Exchanges(ctx)
 	if err != nil {
 		return t, err
 	}
-	server, proxy, self := cpuTime(d.cmd.Process.Pid), cpuTime(d.envoy.PID()), cpuTime(os.Getpid())
+	server, proxy, self := bench.CPU(d.Server.PID()), bench.CPU(d.Envoy.PID()), bench.CPU(os.Getpid())
 	n, took, err := l.run(ctx, length)
 	if err != nil {
 		return t, err
 	}
 	t.rate = float64(n) / took.Seconds()
-	t.serverCPU = (cpuTime(d.cmd.Process.Pid) - server) / float64(n)
-	t.envoyCPU = (cpuTime(d.envoy.PID()) - proxy) / float64(n)
-	t.allCPU = t.serverCPU + t.envoyCPU + (cpuTime(os.Getpid())-self)/float64(n)
-	after, failed, err := d.exchanges(ctx)
+	t.serverCPU = (bench.CPU(d.Server.PID()) - server) / float64(n)
+	t.envoyCPU = (bench.CPU(d.Envoy.PID()) - proxy) / float64(n)
+	t.allCPU = t.serverCPU + t.envoyCPU + (bench.CPU(os.Getpid())-self)/float64(n)
+	after, failed, err := d.Exchanges(ctx)
 	if err == nil && (after-before != uint64(n) || failed != failedBefore) {
 		err = fmt.Errorf("of %d requests the server was asked about %d, and %d failed", n, after-before, failed-failedBefore)
 	}
 	return t, err
-}
-
-// cpuTime is the CPU that a process has used in user and kernel mode, in seconds;
-// NaN where /proc does not tell (proc(5), /proc/pid/stat, fields utime and stime, in
-// ticks of 10 ms, which is what Linux shows on every platform of Go's).
-func cpuTime(pid int) float64 {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return math.NaN()
-	}
-	// The second field, the name, may have spaces; it ends with the last parenthesis.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 13 {
-		return math.NaN()
-	}
-	user, err1 := strconv.ParseFloat(fields[11], 64)
-	system, err2 := strconv.ParseFloat(fields[12], 64)
-	if err1 != nil || err2 != nil {
-		return math.NaN()
-	}
-	return (user + system) / 100
 }
 
 // ratios are tokenbudget's figures in terms of the other's, by round, sorted.

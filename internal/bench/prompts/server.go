@@ -17,8 +17,8 @@ import (
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/extproc"
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
+	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
 	"github.com/tokenbudget/tokenbudget/internal/count"
-	"github.com/tokenbudget/tokenbudget/internal/noop"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
@@ -31,12 +31,11 @@ const (
 // beServer is the child process: it serves, tells its address in a line on standard
 // output, and ends when standard input does, which it does with its parent.
 func beServer(ctx context.Context, o options) (err error) {
-	ctx, stop := context.WithCancel(ctx)
+	if o.child == doesNothing {
+		return road.ServeNoop(ctx)
+	}
+	ctx, stop := road.Parent(ctx)
 	defer stop()
-	go func() {
-		defer stop()
-		_, _ = io.Copy(io.Discard, os.Stdin) // its end is all it says
-	}()
 	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -54,11 +53,7 @@ func beServer(ctx context.Context, o options) (err error) {
 			err = errors.Join(err, f.Close())
 		}()
 	}
-	switch o.child {
-	case doesNothing:
-		fmt.Println(lis.Addr())
-		return noop.Serve(ctx, lis)
-	case ours:
+	if o.child == ours {
 		return serveOurs(ctx, lis)
 	}
 	return fmt.Errorf("-child %q: use %s or %s", o.child, doesNothing, ours)
@@ -101,6 +96,6 @@ func serveOurs(ctx context.Context, lis net.Listener) (err error) {
 	ran := make(chan error, 1)
 	go func() { ran <- ledger.Run(ctx) }()
 	defer func() { err = errors.Join(err, <-ran) }()
-	fmt.Println(lis.Addr())
+	road.Tell(lis.Addr().String())
 	return server.Serve(ctx, lis)
 }

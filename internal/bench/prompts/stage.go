@@ -1,18 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"strings"
 	"time"
 
-	"github.com/tokenbudget/tokenbudget/envoy"
-	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
+	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
 // startTimeout is how long a server or an Envoy may take to be ready.
@@ -21,18 +15,9 @@ const startTimeout = 2 * time.Minute
 // stage is all that runs during a measurement.
 type stage struct {
 	opts     options
-	upstream *upstream
-	noop     *side
-	ours     *side
-}
-
-// side is a server with its Envoy.
-type side struct {
-	name  string
-	cmd   *exec.Cmd
-	stdin io.Closer // its end ends the server
-	envoy *envoyrun.Envoy
-	addr  string // of Envoy's listener
+	upstream *road.Upstream
+	noop     *road.Side
+	ours     *road.Side
 }
 
 // newStage starts everything.
@@ -45,7 +30,7 @@ func newStage(ctx context.Context, o options) (s *stage, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.upstream, err = startUpstream(ctx); err != nil {
+	if s.upstream, err = road.StartUpstream(ctx); err != nil {
 		return s, err
 	}
 	self, err := os.Executable()
@@ -69,78 +54,14 @@ func newStage(ctx context.Context, o options) (s *stage, err error) {
 }
 
 func (s *stage) close() error {
-	return errors.Join(s.ours.close(), s.noop.close(), s.upstream.close())
+	return errors.Join(s.ours.Close(), s.noop.Close(), s.upstream.Close())
 }
 
-// startSide starts a server, which is a build of this program, and its Envoy. What
-// has been started is in the side even if there is an error.
-func (s *stage) startSide(ctx context.Context, program, name string, args ...string) (*side, error) {
-	d := &side{name: name, cmd: exec.Command(program, append([]string{"-child", name}, args...)...)}
-	d.cmd.Stderr = os.Stderr
-	var err error
-	if d.stdin, err = d.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := d.cmd.StdoutPipe()
+// startSide starts a server, which is a build of this program, and its Envoy.
+func (s *stage) startSide(ctx context.Context, program, name string, args ...string) (*road.Side, error) {
+	server, addr, err := road.StartChild(ctx, name, program, append([]string{"-child", name}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.cmd.Start(); err != nil {
-		return nil, err
-	}
-	told := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(out).ReadString('\n') // empty if the child has failed; it says why itself
-		told <- strings.TrimSpace(line)
-	}()
-	extProc := ""
-	select {
-	case extProc = <-told:
-	case <-ctx.Done():
-	}
-	if extProc == "" {
-		return d, fmt.Errorf("the server %s has not told its address", name)
-	}
-	bootstrap, err := envoy.BootstrapYAML(envoy.Options{
-		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: s.upstream.url(), ExtProc: extProc,
-	})
-	if err != nil {
-		return d, err
-	}
-	if d.envoy, err = envoyrun.Start(ctx, envoyrun.Options{Bootstrap: bootstrap}); err != nil {
-		return d, err
-	}
-	d.addr, err = d.envoy.ListenerAddr(ctx, envoy.ListenerName)
-	return d, err
-}
-
-// close ends Envoy and then the server.
-func (d *side) close() (err error) {
-	if d == nil {
-		return nil
-	}
-	if d.envoy != nil {
-		err = d.envoy.Close()
-	}
-	_ = d.stdin.Close() // fails only if the process has ended
-	kill := time.AfterFunc(10*time.Second, func() { _ = d.cmd.Process.Kill() })
-	defer kill.Stop()
-	if waitErr := d.cmd.Wait(); waitErr != nil {
-		err = errors.Join(err, fmt.Errorf("the server %s: %w", d.name, waitErr))
-	}
-	return err
-}
-
-// exchanges is how many exchanges Envoy has asked the server about, and how many of
-// them failed.
-func (d *side) exchanges(ctx context.Context) (started, failed uint64, err error) {
-	stats, err := d.envoy.Stats(ctx, `ext_proc.*\.streams_(started|failed)$`)
-	for name, n := range stats {
-		if strings.HasSuffix(name, "_started") {
-			started += n
-		} else {
-			failed += n
-		}
-	}
-	return started, failed, err
+	return road.NewSide(ctx, name, s.upstream.URL(), server, addr)
 }

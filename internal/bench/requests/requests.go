@@ -1,4 +1,10 @@
-package main
+// Package requests makes up chat requests for benchmarks: prose, code and JSON, with the escapes that JSON needs,
+// and with as many bytes to a token as real texts of the kind have. The same seeds make the same requests.
+//
+//	lib := requests.NewLibrary(seed)
+//	r := requests.NewCold(lib.NewSource(stream), 2<<10)
+//	body := r.Next()
+package requests
 
 import (
 	"bytes"
@@ -14,14 +20,18 @@ import (
 // none in the same order.
 const piecesKept = 8 << 20
 
-// library holds pieces of text, a paragraph or a listing each, as they stand within
-// a JSON string, without the quotes.
-type library struct{ pieces [][]byte }
+// Requests yields the bodies of requests, one after the other. What Next returns is
+// valid until it is called again.
+type Requests interface{ Next() []byte }
 
-// newLibrary makes up texts of prose, code and JSON. The same seed makes the same.
-func newLibrary(seed uint64) *library {
+// Library holds pieces of text, a paragraph or a listing each, as they stand within
+// a JSON string, without the quotes.
+type Library struct{ pieces [][]byte }
+
+// NewLibrary makes up texts of prose, code and JSON. The same seed makes the same.
+func NewLibrary(seed uint64) *Library {
 	w := &writer{rng: rand.New(rand.NewPCG(seed, 1))}
-	l := &library{}
+	l := &Library{}
 	for size := 0; size < piecesKept; {
 		w.b.Reset()
 		switch n := w.rng.IntN(10); {
@@ -51,22 +61,22 @@ func quoted(text string) []byte {
 	return bytes.Trim(b.Bytes(), "\"\n")
 }
 
-// source yields texts of which no two are alike.
-type source struct {
-	*library
+// Source yields texts of which no two are alike.
+type Source struct {
+	*Library
 	rng    *rand.Rand
 	number int // of the next piece
 	stream uint64
 }
 
-// newSource returns a source with texts of its own for each stream.
-func (l *library) newSource(stream uint64) *source {
-	return &source{library: l, rng: rand.New(rand.NewPCG(stream, 2)), stream: stream}
+// NewSource returns a source with texts of its own for each stream.
+func (l *Library) NewSource(stream uint64) *Source {
+	return &Source{Library: l, rng: rand.New(rand.NewPCG(stream, 2)), stream: stream}
 }
 
 // appendText appends about n bytes of text. Each piece begins with a number that
 // comes only once, so that none of them has been seen before as a whole.
-func (s *source) appendText(b []byte, n int) []byte {
+func (s *Source) appendText(b []byte, n int) []byte {
 	for end := len(b) + n; len(b) < end; {
 		s.number++
 		b = fmt.Appendf(b, "%d.%d ", s.stream, s.number)
@@ -95,7 +105,7 @@ const (
 	bodyTail = `]}`
 )
 
-func appendMessage(b []byte, role string, s *source, n int) []byte {
+func appendMessage(b []byte, role string, s *Source, n int) []byte {
 	b = append(b, `,{"role":"`...)
 	b = append(b, role...)
 	b = append(b, `","content":"`...)
@@ -103,32 +113,42 @@ func appendMessage(b []byte, role string, s *source, n int) []byte {
 	return append(b, `"}`...)
 }
 
-// cold yields requests of a size in bytes that have nothing in common but their
+// Cold yields requests of a size in bytes that have nothing in common but their
 // first message. They have one long message, or several, as real ones do.
-type cold struct {
-	*source
+type Cold struct {
+	*Source
+	head string
 	size int
 	body []byte
 }
 
-func (c *cold) next() []byte {
+// NewCold returns requests of about size bytes for whole answers.
+func NewCold(s *Source, size int) *Cold { return &Cold{Source: s, head: bodyHead, size: size} }
+
+// NewStreamed returns requests of about size bytes for streams with usage.
+func NewStreamed(s *Source, size int) *Cold {
+	return &Cold{Source: s, head: `{"stream":true,"stream_options":{"include_usage":true},` + bodyHead[1:], size: size}
+}
+
+// Next implements [Requests].
+func (c *Cold) Next() []byte {
 	const longest = 24 << 10 // of one message
 	b := c.body[:0]
-	b = append(b, bodyHead...)
+	b = append(b, c.head...)
 	for role := "user"; c.size-len(b) > 64; role = map[string]string{"user": "assistant", "assistant": "user"}[role] {
-		b = appendMessage(b, role, c.source, min(longest, c.size-len(b)-64))
+		b = appendMessage(b, role, c.Source, min(longest, c.size-len(b)-64))
 	}
 	b = append(b, bodyTail...)
 	c.body = b
 	return b
 }
 
-// conversations yields the turns of some conversations, one turn of each after the
+// Conversations yields the turns of some conversations, one turn of each after the
 // other. A turn is all that was said before, and a short new message. Past a size,
 // a conversation goes back to where it was in the beginning, and goes on from there
 // with other words.
-type conversations struct {
-	*source
+type Conversations struct {
+	*Source
 	said  [][]byte // the messages of each conversation so far, without the tail
 	begin []int    // length of what each began with
 	size  int
@@ -137,17 +157,20 @@ type conversations struct {
 
 // Sizes within conversations, in bytes.
 const (
-	newMessage  = 160     // what the user adds in a turn
-	reply       = 480     // what the model has answered
-	userTurn    = 600     // of those which a conversation begins with
-	modelTurn   = 3000    // the same
-	headroom    = 8 << 10 // for new turns
-	parallelism = 3       // conversations of one connection
+	newMessage = 160     // what the user adds in a turn
+	reply      = 480     // what the model has answered
+	userTurn   = 600     // of those which a conversation begins with
+	modelTurn  = 3000    // the same
+	headroom   = 8 << 10 // for new turns
 )
 
-func newConversations(s *source, size int) *conversations {
-	c := &conversations{source: s, size: size}
-	for range parallelism {
+// Parallelism is how many conversations take turns.
+const Parallelism = 3
+
+// NewConversations returns conversations of up to size bytes.
+func NewConversations(s *Source, size int) *Conversations {
+	c := &Conversations{Source: s, size: size}
+	for range Parallelism {
 		b := []byte(bodyHead)
 		for len(b) < size-headroom-userTurn-modelTurn {
 			b = appendMessage(b, "user", s, userTurn)
@@ -159,7 +182,8 @@ func newConversations(s *source, size int) *conversations {
 	return c
 }
 
-func (c *conversations) next() []byte {
+// Next implements [Requests].
+func (c *Conversations) Next() []byte {
 	i := c.turn % len(c.said)
 	c.turn++
 	b := c.said[i]
@@ -167,9 +191,9 @@ func (c *conversations) next() []byte {
 	case len(b) > c.size-newMessage-reply-128:
 		b = b[:c.begin[i]]
 	case len(b) > c.begin[i]:
-		b = appendMessage(b, "assistant", c.source, reply)
+		b = appendMessage(b, "assistant", c.Source, reply)
 	}
-	b = appendMessage(b, "user", c.source, newMessage)
+	b = appendMessage(b, "user", c.Source, newMessage)
 	c.said[i] = append(b, bodyTail...)[:len(b)]
 	return c.said[i][:len(b)+len(bodyTail)]
 }
@@ -206,7 +230,7 @@ var (
 		"foreign former forward foundation framework frequent function future garden general generate government gradual growth handle happen " +
 		"health height history however hospital hundred identify image impact implement important improve include income increase index " +
 		"industry influence inform initial inside instance instead interest internal interview introduce invest invoice island issue journal " +
-		"journey justice kitchen knowledge language latency later latter launch leader league legal length letter level library license likely " +
+		"journey justice kitchen knowledge language latency later latter launch leader league legal length letter level Library license likely " +
 		"limit list local logical machine maintain major manage manual market material matter maximum measure medical meeting member memory " +
 		"mention message method middle military million minute model modern moment monitor month morning mountain movement museum music narrow " +
 		"national natural nature nearly necessary network nothing notice object observe obtain obvious occur offer office officer often open " +

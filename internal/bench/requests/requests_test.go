@@ -1,4 +1,4 @@
-package main
+package requests
 
 import (
 	"bytes"
@@ -33,24 +33,24 @@ func messages(t *testing.T, body []byte) []string {
 // What is measured as cold has not been seen: no text of a request comes in another
 // one. The sizes are what the rows say.
 func TestColdPrompts(t *testing.T) {
-	lib := newLibrary(1)
-	for _, r := range rows() {
+	lib := NewLibrary(1)
+	for _, size := range []int{2 << 10, 16 << 10, 256 << 10} {
 		seen := make(map[string]bool)
 		for stream := range uint64(3) {
-			p := r.prompts(lib.newSource(stream))
+			p := NewCold(lib.NewSource(stream), size)
+			if stream == 2 {
+				p = NewStreamed(lib.NewSource(stream), size)
+			}
 			for range 4 {
-				body := p.next()
-				if n := len(body); n > r.size+64 || n < r.size*9/10 {
-					t.Errorf("%s: a body of %d bytes", r.name, n)
+				body := p.Next()
+				if n := len(body); n > size+64 || n < size*9/10 {
+					t.Errorf("%d: a body of %d bytes", size, n)
 				}
 				contents := messages(t, body)
-				if _, conversation := p.(*conversations); conversation {
-					continue
-				}
 				for _, c := range contents[1:] {
 					for paragraph := range strings.SplitSeq(c, "\n\n") {
 						if len(paragraph) > 40 && seen[paragraph] {
-							t.Errorf("%s: this comes twice: %.60q", r.name, paragraph)
+							t.Errorf("%d: this comes twice: %.60q", size, paragraph)
 						}
 						seen[paragraph] = true
 					}
@@ -63,18 +63,18 @@ func TestColdPrompts(t *testing.T) {
 // A turn of a conversation is what a turn before it had, and a little more.
 func TestConversations(t *testing.T) {
 	const size = 64 << 10
-	p := newConversations(newLibrary(1).newSource(1), size)
-	before := make([][]byte, parallelism)
+	p := NewConversations(NewLibrary(1).NewSource(1), size)
+	before := make([][]byte, Parallelism)
 	begin := 0
-	for turn := range 40 * parallelism {
-		body := bytes.Clone(p.next())
+	for turn := range 40 * Parallelism {
+		body := bytes.Clone(p.Next())
 		messages(t, body)
 		if len(body) > size || len(body) < size-headroom-userTurn-modelTurn {
 			t.Fatalf("turn %d has %d bytes", turn, len(body))
 		}
 		said := bytes.TrimSuffix(body, []byte(bodyTail))
-		old := before[turn%parallelism]
-		before[turn%parallelism] = said
+		old := before[turn%Parallelism]
+		before[turn%Parallelism] = said
 		switch {
 		case old == nil:
 		case bytes.HasPrefix(said, old):
@@ -87,7 +87,7 @@ func TestConversations(t *testing.T) {
 			t.Errorf("turn %d is not of its conversation", turn)
 		}
 	}
-	if begin < parallelism {
+	if begin < Parallelism {
 		t.Errorf("conversations began anew %d times; the test should see that of each", begin)
 	}
 }
@@ -95,7 +95,7 @@ func TestConversations(t *testing.T) {
 // The same seed makes the same texts, and another stream others.
 func TestPromptsAreDeterministic(t *testing.T) {
 	first := func(stream uint64) string {
-		return string((&cold{source: newLibrary(7).newSource(stream), size: 4 << 10}).next())
+		return string(NewCold(NewLibrary(7).NewSource(stream), 4<<10).Next())
 	}
 	one, again, two := first(1), first(1), first(2)
 	if one != again || one == two {

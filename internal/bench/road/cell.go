@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
+	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
+)
+
+// load is a kind of request.
+type load struct {
+	name   string
+	size   int          // of a request's body, in bytes
+	answer stage.Answer // what the upstream answers
+}
+
+const (
+	kb     = 1 << 10
+	chunks = 200 // of a stream
+	pause  = 5 * time.Millisecond
+)
+
+var loads = []load{
+	{"unary, 2 KB", 2 * kb, stage.Answer{}},
+	{"unary, 16 KB", 16 * kb, stage.Answer{}},
+	{"unary, 256 KB", 256 * kb, stage.Answer{}},
+	{"streamed, without pause", 2 * kb, stage.Answer{Chunks: chunks}},
+	{"streamed, 5 ms", 2 * kb, stage.Answer{Chunks: chunks, Pause: pause}},
+}
+
+// bodies are the requests of one connection.
+func (l load) bodies(s *requests.Source) requests.Requests {
+	if l.answer.Chunks > 0 {
+		return requests.NewStreamed(s, l.size)
+	}
+	return requests.NewCold(s, l.size)
+}
+
+// cell is a load by so many clients at once.
+type cell struct {
+	load
+	atOnce int
+}
+
+func (c cell) String() string { return fmt.Sprintf("%s, %d at once", c.name, c.atOnce) }
+
+var parallel = []int{1, 32, 256}
+
+func cells() (all []cell) {
+	for _, l := range loads {
+		for _, n := range parallel {
+			all = append(all, cell{l, n})
+		}
+	}
+	return all
+}

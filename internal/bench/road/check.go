@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
+)
+
+// check compares what the clients of a turn have got with what the upstream, Envoy
+// and tokenbudget say of it.
+type check struct {
+	scene           *scene
+	side            *side
+	sent            stage.Sent
+	started, failed uint64
+	charged         stage.Charged
+}
+
+// newCheck asks them before a turn.
+func (s *scene) newCheck(ctx context.Context, d *side) (c check, err error) {
+	c = check{scene: s, side: d}
+	if err := c.sent.Ask(ctx, s.upstreamAddr); err != nil {
+		return c, err
+	}
+	if c.started, c.failed, err = d.Exchanges(ctx); err != nil || d.server == nil {
+		return c, err
+	}
+	if c.charged, err = d.server.Charged(ctx); err != nil {
+		return c, err
+	}
+	_, d.logged, err = d.server.Log(d.logged)
+	return c, err
+}
+
+// done asks them again, after a turn of n requests. Prompt is what the upstream has reported
+// for their prompts, in tokens.
+func (c check) done(ctx context.Context, n, chunks int, prompt int64) error {
+	var sent stage.Sent
+	if err := sent.Ask(ctx, c.scene.upstreamAddr); err != nil {
+		return err
+	}
+	if got := sent.Requests - c.sent.Requests; got != int64(n) {
+		return fmt.Errorf("%d answers have come, but the upstream was asked for %d", n, got)
+	}
+	if got := sent.Chunks - c.sent.Chunks; got != int64(chunks) {
+		return fmt.Errorf("%d chunks have come, but the upstream has sent %d", chunks, got)
+	}
+	if c.side.Server == nil {
+		return nil
+	}
+	started, failed, err := c.side.Exchanges(ctx)
+	if err != nil {
+		return err
+	}
+	if started-c.started != uint64(n) || failed != c.failed {
+		return fmt.Errorf("of %d requests the server was asked about %d, and %d failed", n, started-c.started, failed-c.failed)
+	}
+	if c.side.server == nil {
+		return nil
+	}
+	output := int64(chunks)
+	if chunks == 0 {
+		output = int64(n) * stage.WholeOutput
+	}
+	return c.metered(ctx, n, prompt, output)
+}
+
+// metered checks that the ledger was charged what the upstream has reported, and that the log has
+// a line for each exchange.
+func (c check) metered(ctx context.Context, n int, prompt, output int64) error {
+	charged, err := c.side.server.Charged(ctx)
+	if err != nil {
+		return err
+	}
+	if n == 0 || charged.Spent == 0 {
+		return errors.New("the server has metered nothing")
+	}
+	// A month may have ended meanwhile; its charges are out of sight then.
+	same := charged.WindowStart.Equal(c.charged.WindowStart) || c.charged.Spent == 0
+	if got := charged.Spent - c.charged.Spent; same && (got != prompt+output || charged.Held != 0) {
+		return fmt.Errorf("the upstream has reported %d tokens, but the ledger was charged %d, and %d are held", prompt+output, got, charged.Held)
+	}
+	logged, next, err := c.side.server.Log(c.side.logged)
+	c.side.logged = next
+	if err != nil {
+		return err
+	}
+	if logged.Outcomes["completed"] != n || logged.Output != output || logged.Counted != 0 {
+		return fmt.Errorf("of %d exchanges with %d tokens of output, the log has %v with %d, %d of them not as reported", n, output, logged.Outcomes, logged.Output, logged.Counted)
+	}
+	return nil
+}
