@@ -123,3 +123,11 @@ func TestProcess(t *testing.T) {
 		t.Error("-1 is no process")
 	}
 }
+
+func TestNumber(t *testing.T) {
+	for f, want := range map[float64]string{0.123: "0.12", 9.5: "9.50", 12.34: "12.3", 999: "999", 1234: "1,234", -1234: "-1,234", -123: "-123", 1234567: "1,234,567", math.NaN(): "–"} {
+		if got := Number(f); got != want {
+			t.Errorf("%v is %q, want %q", f, got, want)
+		}
+	}
+}

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/tokenbudget/tokenbudget/internal/bench"
 	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
 	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
+	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
 )
 
 // startTimeout is how long all servers and Envoys may take to be ready.
@@ -118,20 +117,6 @@ func (s *scene) close() (err error) {
 	return err
 }
 
-// turn is what one turn of a side has shown. Times are in seconds; what is not known is NaN.
-type turn struct {
-	requests, chunks         float64 // a second
-	durationP50, durationP99 float64 // of a request
-	firstP50, firstP99       float64 // until the first chunk
-	chunkP50, chunkP99       float64 // of a chunk, from the upstream to the client
-	// CPU for each request, and for each chunk of a stream (with what its requests take besides).
-	requestServer, requestEnvoy, requestClients, requestUpstream float64
-	chunkServer, chunkEnvoy, chunkClients, chunkUpstream         float64
-}
-
-// chunkRoad is the CPU of Envoy and server together for each chunk.
-func (t turn) chunkRoad() float64 { return t.chunkServer + t.chunkEnvoy }
-
 // result is a cell that was measured: the turns of each side, by its name. Turns with the same index are neighbours.
 type result struct {
 	cell
@@ -141,6 +126,7 @@ type result struct {
 // report is all that a run has found.
 type report struct {
 	opts    options
+	envoy   string   // its version
 	names   []string // of the sides
 	results []result
 	memory  []memory
@@ -153,6 +139,13 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 	r = &report{opts: o, names: []string{direct, alone, noop, ours}}
 	if o.against != "" {
 		r.names = []string{theBefore, ours}
+	}
+	path, err := envoyrun.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.envoy, err = envoyrun.Version(ctx, path); err != nil {
+		return nil, err
 	}
 	b := binaries{ours: o.binary, before: o.against}
 	if b.ours == "" {
@@ -237,71 +230,4 @@ func (s *scene) measure(ctx context.Context, o options, lib *requests.Library, c
 		}
 	}
 	return res, nil
-}
-
-// usage is the processor time of all processes of a side so far, in seconds.
-type usage struct{ server, envoy, clients, upstream float64 }
-
-func (s *scene) usage(d *side) usage {
-	u := usage{server: math.NaN(), envoy: math.NaN(), clients: bench.CPU(os.Getpid()), upstream: bench.CPU(s.upstream.PID())}
-	if d.Envoy != nil {
-		u.envoy = bench.CPU(d.Envoy.PID())
-	}
-	if d.Server != nil {
-		u.server = bench.CPU(d.Server.PID())
-	}
-	return u
-}
-
-// turn has a side's clients ask for some time, and checks that everything has gone its way.
-func (s *scene) turn(ctx context.Context, d *side, all clients, length time.Duration) (t turn, err error) {
-	check, err := s.newCheck(ctx, d)
-	if err != nil {
-		return t, err
-	}
-	before := s.usage(d)
-	took, err := all.run(ctx, length)
-	if err != nil {
-		return t, err
-	}
-	after := s.usage(d)
-
-	var n, pieces int
-	var prompt int64
-	var durations, firsts, latencies []int64
-	for _, c := range all {
-		n += c.asked
-		prompt += c.prompt
-		durations = append(durations, c.duration...)
-		firsts = append(firsts, c.first...)
-		if c.stream != nil {
-			pieces += len(c.stream.Took)
-			latencies = append(latencies, c.stream.Took...)
-		}
-	}
-	if err := check.done(ctx, n, pieces, prompt); err != nil {
-		return t, err
-	}
-	seconds := func(values []int64, q float64) float64 {
-		if len(values) == 0 {
-			return math.NaN()
-		}
-		return float64(bench.Quantile(values, q)) / 1e9
-	}
-	each := func(before, after float64, n int) float64 {
-		if n == 0 {
-			return math.NaN()
-		}
-		return (after - before) / float64(n)
-	}
-	return turn{
-		requests: float64(n) / took.Seconds(), chunks: float64(pieces) / took.Seconds(),
-		durationP50: seconds(durations, 0.5), durationP99: seconds(durations, 0.99),
-		firstP50: seconds(firsts, 0.5), firstP99: seconds(firsts, 0.99),
-		chunkP50: seconds(latencies, 0.5), chunkP99: seconds(latencies, 0.99),
-		requestServer: each(before.server, after.server, n), requestEnvoy: each(before.envoy, after.envoy, n),
-		requestClients: each(before.clients, after.clients, n), requestUpstream: each(before.upstream, after.upstream, n),
-		chunkServer: each(before.server, after.server, pieces), chunkEnvoy: each(before.envoy, after.envoy, pieces),
-		chunkClients: each(before.clients, after.clients, pieces), chunkUpstream: each(before.upstream, after.upstream, pieces),
-	}, nil
 }
