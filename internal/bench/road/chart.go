@@ -92,12 +92,12 @@ func (r *report) charts(b *strings.Builder) {
 // writeCharts writes them into the folder of the documentation.
 func (r *report) writeCharts(docs string) error {
 	dir := filepath.Join(docs, chartDir)
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documentation is for everybody to read
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	var errs []error
 	for _, p := range r.pictures() {
-		errs = append(errs, os.WriteFile(filepath.Join(dir, p.file+".svg"), p.chart.SVG(), 0o644)) //nolint:gosec // the same
+		errs = append(errs, os.WriteFile(filepath.Join(dir, p.file+".svg"), p.chart.SVG(), 0o644))
 	}
 	return errors.Join(errs...)
 }
