@@ -9,7 +9,7 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/internal/bench"
 	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
-	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
+	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
 // row is one line of the table.
@@ -48,10 +48,10 @@ type result struct {
 }
 
 // measure measures a row.
-func (s *stage) measure(ctx context.Context, r row) (result, error) {
+func (s *scene) measure(ctx context.Context, r row) (result, error) {
 	res := result{row: r}
 	sides := []struct {
-		*road.Side
+		*stage.Side
 		load *load
 		out  *[]turn
 	}{{s.noop, nil, &res.noop}, {s.ours, nil, &res.ours}}
@@ -92,7 +92,7 @@ func (s *stage) measure(ctx context.Context, r row) (result, error) {
 }
 
 // runTurn loads a side for some time.
-func runTurn(ctx context.Context, d *road.Side, l *load, length time.Duration) (t turn, err error) {
+func runTurn(ctx context.Context, d *stage.Side, l *load, length time.Duration) (t turn, err error) {
 	before, err := d.Exchanges(ctx)
 	if err != nil {
 		return t, err

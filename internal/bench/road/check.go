@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
@@ -83,8 +84,7 @@ func (c check) metered(ctx context.Context, n int, prompt, output int64) error {
 	if got := charged.Spent - c.charged.Spent; same && (got != prompt+output || charged.Held != 0) {
 		return fmt.Errorf("the upstream has reported %d tokens, but the ledger was charged %d, and %d are held", prompt+output, got, charged.Held)
 	}
-	logged, next, err := c.side.server.Log(c.side.logged)
-	c.side.logged = next
+	logged, err := c.log(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -92,4 +92,25 @@ func (c check) metered(ctx context.Context, n int, prompt, output int64) error {
 		return fmt.Errorf("of %d exchanges with %d tokens of output, the log has %v with %d, %d of them not as reported", n, output, logged.Outcomes, logged.Output, logged.Counted)
 	}
 	return nil
+}
+
+// logWait is how long the log's line may come after the answer's end.
+const logWait = 2 * time.Second
+
+// log reads what the log says of a turn, once it has as many lines as there were requests.
+func (c check) log(ctx context.Context, n int) (l stage.Logged, err error) {
+	giveUp := time.Now().Add(logWait)
+	for {
+		var next int64
+		l, next, err = c.side.server.Log(c.side.logged)
+		lines := 0
+		for _, n := range l.Outcomes {
+			lines += n
+		}
+		if err != nil || lines >= n || time.Now().After(giveUp) || ctx.Err() != nil {
+			c.side.logged = next
+			return l, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
