@@ -23,6 +23,7 @@ const (
 	noop      = "does nothing"
 	ours      = "tokenbudget"
 	theBefore = "before"
+	liteLLM   = "LiteLLM"
 )
 
 // scene is all that runs during a measurement.
@@ -38,10 +39,14 @@ type side struct {
 	*stage.Side
 	server *stage.Tokenbudget // nil for the others
 	logged int64              // how far its log has been read
+	loose  bool               // it writes answers anew
 }
 
 // binaries are what is measured.
-type binaries struct{ ours, before string }
+type binaries struct {
+	ours, before string
+	python       string // of LiteLLM
+}
 
 // newScene starts the sides: these names, in this order.
 func newScene(ctx context.Context, b binaries, names []string) (s *scene, err error) {
@@ -84,16 +89,25 @@ func (s *scene) add(ctx context.Context, name, self string, b binaries) error {
 			return startErr
 		}
 		d.Side, err = stage.NewSide(ctx, name, url, server, addr)
+	case liteLLM:
+		dir, dirErr := s.dir()
+		if dirErr != nil {
+			return dirErr
+		}
+		server, addr, startErr := stage.StartLiteLLM(ctx, b.python, url, dir)
+		if startErr != nil {
+			return startErr
+		}
+		d.Side, d.loose = &stage.Side{Name: name, Addr: addr, Server: server}, true
 	default:
 		binary := b.ours
 		if name == theBefore {
 			binary = b.before
 		}
-		dir, dirErr := os.MkdirTemp("", "tokenbudget-bench-")
+		dir, dirErr := s.dir()
 		if dirErr != nil {
 			return dirErr
 		}
-		s.dirs = append(s.dirs, dir)
 		if d.server, err = stage.StartTokenbudget(ctx, name, binary, dir); err != nil {
 			return err
 		}
@@ -104,6 +118,13 @@ func (s *scene) add(ctx context.Context, name, self string, b binaries) error {
 	}
 	s.sides = append(s.sides, d)
 	return nil
+}
+
+// dir makes a folder that goes with the scene.
+func (s *scene) dir() (string, error) {
+	dir, err := os.MkdirTemp("", "tokenbudget-bench-")
+	s.dirs = append(s.dirs, dir)
+	return dir, err
 }
 
 func (s *scene) close() (err error) {
@@ -128,6 +149,8 @@ type report struct {
 	opts    options
 	envoy   string   // its version
 	names   []string // of the sides
+	skipped []string // sides that could not be installed
+	base    string   // the side that tokenbudget is compared with
 	results []result
 	memory  []memory
 	took    time.Duration
@@ -136,9 +159,9 @@ type report struct {
 // measure measures everything that is asked for.
 func measure(ctx context.Context, o options) (r *report, err error) {
 	start := time.Now()
-	r = &report{opts: o, names: []string{direct, alone, noop, ours}}
+	r = &report{opts: o, names: []string{direct, alone, noop, ours}, base: noop}
 	if o.against != "" {
-		r.names = []string{theBefore, ours}
+		r.names, r.base = []string{theBefore, ours}, theBefore
 	}
 	path, err := envoyrun.Find(ctx)
 	if err != nil {
@@ -169,6 +192,9 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 		return nil, fmt.Errorf("-only %q: no cell has that in its name", o.only)
 	}
 	if len(all) > 0 {
+		if err := r.others(ctx, &b); err != nil {
+			return nil, err
+		}
 		progress("starting servers and Envoys")
 		s, err := newScene(ctx, b, r.names)
 		if err != nil {
@@ -199,10 +225,11 @@ func progress(what string) { fmt.Fprintf(os.Stderr, "\r%-64s", what) }
 // neighbours comes in both.
 func (s *scene) measure(ctx context.Context, o options, lib *requests.Library, c cell, title string) (result, error) {
 	res := result{cell: c, turns: make(map[string][]turn, len(s.sides))}
-	all := make([]clients, len(s.sides))
-	for i, d := range s.sides {
+	sides := slices.DeleteFunc(slices.Clone(s.sides), func(d *side) bool { return d.loose && !c.light() })
+	all := make([]clients, len(sides))
+	for i, d := range sides {
 		var err error
-		if all[i], err = dial(ctx, lib, c, d.Addr); err != nil {
+		if all[i], err = dial(ctx, lib, c, d); err != nil {
 			return res, fmt.Errorf("%s: %w", d.Name, err)
 		}
 		defer all[i].close()
@@ -216,12 +243,12 @@ func (s *scene) measure(ctx context.Context, o options, lib *requests.Library, c
 		rounds *= 2
 	}
 	for round := range rounds {
-		for k := range s.sides {
+		for k := range sides {
 			if round%2 == 1 {
-				k = len(s.sides) - 1 - k
+				k = len(sides) - 1 - k
 			}
 			progress(fmt.Sprintf("%s: %d/%d", title, round+1, rounds))
-			d := s.sides[k]
+			d := sides[k]
 			t, err := s.turn(ctx, d, all[k], o.turn)
 			if err != nil {
 				return res, fmt.Errorf("%s: %w", d.Name, err)

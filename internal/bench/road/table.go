@@ -18,6 +18,9 @@ func (r *report) table() string {
 		"Figures are medians of the turns; ratios are medians of the ratios of neighbouring turns, with their quartiles.\n",
 		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), r.envoy, time.Now().UTC().Format(time.DateOnly),
 		r.took.Round(time.Second), r.opts.rounds, r.opts.turn)
+	for _, name := range r.skipped {
+		fmt.Fprintf(&b, "%s could not be installed.\n", name)
+	}
 	r.targetTable(&b)
 	r.charts(&b)
 	r.ratioTable(&b)
@@ -28,12 +31,9 @@ func (r *report) table() string {
 	return b.String()
 }
 
-// baseline is the side that tokenbudget is compared with.
-func (r *report) baseline() string { return r.names[len(r.names)-2] }
-
 // targetTable has a line for every figure that has a target.
 func (r *report) targetTable(b *strings.Builder) {
-	base := r.baseline()
+	base := r.base
 	var lines strings.Builder
 	for _, res := range r.results {
 		for _, c := range res.targets() {
@@ -63,7 +63,7 @@ func (r *report) ratioTable(b *strings.Builder) {
 	if len(r.results) == 0 {
 		return
 	}
-	base := r.baseline()
+	base := r.base
 	columns := []struct {
 		title string
 		comparison
@@ -167,6 +167,9 @@ func (r *report) loadTable(b *strings.Builder, l load) {
 			head = true
 		}
 		for _, name := range r.names {
+			if len(res.turns[name]) == 0 {
+				continue
+			}
 			fmt.Fprintf(b, "| %d | %s |", res.atOnce, name)
 			for _, c := range columns {
 				fmt.Fprintf(b, " %s |", c.show(res.median(c.figure, name)))

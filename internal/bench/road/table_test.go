@@ -29,7 +29,7 @@ func TestTable(t *testing.T) {
 	}
 	paced := cell{load{"streamed, 5 ms", 2048, stage.Answer{Chunks: 200, Pause: pause}}, 32}
 	r := &report{
-		opts: options{rounds: 3, turn: time.Second, streams: 1000, fresh: 3}, names: []string{direct, alone, noop, ours},
+		opts: options{rounds: 3, turn: time.Second, streams: 1000, fresh: 3}, names: []string{direct, alone, noop, ours}, base: noop,
 		results: []result{{paced, map[string][]turn{
 			direct: {chunk(1e-5, math.NaN(), math.NaN())},
 			alone:  {chunk(1e-4, math.NaN(), 1e-5), chunk(1e-4, math.NaN(), 1e-5), chunk(3e-4, math.NaN(), 1e-5)},

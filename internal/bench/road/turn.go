@@ -97,7 +97,7 @@ func (s *scene) turn(ctx context.Context, d *side, all clients, length time.Dura
 	t[chunkRate], t[chunkMessages] = math.NaN(), math.NaN()
 	if pieces > 0 {
 		t[chunkRate] = float64(pieces) / took.Seconds()
-		if d.Server != nil {
+		if did.Sent > 0 {
 			t[chunkMessages] = float64(did.Sent+did.Received) / float64(pieces)
 		}
 	}

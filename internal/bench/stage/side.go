@@ -91,9 +91,9 @@ type Exchanges struct {
 	Sent, Received  uint64 // messages to the server and from it
 }
 
-// Exchanges asks Envoy. Of a side without a server, all are zero.
+// Exchanges asks Envoy. Of a side without Envoy or a server, all are zero.
 func (s *Side) Exchanges(ctx context.Context) (e Exchanges, err error) {
-	if s.Server == nil {
+	if s.Server == nil || s.Envoy == nil {
 		return e, nil
 	}
 	stats, err := s.Envoy.Stats(ctx, `\.ext_proc\..*\.stream(s_started|s_failed|_msgs_sent|_msgs_received)$`)

@@ -107,13 +107,20 @@ func TestStay(t *testing.T) {
 		_, _, err := c.Ask(nil, func(body []byte, at int64) error {
 			err := s.Feed(body, at)
 			if s.Chunks() == 3 {
-				there <- true
+				select {
+				case there <- true:
+				default:
+				}
 			}
 			return err
 		})
 		ended <- err
 	}()
-	<-there
+	select {
+	case <-there:
+	case err := <-ended:
+		t.Fatalf("it has ended early: %v", err)
+	}
 	select {
 	case err := <-ended:
 		t.Fatalf("it has ended: %v", err)
