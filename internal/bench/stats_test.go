@@ -71,6 +71,7 @@ func TestMain(m *testing.M) {
 func TestNowIsShared(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), helper+"=now")
+	time.Sleep(200 * time.Millisecond) // so that clocks which begin with their processes differ
 	before := Now()
 	out, err := cmd.Output()
 	after := Now()
