@@ -2,6 +2,7 @@ package bench
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 )
@@ -34,4 +35,21 @@ func NewSpread(figures []float64) Spread {
 		return Spread{all[0], middle, all[len(all)-1]}
 	}
 	return Spread{all[len(all)/4], middle, all[len(all)-1-len(all)/4]}
+}
+
+// Number shows a figure with three digits or more, and "–" if it is none.
+func Number(f float64) string {
+	switch {
+	case math.IsNaN(f):
+		return "–"
+	case math.Abs(f) < 10:
+		return fmt.Sprintf("%.2f", f)
+	case math.Abs(f) < 100:
+		return fmt.Sprintf("%.1f", f)
+	}
+	s := fmt.Sprintf("%.0f", f)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

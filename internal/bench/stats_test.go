@@ -71,6 +71,7 @@ func TestMain(m *testing.M) {
 func TestNowIsShared(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), helper+"=now")
+	time.Sleep(200 * time.Millisecond) // so that clocks which begin with their processes differ
 	before := Now()
 	out, err := cmd.Output()
 	after := Now()
@@ -121,5 +122,13 @@ func TestProcess(t *testing.T) {
 	}
 	if !math.IsNaN(CPU(-1)) {
 		t.Error("-1 is no process")
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for f, want := range map[float64]string{0.123: "0.12", 9.5: "9.50", 12.34: "12.3", 999: "999", 1234: "1,234", -1234: "-1,234", -123: "-123", 1234567: "1,234,567", math.NaN(): "–"} {
+		if got := Number(f); got != want {
+			t.Errorf("%v is %q, want %q", f, got, want)
+		}
 	}
 }

@@ -33,5 +33,5 @@
 //
 //   - All share the machine's cores: figures of requests/s depend on it, ratios
 //     less so.
-//   - CPU times are read from /proc, and are missing elsewhere than on Linux.
+//   - CPU times are known on Linux only.
 package main

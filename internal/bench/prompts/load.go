@@ -8,19 +8,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
-	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
+	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
 // load asks in a closed loop over some connections to one Envoy.
 type load struct {
-	conns   []*road.Conn
+	conns   []*stage.Conn
 	prompts []requests.Requests // one for each connection
 }
 
 func newLoad(ctx context.Context, addr string, prompts []requests.Requests) (*load, error) {
 	l := &load{prompts: prompts}
 	for i := range prompts {
-		c, err := road.Dial(ctx, addr, fmt.Sprintf("team-%d", i%3), fmt.Sprintf("user-%d", i), road.Answer{})
+		c, err := stage.Dial(ctx, addr, fmt.Sprintf("team-%d", i%3), fmt.Sprintf("user-%d", i), stage.Answer{})
 		if err != nil {
 			l.close()
 			return nil, err
@@ -43,7 +43,7 @@ func (l *load) run(ctx context.Context, d time.Duration) (n int, took time.Durat
 	group, ctx := errgroup.WithContext(ctx)
 	for i, c := range l.conns {
 		group.Go(func() error {
-			var want road.Whole
+			var want stage.Whole
 			for first := true; first || time.Since(start) < d; first = false {
 				if err := ctx.Err(); err != nil {
 					return err

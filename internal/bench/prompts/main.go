@@ -65,7 +65,7 @@ func run(ctx context.Context, o options, short bool) (err error) {
 	if _, err := os.Stat(file); err != nil {
 		return fmt.Errorf("run this in the root of the repository: %w", err)
 	}
-	s, err := newStage(ctx, o)
+	s, err := newScene(ctx, o)
 	if err != nil {
 		return err
 	}

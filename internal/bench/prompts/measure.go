@@ -9,7 +9,7 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/internal/bench"
 	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
-	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
+	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
 // row is one line of the table.
@@ -48,10 +48,10 @@ type result struct {
 }
 
 // measure measures a row.
-func (s *stage) measure(ctx context.Context, r row) (result, error) {
+func (s *scene) measure(ctx context.Context, r row) (result, error) {
 	res := result{row: r}
 	sides := []struct {
-		*road.Side
+		*stage.Side
 		load *load
 		out  *[]turn
 	}{{s.noop, nil, &res.noop}, {s.ours, nil, &res.ours}}
@@ -92,8 +92,8 @@ func (s *stage) measure(ctx context.Context, r row) (result, error) {
 }
 
 // runTurn loads a side for some time.
-func runTurn(ctx context.Context, d *road.Side, l *load, length time.Duration) (t turn, err error) {
-	before, failedBefore, err := d.Exchanges(ctx)
+func runTurn(ctx context.Context, d *stage.Side, l *load, length time.Duration) (t turn, err error) {
+	before, err := d.Exchanges(ctx)
 	if err != nil {
 		return t, err
 	}
@@ -106,9 +106,9 @@ func runTurn(ctx context.Context, d *road.Side, l *load, length time.Duration) (
 	t.serverCPU = (bench.CPU(d.Server.PID()) - server) / float64(n)
 	t.envoyCPU = (bench.CPU(d.Envoy.PID()) - proxy) / float64(n)
 	t.allCPU = t.serverCPU + t.envoyCPU + (bench.CPU(os.Getpid())-self)/float64(n)
-	after, failed, err := d.Exchanges(ctx)
-	if err == nil && (after-before != uint64(n) || failed != failedBefore) {
-		err = fmt.Errorf("of %d requests the server was asked about %d, and %d failed", n, after-before, failed-failedBefore)
+	after, err := d.Exchanges(ctx)
+	if err == nil && (after.Started-before.Started != uint64(n) || after.Failed != before.Failed) {
+		err = fmt.Errorf("of %d requests the server was asked about %d, and %d failed", n, after.Started-before.Started, after.Failed-before.Failed)
 	}
 	return t, err
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/extproc"
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
-	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
+	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
@@ -32,9 +32,9 @@ const (
 // output, and ends when standard input does, which it does with its parent.
 func beServer(ctx context.Context, o options) (err error) {
 	if o.child == doesNothing {
-		return road.ServeNoop(ctx)
+		return stage.ServeNoop(ctx)
 	}
-	ctx, stop := road.Parent(ctx)
+	ctx, stop := stage.Parent(ctx)
 	defer stop()
 	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -96,6 +96,6 @@ func serveOurs(ctx context.Context, lis net.Listener) (err error) {
 	ran := make(chan error, 1)
 	go func() { ran <- ledger.Run(ctx) }()
 	defer func() { err = errors.Join(err, <-ran) }()
-	road.Tell(lis.Addr().String())
+	stage.Tell(lis.Addr().String())
 	return server.Serve(ctx, lis)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
@@ -11,11 +12,11 @@ import (
 // check compares what the clients of a turn have got with what the upstream, Envoy
 // and tokenbudget say of it.
 type check struct {
-	scene           *scene
-	side            *side
-	sent            stage.Sent
-	started, failed uint64
-	charged         stage.Charged
+	scene   *scene
+	side    *side
+	sent    stage.Sent
+	asked   stage.Exchanges
+	charged stage.Charged
 }
 
 // newCheck asks them before a turn.
@@ -24,7 +25,7 @@ func (s *scene) newCheck(ctx context.Context, d *side) (c check, err error) {
 	if err := c.sent.Ask(ctx, s.upstreamAddr); err != nil {
 		return c, err
 	}
-	if c.started, c.failed, err = d.Exchanges(ctx); err != nil || d.server == nil {
+	if c.asked, err = d.Exchanges(ctx); err != nil || d.server == nil {
 		return c, err
 	}
 	if c.charged, err = d.server.Charged(ctx); err != nil {
@@ -36,35 +37,36 @@ func (s *scene) newCheck(ctx context.Context, d *side) (c check, err error) {
 
 // done asks them again, after a turn of n requests. Prompt is what the upstream has reported
 // for their prompts, in tokens.
-func (c check) done(ctx context.Context, n, chunks int, prompt int64) error {
+// It returns what Envoy has had to do with the server meanwhile.
+func (c check) done(ctx context.Context, n, chunks int, prompt int64) (e stage.Exchanges, err error) {
 	var sent stage.Sent
 	if err := sent.Ask(ctx, c.scene.upstreamAddr); err != nil {
-		return err
+		return e, err
 	}
 	if got := sent.Requests - c.sent.Requests; got != int64(n) {
-		return fmt.Errorf("%d answers have come, but the upstream was asked for %d", n, got)
+		return e, fmt.Errorf("%d answers have come, but the upstream was asked for %d", n, got)
 	}
 	if got := sent.Chunks - c.sent.Chunks; got != int64(chunks) {
-		return fmt.Errorf("%d chunks have come, but the upstream has sent %d", chunks, got)
+		return e, fmt.Errorf("%d chunks have come, but the upstream has sent %d", chunks, got)
 	}
-	if c.side.Server == nil {
-		return nil
+	if c.side.Server == nil || c.side.Envoy == nil {
+		return e, nil
 	}
-	started, failed, err := c.side.Exchanges(ctx)
-	if err != nil {
-		return err
+	if e, err = c.side.Exchanges(ctx); err != nil {
+		return e, err
 	}
-	if started-c.started != uint64(n) || failed != c.failed {
-		return fmt.Errorf("of %d requests the server was asked about %d, and %d failed", n, started-c.started, failed-c.failed)
+	e = stage.Exchanges{Started: e.Started - c.asked.Started, Failed: e.Failed - c.asked.Failed, Sent: e.Sent - c.asked.Sent, Received: e.Received - c.asked.Received}
+	if e.Started != uint64(n) || e.Failed != 0 {
+		return e, fmt.Errorf("of %d requests the server was asked about %d, and %d failed", n, e.Started, e.Failed)
 	}
 	if c.side.server == nil {
-		return nil
+		return e, nil
 	}
 	output := int64(chunks)
 	if chunks == 0 {
 		output = int64(n) * stage.WholeOutput
 	}
-	return c.metered(ctx, n, prompt, output)
+	return e, c.metered(ctx, n, prompt, output)
 }
 
 // metered checks that the ledger was charged what the upstream has reported, and that the log has
@@ -82,8 +84,7 @@ func (c check) metered(ctx context.Context, n int, prompt, output int64) error {
 	if got := charged.Spent - c.charged.Spent; same && (got != prompt+output || charged.Held != 0) {
 		return fmt.Errorf("the upstream has reported %d tokens, but the ledger was charged %d, and %d are held", prompt+output, got, charged.Held)
 	}
-	logged, next, err := c.side.server.Log(c.side.logged)
-	c.side.logged = next
+	logged, err := c.log(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -91,4 +92,25 @@ func (c check) metered(ctx context.Context, n int, prompt, output int64) error {
 		return fmt.Errorf("of %d exchanges with %d tokens of output, the log has %v with %d, %d of them not as reported", n, output, logged.Outcomes, logged.Output, logged.Counted)
 	}
 	return nil
+}
+
+// logWait is how long the log's line may come after the answer's end.
+const logWait = 2 * time.Second
+
+// log reads what the log says of a turn, once it has as many lines as there were requests.
+func (c check) log(ctx context.Context, n int) (l stage.Logged, err error) {
+	giveUp := time.Now().Add(logWait)
+	for {
+		var next int64
+		l, next, err = c.side.server.Log(c.side.logged)
+		lines := 0
+		for _, n := range l.Outcomes {
+			lines += n
+		}
+		if err != nil || lines >= n || time.Now().After(giveUp) || ctx.Err() != nil {
+			c.side.logged = next
+			return l, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }

@@ -18,6 +18,7 @@ type client struct {
 	requests requests.Requests
 	whole    stage.Whole
 	stream   *stage.Stream // nil if the answers are whole
+	loose    bool          // the answers come in another shape
 	delay    time.Duration // before its first request of a turn
 
 	// Of this turn.
@@ -31,16 +32,19 @@ type client struct {
 type clients []*client
 
 // dial connects the clients of a cell to a side. The same requests go to every side.
-func dial(ctx context.Context, lib *requests.Library, c cell, addr string) (all clients, err error) {
+func dial(ctx context.Context, lib *requests.Library, c cell, d *side) (all clients, err error) {
 	for i := range c.atOnce {
-		conn, err := stage.Dial(ctx, addr, fmt.Sprintf("team-%d", i%3), fmt.Sprintf("user-%d", i), c.answer)
+		conn, err := stage.Dial(ctx, d.Addr, fmt.Sprintf("team-%d", i%3), fmt.Sprintf("user-%d", i), c.answer)
 		if err != nil {
 			all.close()
 			return nil, err
 		}
-		cl := &client{conn: conn, requests: c.bodies(lib.NewSource(uint64(i + 1)))}
+		cl := &client{conn: conn, requests: c.bodies(lib.NewSource(uint64(i + 1))), loose: d.loose}
 		if c.answer.Chunks > 0 {
 			cl.stream = stage.NewStream(c.answer.Chunks)
+			if d.loose {
+				cl.stream = stage.NewLooseStream(c.answer.Chunks)
+			}
 			// Streams that begin together would send each of their chunks together.
 			cl.delay = c.answer.Pause * time.Duration(i) / time.Duration(c.atOnce)
 		}
@@ -91,7 +95,9 @@ func (c *client) ask() error {
 	request := c.requests.Next()
 	if c.stream == nil {
 		sent, answer, err := c.conn.Ask(request, nil)
-		if err == nil {
+		if err == nil && c.loose {
+			err = stage.SaysWhole(answer)
+		} else if err == nil {
 			err = c.whole.Check(answer, len(request))
 		}
 		if err != nil {

@@ -28,6 +28,8 @@ type options struct {
 	only    string        // part of a cell's name; empty for all
 	binary  string        // of tokenbudget; empty: built from the tree
 	against string        // another binary of tokenbudget, beside which it is measured
+	with    string        // products of others, separated by commas
+	charts  string        // folder for the charts; empty: that of the documentation
 	child   string        // which process this is
 }
 
@@ -48,6 +50,8 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure the cells whose name contains this, such as streamed or \"256 at once\" (memory is one, too); docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.binary, "binary", "", "measure this binary of tokenbudget instead of one built from the tree; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.against, "against", "", "measure beside this other binary of tokenbudget, and nothing else; docs/benchmarks.md stays as it is")
+	flag.StringVar(&o.with, "with", "", "measure these beside, in cells of 2 KB and 32 at once: litellm, which is installed from PyPI once")
+	flag.StringVar(&o.charts, "charts", "", "write the charts into a folder below this one; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.child, "child", "", "be one of the processes, noop or upstream; for this program itself")
 	flag.Parse()
 	if quick {
@@ -92,8 +96,14 @@ func run(ctx context.Context, o options, quick bool) error {
 	}
 	content := r.table()
 	fmt.Println(content)
+	if o.charts != "" {
+		return r.writeCharts(o.charts)
+	}
 	if o.only != "" || o.against != "" || o.binary != "" || quick {
 		return nil
+	}
+	if err := r.writeCharts(docs); err != nil {
+		return err
 	}
 	return bench.WriteSection(file, "road", content)
 }

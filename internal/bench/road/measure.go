@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/tokenbudget/tokenbudget/internal/bench"
 	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
 	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
+	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
 )
 
 // startTimeout is how long all servers and Envoys may take to be ready.
@@ -24,6 +23,7 @@ const (
 	noop      = "does nothing"
 	ours      = "tokenbudget"
 	theBefore = "before"
+	liteLLM   = "LiteLLM"
 )
 
 // scene is all that runs during a measurement.
@@ -39,10 +39,14 @@ type side struct {
 	*stage.Side
 	server *stage.Tokenbudget // nil for the others
 	logged int64              // how far its log has been read
+	loose  bool               // it writes answers anew
 }
 
 // binaries are what is measured.
-type binaries struct{ ours, before string }
+type binaries struct {
+	ours, before string
+	python       string // of LiteLLM
+}
 
 // newScene starts the sides: these names, in this order.
 func newScene(ctx context.Context, b binaries, names []string) (s *scene, err error) {
@@ -85,16 +89,25 @@ func (s *scene) add(ctx context.Context, name, self string, b binaries) error {
 			return startErr
 		}
 		d.Side, err = stage.NewSide(ctx, name, url, server, addr)
+	case liteLLM:
+		dir, dirErr := s.dir()
+		if dirErr != nil {
+			return dirErr
+		}
+		server, addr, startErr := stage.StartLiteLLM(ctx, b.python, url, dir)
+		if startErr != nil {
+			return startErr
+		}
+		d.Side, d.loose = &stage.Side{Name: name, Addr: addr, Server: server}, true
 	default:
 		binary := b.ours
 		if name == theBefore {
 			binary = b.before
 		}
-		dir, dirErr := os.MkdirTemp("", "tokenbudget-bench-")
+		dir, dirErr := s.dir()
 		if dirErr != nil {
 			return dirErr
 		}
-		s.dirs = append(s.dirs, dir)
 		if d.server, err = stage.StartTokenbudget(ctx, name, binary, dir); err != nil {
 			return err
 		}
@@ -105,6 +118,13 @@ func (s *scene) add(ctx context.Context, name, self string, b binaries) error {
 	}
 	s.sides = append(s.sides, d)
 	return nil
+}
+
+// dir makes a folder that goes with the scene.
+func (s *scene) dir() (string, error) {
+	dir, err := os.MkdirTemp("", "tokenbudget-bench-")
+	s.dirs = append(s.dirs, dir)
+	return dir, err
 }
 
 func (s *scene) close() (err error) {
@@ -118,20 +138,6 @@ func (s *scene) close() (err error) {
 	return err
 }
 
-// turn is what one turn of a side has shown. Times are in seconds; what is not known is NaN.
-type turn struct {
-	requests, chunks         float64 // a second
-	durationP50, durationP99 float64 // of a request
-	firstP50, firstP99       float64 // until the first chunk
-	chunkP50, chunkP99       float64 // of a chunk, from the upstream to the client
-	// CPU for each request, and for each chunk of a stream (with what its requests take besides).
-	requestServer, requestEnvoy, requestClients, requestUpstream float64
-	chunkServer, chunkEnvoy, chunkClients, chunkUpstream         float64
-}
-
-// chunkRoad is the CPU of Envoy and server together for each chunk.
-func (t turn) chunkRoad() float64 { return t.chunkServer + t.chunkEnvoy }
-
 // result is a cell that was measured: the turns of each side, by its name. Turns with the same index are neighbours.
 type result struct {
 	cell
@@ -141,7 +147,10 @@ type result struct {
 // report is all that a run has found.
 type report struct {
 	opts    options
+	envoy   string   // its version
 	names   []string // of the sides
+	skipped []string // sides that could not be installed
+	base    string   // the side that tokenbudget is compared with
 	results []result
 	memory  []memory
 	took    time.Duration
@@ -150,9 +159,16 @@ type report struct {
 // measure measures everything that is asked for.
 func measure(ctx context.Context, o options) (r *report, err error) {
 	start := time.Now()
-	r = &report{opts: o, names: []string{direct, alone, noop, ours}}
+	r = &report{opts: o, names: []string{direct, alone, noop, ours}, base: noop}
 	if o.against != "" {
-		r.names = []string{theBefore, ours}
+		r.names, r.base = []string{theBefore, ours}, theBefore
+	}
+	path, err := envoyrun.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.envoy, err = envoyrun.Version(ctx, path); err != nil {
+		return nil, err
 	}
 	b := binaries{ours: o.binary, before: o.against}
 	if b.ours == "" {
@@ -176,6 +192,9 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 		return nil, fmt.Errorf("-only %q: no cell has that in its name", o.only)
 	}
 	if len(all) > 0 {
+		if err := r.others(ctx, &b); err != nil {
+			return nil, err
+		}
 		progress("starting servers and Envoys")
 		s, err := newScene(ctx, b, r.names)
 		if err != nil {
@@ -206,10 +225,11 @@ func progress(what string) { fmt.Fprintf(os.Stderr, "\r%-64s", what) }
 // neighbours comes in both.
 func (s *scene) measure(ctx context.Context, o options, lib *requests.Library, c cell, title string) (result, error) {
 	res := result{cell: c, turns: make(map[string][]turn, len(s.sides))}
-	all := make([]clients, len(s.sides))
-	for i, d := range s.sides {
+	sides := slices.DeleteFunc(slices.Clone(s.sides), func(d *side) bool { return d.loose && !c.light() })
+	all := make([]clients, len(sides))
+	for i, d := range sides {
 		var err error
-		if all[i], err = dial(ctx, lib, c, d.Addr); err != nil {
+		if all[i], err = dial(ctx, lib, c, d); err != nil {
 			return res, fmt.Errorf("%s: %w", d.Name, err)
 		}
 		defer all[i].close()
@@ -223,12 +243,12 @@ func (s *scene) measure(ctx context.Context, o options, lib *requests.Library, c
 		rounds *= 2
 	}
 	for round := range rounds {
-		for k := range s.sides {
+		for k := range sides {
 			if round%2 == 1 {
-				k = len(s.sides) - 1 - k
+				k = len(sides) - 1 - k
 			}
 			progress(fmt.Sprintf("%s: %d/%d", title, round+1, rounds))
-			d := s.sides[k]
+			d := sides[k]
 			t, err := s.turn(ctx, d, all[k], o.turn)
 			if err != nil {
 				return res, fmt.Errorf("%s: %w", d.Name, err)
@@ -237,71 +257,4 @@ func (s *scene) measure(ctx context.Context, o options, lib *requests.Library, c
 		}
 	}
 	return res, nil
-}
-
-// usage is the processor time of all processes of a side so far, in seconds.
-type usage struct{ server, envoy, clients, upstream float64 }
-
-func (s *scene) usage(d *side) usage {
-	u := usage{server: math.NaN(), envoy: math.NaN(), clients: bench.CPU(os.Getpid()), upstream: bench.CPU(s.upstream.PID())}
-	if d.Envoy != nil {
-		u.envoy = bench.CPU(d.Envoy.PID())
-	}
-	if d.Server != nil {
-		u.server = bench.CPU(d.Server.PID())
-	}
-	return u
-}
-
-// turn has a side's clients ask for some time, and checks that everything has gone its way.
-func (s *scene) turn(ctx context.Context, d *side, all clients, length time.Duration) (t turn, err error) {
-	check, err := s.newCheck(ctx, d)
-	if err != nil {
-		return t, err
-	}
-	before := s.usage(d)
-	took, err := all.run(ctx, length)
-	if err != nil {
-		return t, err
-	}
-	after := s.usage(d)
-
-	var n, pieces int
-	var prompt int64
-	var durations, firsts, latencies []int64
-	for _, c := range all {
-		n += c.asked
-		prompt += c.prompt
-		durations = append(durations, c.duration...)
-		firsts = append(firsts, c.first...)
-		if c.stream != nil {
-			pieces += len(c.stream.Took)
-			latencies = append(latencies, c.stream.Took...)
-		}
-	}
-	if err := check.done(ctx, n, pieces, prompt); err != nil {
-		return t, err
-	}
-	seconds := func(values []int64, q float64) float64 {
-		if len(values) == 0 {
-			return math.NaN()
-		}
-		return float64(bench.Quantile(values, q)) / 1e9
-	}
-	each := func(before, after float64, n int) float64 {
-		if n == 0 {
-			return math.NaN()
-		}
-		return (after - before) / float64(n)
-	}
-	return turn{
-		requests: float64(n) / took.Seconds(), chunks: float64(pieces) / took.Seconds(),
-		durationP50: seconds(durations, 0.5), durationP99: seconds(durations, 0.99),
-		firstP50: seconds(firsts, 0.5), firstP99: seconds(firsts, 0.99),
-		chunkP50: seconds(latencies, 0.5), chunkP99: seconds(latencies, 0.99),
-		requestServer: each(before.server, after.server, n), requestEnvoy: each(before.envoy, after.envoy, n),
-		requestClients: each(before.clients, after.clients, n), requestUpstream: each(before.upstream, after.upstream, n),
-		chunkServer: each(before.server, after.server, pieces), chunkEnvoy: each(before.envoy, after.envoy, pieces),
-		chunkClients: each(before.clients, after.clients, pieces), chunkUpstream: each(before.upstream, after.upstream, pieces),
-	}, nil
 }

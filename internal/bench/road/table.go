@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,31 +14,90 @@ import (
 // table is the whole report in Markdown.
 func (r *report) table() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d turns of %v for each, %d in cells with a target; %s/%s, %d processors, %s, %s, %v in all. Figures are medians of the turns, "+
-		"with quartiles in parentheses.\n", r.opts.rounds, r.opts.turn, 2*r.opts.rounds, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
-		runtime.Version(), time.Now().UTC().Format(time.DateOnly), r.took.Round(time.Second))
+	fmt.Fprintf(&b, "%s/%s, %d processors, %s, Envoy %s, %s, %v in all. %d turns of %v for each, twice as many where there is a target. "+
+		"Figures are medians of the turns; ratios are medians of the ratios of neighbouring turns, with their quartiles.\n",
+		runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), r.envoy, time.Now().UTC().Format(time.DateOnly),
+		r.took.Round(time.Second), r.opts.rounds, r.opts.turn)
+	for _, name := range r.skipped {
+		fmt.Fprintf(&b, "%s could not be installed.\n", name)
+	}
 	r.targetTable(&b)
+	r.charts(&b)
+	r.ratioTable(&b)
 	r.memoryTable(&b)
-	for _, res := range r.results {
-		r.cellTable(&b, res)
+	for _, l := range loads {
+		r.loadTable(&b, l)
 	}
 	return b.String()
 }
 
-// baseline is the side that tokenbudget is compared with.
-func (r *report) baseline() string { return r.names[len(r.names)-2] }
-
 // targetTable has a line for every figure that has a target.
 func (r *report) targetTable(b *strings.Builder) {
-	base := r.baseline()
-	fmt.Fprintf(b, "\n### Targets\n\n| load | figure | %s | tokenbudget | ratio | target | |\n|---|---|---|---|---|---|---|\n", base)
+	base := r.base
+	var lines strings.Builder
 	for _, res := range r.results {
-		for _, t := range res.targets() {
-			s := res.ratios(t.of, ours, base)
-			fmt.Fprintf(b, "| %s | %s | %s µs | %s µs | %s | ≤ %.2f | %s |\n", res, t.what, micros(res.median(t.of, base)), micros(res.median(t.of, ours)),
-				spread(s, "%.3f"), t.most, verdict(s.Median, t.most))
+		for _, c := range res.targets() {
+			if c.added && base != noop {
+				continue // without Envoy alone
+			}
+			s, most := res.ratio(c, ours, base), ""
+			if c.most > 0 {
+				most = fmt.Sprintf("≤ %.2f", c.most)
+			}
+			fmt.Fprintf(&lines, "| %s | %s | %s µs | %s µs | %s | %s | %s |\n", res, c.what, micros(res.figure(c, base)), micros(res.figure(c, ours)),
+				spread(s, "%.2f"), most, verdict(s.Median, c.most))
 		}
 	}
+	if server, _ := r.memoryOf(ours); !math.IsNaN(server.Median) {
+		other, _ := r.memoryOf(base)
+		fmt.Fprintf(&lines, "| %d open streams | memory of the server per stream | %.1f KB | %.1f KB | %.2f | ≤ %d KB | %s |\n", r.opts.streams,
+			other.Median, server.Median, server.Median/other.Median, memoryTarget/1000, verdict(server.Median, memoryTarget/1000))
+	}
+	if lines.Len() > 0 {
+		fmt.Fprintf(b, "\n### Targets\n\n| load | figure | %s | tokenbudget | ratio | target | |\n|---|---|---|---|---|---|---|\n%s", base, lines.String())
+	}
+}
+
+// ratioTable compares every cell.
+func (r *report) ratioTable(b *strings.Builder) {
+	if len(r.results) == 0 {
+		return
+	}
+	base := r.base
+	columns := []struct {
+		title string
+		comparison
+	}{
+		{"requests/s", comparison{of: requestRate.of}},
+		{"request p50", comparison{of: requestP50.of}},
+		{"request p99", comparison{of: requestP99.of}},
+		{"CPU of server and Envoy", comparison{of: requestRoad}},
+		{"a chunk's way p50", comparison{of: chunkP50.of}},
+		{"a chunk's way p99", comparison{of: chunkP99.of}},
+	}
+	fmt.Fprintf(b, "\n### tokenbudget / %s\n\n| load |", base)
+	for _, c := range columns {
+		fmt.Fprintf(b, " %s |", c.title)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	for _, res := range r.results {
+		fmt.Fprintf(b, "| %s |", res)
+		for _, c := range columns {
+			fmt.Fprintf(b, " %s |", spread(res.ratio(c.comparison, ours, base), "%.2f"))
+		}
+		b.WriteString("\n")
+	}
+}
+
+// memoryOf is what an open stream takes at a side, in KB.
+func (r *report) memoryOf(name string) (server, envoy bench.Spread) {
+	var servers, envoys []float64
+	for _, m := range r.memory {
+		if m.side == name {
+			servers, envoys = append(servers, m.server/1000), append(envoys, m.envoy/1000)
+		}
+	}
+	return bench.NewSpread(servers), bench.NewSpread(envoys)
 }
 
 // memoryTable has a line for each side.
@@ -46,67 +106,76 @@ func (r *report) memoryTable(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, "\n### Memory of an open stream\n\nWhat %d streams add to the memory that a new process has in RAM, once each has had %d chunks: "+
-		"medians of %d, with the least and the most.\n\n| | server, KB | target | | Envoy, KB |\n|---|---|---|---|---|\n", r.opts.streams, stayChunks, r.opts.fresh)
+		"median of %d, with the least and the most.\n\n| | server, KB | Envoy, KB |\n|---|---|---|\n", r.opts.streams, stayChunks, r.opts.fresh)
 	for _, name := range r.names {
-		var server, envoy []float64
-		for _, m := range r.memory {
-			if m.side == name {
-				server, envoy = append(server, m.server/1000), append(envoy, m.envoy/1000)
-			}
+		if server, envoy := r.memoryOf(name); !math.IsNaN(envoy.Median) {
+			fmt.Fprintf(b, "| %s | %s | %s |\n", name, spread(server, "%.1f"), spread(envoy, "%.1f"))
 		}
-		if server == nil {
-			continue
-		}
-		s, word, most := bench.NewSpread(server), "", ""
-		if name == ours {
-			most, word = fmt.Sprintf("≤ %d", memoryTarget/1000), verdict(s.Median, memoryTarget/1000)
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", name, spread(s, "%.1f"), most, word, spread(bench.NewSpread(envoy), "%.1f"))
 	}
 }
 
-// cellTable shows a cell, with a line for each side.
-func (r *report) cellTable(b *strings.Builder, res result) {
-	fmt.Fprintf(b, "\n#### %s\n\n", res)
-	columns := []struct {
-		name string
-		show func(name string) string
-	}{
-		{"requests/s", func(n string) string { return short(res.median(func(t turn) float64 { return t.requests }, n)) }},
-		{"request p50, ms", func(n string) string { return millis(res.median(func(t turn) float64 { return t.durationP50 }, n)) }},
-		{"p99", func(n string) string { return millis(res.median(func(t turn) float64 { return t.durationP99 }, n)) }},
-		{"CPU per request, µs: server", func(n string) string { return micros(res.median(func(t turn) float64 { return t.requestServer }, n)) }},
-		{"Envoy", func(n string) string { return micros(res.median(func(t turn) float64 { return t.requestEnvoy }, n)) }},
-		{"clients", func(n string) string { return micros(res.median(func(t turn) float64 { return t.requestClients }, n)) }},
-		{"upstream", func(n string) string { return micros(res.median(func(t turn) float64 { return t.requestUpstream }, n)) }},
+// column is one of a load's table.
+type column struct {
+	title string
+	figure
+	show func(float64) string
+}
+
+var (
+	requestColumns = []column{
+		{"requests/s", requestRate, short},
+		{"request p50, ms", requestP50, millis},
+		{"p99", requestP99, millis},
 	}
-	if res.answer.Chunks > 0 {
-		columns = append(columns[:3:3], []struct {
-			name string
-			show func(name string) string
-		}{
-			{"first chunk p50, ms", func(n string) string { return millis(res.median(func(t turn) float64 { return t.firstP50 }, n)) }},
-			{"p99", func(n string) string { return millis(res.median(func(t turn) float64 { return t.firstP99 }, n)) }},
-			{"chunks/s", func(n string) string { return short(res.median(func(t turn) float64 { return t.chunks }, n)) }},
-			{"a chunk's way p50, µs", func(n string) string { return micros(res.median(func(t turn) float64 { return t.chunkP50 }, n)) }},
-			{"p99", func(n string) string { return micros(res.median(func(t turn) float64 { return t.chunkP99 }, n)) }},
-			{"CPU per 1,000 chunks, ms: server", func(n string) string { return micros(res.median(func(t turn) float64 { return t.chunkServer }, n)) }},
-			{"Envoy", func(n string) string { return micros(res.median(func(t turn) float64 { return t.chunkEnvoy }, n)) }},
-			{"clients", func(n string) string { return micros(res.median(func(t turn) float64 { return t.chunkClients }, n)) }},
-			{"upstream", func(n string) string { return micros(res.median(func(t turn) float64 { return t.chunkUpstream }, n)) }},
-		}...)
+	requestCPUColumns = []column{
+		{"CPU per request, µs: server", requestServer, micros},
+		{"Envoy", requestEnvoy, micros},
+		{"clients", requestClients, micros},
+		{"upstream", requestUpstream, micros},
 	}
-	b.WriteString("| |")
-	for _, c := range columns {
-		fmt.Fprintf(b, " %s |", c.name)
+	chunkColumns = []column{
+		{"first chunk p50, ms", firstP50, millis},
+		{"p99", firstP99, millis},
+		{"chunks/s", chunkRate, short},
+		{"a chunk's way p50, µs", chunkP50, micros},
+		{"p99", chunkP99, micros},
+		{"CPU per 1,000 chunks, ms: server", chunkServer, micros}, // of one, µs
+		{"Envoy", chunkEnvoy, micros},
+		{"clients", chunkClients, micros},
+		{"upstream", chunkUpstream, micros},
+		{"messages per chunk", chunkMessages, short},
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
-	for _, name := range r.names {
-		fmt.Fprintf(b, "| %s |", name)
-		for _, c := range columns {
-			fmt.Fprintf(b, " %s |", c.show(name))
+)
+
+// loadTable shows the cells of a load, with a line for each side.
+func (r *report) loadTable(b *strings.Builder, l load) {
+	columns := slices.Concat(requestColumns, requestCPUColumns)
+	if l.answer.Chunks > 0 {
+		columns = slices.Concat(requestColumns, chunkColumns)
+	}
+	head := false
+	for _, res := range r.results {
+		if res.name != l.name {
+			continue
 		}
-		b.WriteString("\n")
+		if !head {
+			fmt.Fprintf(b, "\n### %s%s\n\n| at once | |", strings.ToUpper(l.name[:1]), l.name[1:])
+			for _, c := range columns {
+				fmt.Fprintf(b, " %s |", c.title)
+			}
+			b.WriteString("\n|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
+			head = true
+		}
+		for _, name := range r.names {
+			if len(res.turns[name]) == 0 {
+				continue
+			}
+			fmt.Fprintf(b, "| %d | %s |", res.atOnce, name)
+			for _, c := range columns {
+				fmt.Fprintf(b, " %s |", c.show(res.median(c.figure, name)))
+			}
+			b.WriteString("\n")
+		}
 	}
 }
 
@@ -118,18 +187,8 @@ func spread(s bench.Spread, format string) string {
 	return fmt.Sprintf(format+" ("+format+"–"+format+")", s.Median, s.Low, s.High)
 }
 
-// short shows a figure with three digits or more.
-func short(f float64) string {
-	switch {
-	case math.IsNaN(f):
-		return "–"
-	case f < 10:
-		return fmt.Sprintf("%.2f", f)
-	case f < 100:
-		return fmt.Sprintf("%.1f", f)
-	}
-	return fmt.Sprintf("%.0f", f)
-}
+// short shows a figure.
+func short(f float64) string { return bench.Number(f) }
 
 // micros shows seconds as microseconds, millis as milliseconds.
 func micros(seconds float64) string { return short(seconds * 1e6) }

@@ -21,6 +21,7 @@ type Process struct {
 	Name string
 	cmd  *exec.Cmd
 	stop func() // asks it to end
+	dies bool   // SIGTERM kills it
 }
 
 // PID is its process id.
@@ -34,7 +35,11 @@ func (p *Process) Close() error {
 	p.stop()
 	kill := time.AfterFunc(stopTimeout, func() { _ = p.cmd.Process.Kill() })
 	defer kill.Stop()
-	if err := p.cmd.Wait(); err != nil {
+	err := p.cmd.Wait()
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && p.dies && status.Signal() == syscall.SIGTERM {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
 	return nil

@@ -85,22 +85,32 @@ func (s *Side) Close() (err error) {
 	return errors.Join(err, s.Server.Close())
 }
 
-// Exchanges is how many exchanges Envoy has asked the server about, and how many of
-// them failed. Of a side without a server, both are zero.
-func (s *Side) Exchanges(ctx context.Context) (started, failed uint64, err error) {
-	if s.Server == nil {
-		return 0, 0, nil
+// Exchanges is what Envoy has had to do with the server since it was started.
+type Exchanges struct {
+	Started, Failed uint64
+	Sent, Received  uint64 // messages to the server and from it
+}
+
+// Exchanges asks Envoy. Of a side without Envoy or a server, all are zero.
+func (s *Side) Exchanges(ctx context.Context) (e Exchanges, err error) {
+	if s.Server == nil || s.Envoy == nil {
+		return e, nil
 	}
-	stats, err := s.Envoy.Stats(ctx, `ext_proc.*\.streams_(started|failed)$`)
+	stats, err := s.Envoy.Stats(ctx, `\.ext_proc\..*\.stream(s_started|s_failed|_msgs_sent|_msgs_received)$`)
 	if err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", s.Name, err)
+		return e, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	for name, n := range stats {
-		if strings.HasSuffix(name, "_started") {
-			started += n
-		} else {
-			failed += n
+		switch name[strings.LastIndexByte(name, '.')+1:] {
+		case "streams_started":
+			e.Started += n
+		case "streams_failed":
+			e.Failed += n
+		case "stream_msgs_sent":
+			e.Sent += n
+		case "stream_msgs_received":
+			e.Received += n
 		}
 	}
-	return started, failed, nil
+	return e, nil
 }

@@ -200,8 +200,8 @@ func (p *player) prepare(s *script) {
 	p.starts = append(p.starts, len(p.wire))
 }
 
-// play sends a stream, each chunk at its time, which does not depend on how long the
-// others took, and in a write of its own.
+// play sends a stream, each chunk at its time and in a write of its own. Who is late by more than a pause, as on a
+// machine that has more to do than it can, does not catch up: chunks in a burst would be another load.
 func (u *Upstream) play(p *player, a Answer, size int) error {
 	if p.script == nil || p.script.chunks != a.Chunks {
 		s, err := u.script(a.Chunks)
@@ -215,13 +215,18 @@ func (u *Upstream) play(p *player, a Answer, size int) error {
 	last := len(s.stamps) - 1 // the usage's
 	shift := p.shift[last]
 	setUsage(p.wire, usagePlaces{s.usage.prompt + shift, s.usage.total + shift}, size, s.chunks)
-	start := time.Now()
+	due := time.Now()
 	for i := range s.chunks + 1 {
 		if i == s.chunks && a.Stay {
 			return p.stay()
 		}
 		if a.Pause > 0 && i > 0 && i < s.chunks {
-			time.Sleep(time.Until(start.Add(time.Duration(i) * a.Pause)))
+			due = due.Add(a.Pause)
+			if early := time.Until(due); early > 0 {
+				time.Sleep(early)
+			} else if -early > a.Pause {
+				due = due.Add(-early)
+			}
 			if i%64 == 0 {
 				if err := p.SetDeadline(time.Now().Add(upstreamWrite)); err != nil {
 					return err

@@ -6,31 +6,31 @@ import (
 	"os"
 	"time"
 
-	road "github.com/tokenbudget/tokenbudget/internal/bench/stage"
+	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
 // startTimeout is how long a server or an Envoy may take to be ready.
 const startTimeout = 2 * time.Minute
 
-// stage is all that runs during a measurement.
-type stage struct {
+// scene is all that runs during a measurement.
+type scene struct {
 	opts     options
-	upstream *road.Upstream
-	noop     *road.Side
-	ours     *road.Side
+	upstream *stage.Upstream
+	noop     *stage.Side
+	ours     *stage.Side
 }
 
-// newStage starts everything.
-func newStage(ctx context.Context, o options) (s *stage, err error) {
+// newScene starts everything.
+func newScene(ctx context.Context, o options) (s *scene, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s = &stage{opts: o}
+	s = &scene{opts: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if s.upstream, err = road.StartUpstream(ctx); err != nil {
+	if s.upstream, err = stage.StartUpstream(ctx); err != nil {
 		return s, err
 	}
 	self, err := os.Executable()
@@ -53,15 +53,15 @@ func newStage(ctx context.Context, o options) (s *stage, err error) {
 	return s, err
 }
 
-func (s *stage) close() error {
+func (s *scene) close() error {
 	return errors.Join(s.ours.Close(), s.noop.Close(), s.upstream.Close())
 }
 
 // startSide starts a server, which is a build of this program, and its Envoy.
-func (s *stage) startSide(ctx context.Context, program, name string, args ...string) (*road.Side, error) {
-	server, addr, err := road.StartChild(ctx, name, program, append([]string{"-child", name}, args...)...)
+func (s *scene) startSide(ctx context.Context, program, name string, args ...string) (*stage.Side, error) {
+	server, addr, err := stage.StartChild(ctx, name, program, append([]string{"-child", name}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	return road.NewSide(ctx, name, s.upstream.URL(), server, addr)
+	return stage.NewSide(ctx, name, s.upstream.URL(), server, addr)
 }
