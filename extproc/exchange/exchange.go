@@ -209,7 +209,10 @@ func (x *Exchange) unexpected(message string) Ready {
 }
 
 func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
-	if x.state != stateRequestHeaders || m.GetRequestHeaders() == nil {
+	switch {
+	case m.GetRequestHeaders() == nil:
+		return x.unexpected("nothing of a request or an answer")
+	case x.state != stateRequestHeaders:
 		return x.unexpected("request headers")
 	}
 	msg := m.GetRequestHeaders()
@@ -478,8 +481,15 @@ func (x *Exchange) readAnswer() {
 			count(text)
 		}
 	})
+	if !plausible(usage) {
+		usage = dialect.Usage{}
+	}
 	if !compare && (!usage.Known || usage.Output == 0) {
-		usage, err = x.api.ParseAnswer(x.answer, count)
+		_, err = x.api.ParseAnswer(x.answer, count)
+	}
+	if errors.Is(err, dialect.ErrFailed) {
+		x.record.Outcome, x.answer = UpstreamError, nil
+		return
 	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
@@ -527,8 +537,16 @@ func (x *Exchange) Unsent() Ready {
 func (x *Exchange) brokenOff() Ready {
 	o := cmp.Or(x.record.Outcome, Aborted) // an error the upstream reported stands
 	switch x.state {
-	case stateCut:
-		o = CutOff
+	case stateStreaming, stateCut:
+		if n := x.parser.Pending(); n > freeBlock && x.parser.Err() == nil {
+			x.guess(n) // of an event that has no end
+		}
+		switch {
+		case x.state == stateCut:
+			o = CutOff
+		case x.done && o == Aborted:
+			o = Completed // only its end was not waited for
+		}
 	case stateReserving:
 		x.record.Input, x.record.InputSource = 0, "" // nothing was forwarded, and nothing is charged
 	case statePassing:
