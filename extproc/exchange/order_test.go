@@ -70,6 +70,20 @@ func FuzzOrder(f *testing.F) {
 	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 8, 0, 9, 4, 0, 9, 8, 0, 3, 0, 0, 4, 3, 0})    // waits until it is not
 	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 16, 0, 9, 8, 0})                              // waits in vain
 	f.Add([]byte{9 + 10*13, 0, 0, 0, 0, 0, 1, 2, 0, 9, 0, 0})                                        // stopped while it waits
+	for _, out := range [][]byte{                                                                    // of order; each is in testdata/hostile/messages, too
+		{8, 0, 0}, // nothing in the first message
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 8, 0, 0, 4, 3, 0}, // nothing in a later one
+		{1, 2, 0}, {3, 0, 0, 4, 3, 0}, {4, 3, 0}, {7, 0, 0}, {2, 0, 0}, // something else first
+		{0, 0, 0, 0, 0, 0}, {0, 0, 0, 1, 2, 0, 1, 2, 0}, {0, 0, 0, 3, 0, 0, 1, 2, 0, 4, 3, 0}, // twice, and too early
+		{0, 0, 0, 1, 2, 0, 4, 3, 0}, {0, 0, 0, 1, 2, 0, 7, 0, 0}, // without headers
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 3, 0, 0, 4, 3, 0},                            // headers twice
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 7, 0, 0, 7, 0, 0, 4, 3, 0},          // behind the trailers
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 3, 0, 4, 3, 0, 0, 0, 0, 1, 2, 0},          // behind the end
+		{0, 0, 0, 1, 0, 1, 'x', 3, 0, 0, 4, 3, 0},                                // behind a refusal
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 2, 0, 0, 4, 2, 0, 9, 0, 0, 9, 0, 0, 4, 3, 0}, // stopped twice, and then the rest
+	} {
+		f.Add(out)
+	}
 	f.Fuzz(func(t *testing.T, script []byte) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }
