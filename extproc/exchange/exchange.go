@@ -218,7 +218,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	msg := m.GetRequestHeaders()
 	h := headers(msg.GetHeaders().GetHeaders())
 	method, path := h.get(":method"), h.get(":path")
-	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(path)}
+	x.record = Record{RequestID: clip(h.get("x-request-id"), maxRequestID), Path: pathOnly(path)}
 	if m.GetObservabilityMode() {
 		x.record.Reason = "observability mode"
 		r := x.finish(Bypassed)
@@ -580,12 +580,18 @@ func (x *Exchange) last(m *extprocv3.ProcessingResponse) Ready {
 	return r
 }
 
+// How much of what a client chooses is repeated in the log, in bytes.
+const (
+	maxRequestID = 200
+	maxPath      = 1000
+)
+
 // finish settles and records, once.
 func (x *Exchange) finish(o Outcome) Ready {
 	defer func() { x.state = stateEnded }()
 	x.endWait()
 	rec := &x.record
-	rec.Outcome = o
+	rec.Outcome, rec.Path = o, clip(rec.Path, maxPath)
 	rec.Duration = x.policy.Now().Sub(x.start)
 	r := Ready{Record: rec}
 	if x.reservation == nil {

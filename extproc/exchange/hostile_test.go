@@ -2,12 +2,14 @@ package exchange
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -86,6 +88,7 @@ func splits(c *hostile.Case) map[string]splitter {
 func attack(t *testing.T, row *hostile.Case, split splitter) string {
 	t.Helper()
 	c := newConversation()
+	now := c.now
 	c.limits = []budget.Limit{{Name: "minute", Unit: budget.Tokens, Amount: hostile.Limit, Period: budget.Minute}}
 	if row.Policy != "" {
 		name, args, err := datadriven.ParseLine("policy " + row.Policy)
@@ -95,7 +98,18 @@ func attack(t *testing.T, row *hostile.Case, split splitter) string {
 		c.do(t, &datadriven.TestData{Cmd: name, CmdArgs: args}, wholly)
 	}
 	a := &attacked{conversation: c, t: t, row: row}
-	c.start(t)
+	// A ledger that is closed here: those of thousands of rows would be too many.
+	ledger, err := budget.New(t.Context(), budget.Options{Limits: c.limits, Now: func() time.Time { return now }, GrowthStep: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := ledger.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	c.ledger, c.policy.Now = ledger, func() time.Time { return now }
+	c.x = New(NewPolicy(c.policy))
 	a.play(split)
 	c.perform(c.x.End())
 	c.check(t)
