@@ -58,6 +58,10 @@ campaign: ## the long campaigns whole, hours; CAMPAIGN='-only kills -kills 100' 
 campaign-tokens: ## millions of texts against Python tiktoken; writes docs/testing.md
 	$(GO) run ./internal/bench/tokens -campaign
 
+.PHONY: mutants
+mutants: ## deliberate faults, each of which tests must find; MUTANTS='-only sse' some; writes docs/testing.md
+	$(GO) run ./internal/bench/mutants $(MUTANTS)
+
 .PHONY: generate
 generate: ## generated files anew: Unicode tables, merges, JSON Schema and tables of the configuration
 	$(GO) generate ./...

@@ -27,7 +27,8 @@ type binary struct {
 const (
 	buildTime     = 10 * time.Minute
 	progressEvery = 15 * time.Second
-	maxTail       = 60 // lines of what a target says that are kept
+	maxTail       = 60   // lines of what a target says that are kept
+	maxLine       = 1000 // bytes of each of them
 )
 
 // cacheDir is where go test -fuzz keeps the inputs of all packages.
@@ -117,10 +118,13 @@ var (
 // listen reads what a target says.
 func listen(from io.Reader, r *Result, log func(string, ...any)) {
 	shown := time.Now()
-	lines := bufio.NewReader(from)
+	lines := bufio.NewReaderSize(from, 64<<10)
 	for {
-		line, err := lines.ReadString('\n')
-		line = strings.TrimRight(line, "\n")
+		text, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = nil // a target may say much; the rest counts as a line of its own
+		}
+		line := strings.TrimRight(string(text), "\n")
 		if m := progress.FindStringSubmatch(line); m != nil {
 			r.Took, _ = time.ParseDuration(m[1])       // of a Duration
 			r.Runs, _ = strconv.ParseInt(m[2], 10, 64) // digits
@@ -130,7 +134,7 @@ func listen(from io.Reader, r *Result, log func(string, ...any)) {
 				log("  %s %s: %s", r.Pkg, r.Name, strings.TrimPrefix(line, "fuzz: "))
 			}
 		} else if line != "" {
-			if r.Output = append(r.Output, line); len(r.Output) > maxTail {
+			if r.Output = append(r.Output, line[:min(len(line), maxLine)]); len(r.Output) > maxTail {
 				r.Output = r.Output[1:]
 			}
 		}
