@@ -137,11 +137,7 @@ type attacked struct {
 	trouble   error        // with which the gRPC stream ended
 }
 
-func (a *attacked) step(m *extprocv3.ProcessingRequest) Ready {
-	r := a.x.Step(m)
-	a.note(r)
-	return r
-}
+func (a *attacked) step(m *extprocv3.ProcessingRequest) { a.note(a.x.Step(m)) }
 
 // note does what r asks for, and keeps what is of interest.
 func (a *attacked) note(r Ready) {

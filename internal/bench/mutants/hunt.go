@@ -186,7 +186,7 @@ func (h *hunter) test(ctx context.Context, pkg, file, name string) (string, erro
 	if usesRapid(dir) {
 		args = append(args, "-rapid.nofailfile") // it would leave one below testdata
 	}
-	cmd := exec.CommandContext(ctx, file, args...) //nolint:gosec // built above
+	cmd := exec.CommandContext(ctx, file, args...)
 	cmd.Dir = dir
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()

@@ -42,7 +42,7 @@ func cacheDir(ctx context.Context, root string) (string, error) {
 }
 
 func goCommand(ctx context.Context, root string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // a tool for the repository it is in
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
 	return cmd
 }
