@@ -79,6 +79,9 @@ func corpusTable(t *testing.T, file string) string {
 				lines = append(lines, code(shorten(strings.TrimSpace(line), 120)))
 			}
 		}
+		if n := len(lines); n > 20 {
+			lines = append(lines[:3:3], fmt.Sprintf("… (%d lines)", n))
+		}
 		seen, told, _ := strings.Cut(strings.TrimSpace(d.Expected), "\n")
 		row(name, c.Title, strings.Join(lines, " "), cell(shorten(seen, 300)), cell(told))
 		return d.Expected

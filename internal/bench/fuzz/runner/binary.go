@@ -111,6 +111,7 @@ func (b *binary) inputs(name string) map[string]bool {
 // What Go's fuzzer says.
 var (
 	progress = regexp.MustCompile(`^fuzz: elapsed: ([0-9hms]+), execs: (\d+) .*new interesting: (\d+)`)
+	baseline = regexp.MustCompile(`^fuzz: elapsed: ([0-9hms]+), gathering baseline coverage: (\d+)/`)
 	written  = regexp.MustCompile(`Failing input written to (testdata/fuzz/\S+)`)
 	failed   = regexp.MustCompile(`^\s*--- FAIL: `)
 )
@@ -133,6 +134,10 @@ func listen(from io.Reader, r *Result, log func(string, ...any)) {
 				shown = time.Now()
 				log("  %s %s: %s", r.Pkg, r.Name, strings.TrimPrefix(line, "fuzz: "))
 			}
+		} else if m := baseline.FindStringSubmatch(line); m != nil {
+			// On a busy machine known inputs may be all that there is time for.
+			r.Took, _ = time.ParseDuration(m[1])
+			r.Runs, _ = strconv.ParseInt(m[2], 10, 64)
 		} else if line != "" {
 			if r.Output = append(r.Output, line[:min(len(line), maxLine)]); len(r.Output) > maxTail {
 				r.Output = r.Output[1:]

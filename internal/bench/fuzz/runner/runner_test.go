@@ -92,6 +92,30 @@ func TestTime(t *testing.T) {
 	}
 }
 
+func TestListen(t *testing.T) {
+	const said = "fuzz: elapsed: 0s, gathering baseline coverage: 0/193 completed\nfuzz: elapsed: 3s, gathering baseline coverage: 7/193 completed\n"
+	for _, tt := range []struct {
+		in   string
+		want Result
+	}{
+		{"", Result{}},
+		{said, Result{Runs: 7, Took: 3 * time.Second}},
+		{said + "fuzz: elapsed: 1m0s, execs: 407666 (0/sec), new interesting: 1793 (total: 918)\nPASS\n", Result{Runs: 407_666, New: 1793, Took: time.Minute}},
+		{"x\n    Failing input written to testdata/fuzz/FuzzA/12ab\n", Result{Input: "a/testdata/fuzz/FuzzA/12ab"}},
+	} {
+		r := Result{Pkg: "./a", Name: "FuzzA"}
+		listen(strings.NewReader(tt.in), &r, func(string, ...any) {})
+		if r.Runs != tt.want.Runs || r.New != tt.want.New || r.Took != tt.want.Took || r.Input != tt.want.Input {
+			t.Errorf("%q gives %+v", tt.in, r)
+		}
+	}
+	r := Result{Pkg: "./a", Name: "FuzzA"}
+	listen(strings.NewReader(strings.Repeat(strings.Repeat("x", 100_000)+"\n", 100)), &r, func(string, ...any) {})
+	if n := len(strings.Join(r.Output, "")); len(r.Output) != maxTail || n > maxTail*maxLine {
+		t.Errorf("%d lines of %d bytes are kept", len(r.Output), n)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	exit := errors.New("exit status 1")
 	for _, tt := range []struct {
