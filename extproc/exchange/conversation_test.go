@@ -506,7 +506,11 @@ func bodyMode(t *testing.T, name string) mode {
 
 // lines prints bytes as a client sees them, line by line.
 func lines(out *strings.Builder, b []byte) {
-	if len(b) == 0 {
+	switch {
+	case len(b) == 0:
+		return
+	case len(b) > 64<<10:
+		fmt.Fprintf(out, "  | %d bytes\n", len(b))
 		return
 	}
 	for line := range strings.SplitSeq(strings.TrimSuffix(string(b), "\n"), "\n") {

@@ -223,13 +223,16 @@ func (x *Exchange) unexpected(message string) Ready {
 }
 
 func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
-	if x.state != stateRequestHeaders || m.GetRequestHeaders() == nil {
+	switch {
+	case m.GetRequestHeaders() == nil:
+		return x.unexpected("nothing of a request or an answer")
+	case x.state != stateRequestHeaders:
 		return x.unexpected("request headers")
 	}
 	msg := m.GetRequestHeaders()
 	h := headers(msg.GetHeaders().GetHeaders())
 	method, path := h.get(":method"), h.get(":path")
-	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(path)}
+	x.record = Record{RequestID: clip(h.get("x-request-id"), maxRequestID), Path: pathOnly(path)}
 	if m.GetObservabilityMode() {
 		x.observe()
 	}
@@ -558,8 +561,15 @@ func (x *Exchange) readAnswer() {
 			count(text)
 		}
 	})
+	if !plausible(usage) {
+		usage = dialect.Usage{}
+	}
 	if !compare && (!usage.Known || usage.Output == 0) {
-		usage, err = x.api.ParseAnswer(x.answer, count)
+		_, err = x.api.ParseAnswer(x.answer, count)
+	}
+	if errors.Is(err, dialect.ErrFailed) {
+		x.record.Outcome, x.answer = UpstreamError, nil
+		return
 	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
@@ -615,6 +625,11 @@ func (x *Exchange) Unsent() Ready {
 // brokenOff ends an exchange that did not come to its own end.
 func (x *Exchange) brokenOff() Ready {
 	o := cmp.Or(x.record.Outcome, Aborted) // an error the upstream reported stands
+	if x.state == stateStreaming || x.state == stateCut {
+		if n := x.parser.Pending(); n > freeBlock && x.parser.Err() == nil {
+			x.guess(n) // of an event that has no end
+		}
+	}
 	switch x.state {
 	case stateCut:
 		o = CutOff
@@ -648,12 +663,18 @@ func (x *Exchange) last(m *extprocv3.ProcessingResponse) Ready {
 	return r
 }
 
+// How much of what a client chooses is repeated in the log, in bytes.
+const (
+	maxRequestID = 200
+	maxPath      = 1000
+)
+
 // finish settles and records, once.
 func (x *Exchange) finish(o Outcome) Ready {
 	defer func() { x.state = stateEnded }()
 	x.endWait()
 	rec := &x.record
-	rec.Outcome = o
+	rec.Outcome, rec.Path = o, clip(rec.Path, maxPath)
 	rec.Duration = x.policy.Now().Sub(x.start)
 	r := Ready{Record: rec}
 	if x.reservation == nil {

@@ -88,6 +88,20 @@ func FuzzOrder(f *testing.F) {
 	f.Add([]byte{0, 0, 3, 0, 0, 0, 3, 0, 0, 4, 2, 0, 4, 3, 0})
 	f.Add([]byte{0, 0, 0, 9, 64, 0, 1, 2, 0})                                                         // turned away
 	f.Add([]byte{0, 0, 0, 1, 2, 0, 3, 8, 0, 4, 0, 3, '{', '}', 'x', 9, 32, 0, 4, 0, 1, 'x', 4, 1, 0}) // little is kept
+	for _, out := range [][]byte{                                                                     // of order; each is in testdata/hostile/messages, too
+		{8, 0, 0}, // nothing in the first message
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 8, 0, 0, 4, 3, 0}, // nothing in a later one
+		{1, 2, 0}, {3, 0, 0, 4, 3, 0}, {4, 3, 0}, {7, 0, 0}, {2, 0, 0}, // something else first
+		{0, 0, 0, 0, 0, 0}, {0, 0, 0, 1, 2, 0, 1, 2, 0}, {0, 0, 0, 3, 0, 0, 1, 2, 0, 4, 3, 0}, // twice, and too early
+		{0, 0, 0, 1, 2, 0, 4, 3, 0}, {0, 0, 0, 1, 2, 0, 7, 0, 0}, // without headers
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 3, 0, 0, 4, 3, 0},                            // headers twice
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 2, 0, 7, 0, 0, 7, 0, 0, 4, 3, 0},          // behind the trailers
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 4, 3, 0, 4, 3, 0, 0, 0, 0, 1, 2, 0},          // behind the end
+		{0, 0, 0, 1, 0, 1, 'x', 3, 0, 0, 4, 3, 0},                                // behind a refusal
+		{0, 0, 0, 1, 2, 0, 3, 0, 0, 2, 0, 0, 4, 2, 0, 9, 0, 0, 9, 0, 0, 4, 3, 0}, // stopped twice, and then the rest
+	} {
+		f.Add(out)
+	}
 	f.Fuzz(func(t *testing.T, script []byte) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		clock := func() time.Time { return now }

@@ -178,8 +178,8 @@ func (x *Exchange) lostEnd(o Outcome) Outcome {
 		x.unknown = x.unseen || !x.streams()
 	case stateStreaming:
 		switch {
-		case !a.ends && x.done:
-			return Completed
+		case x.done && o == Aborted:
+			return Completed // only its end was not waited for
 		case x.observed && x.chunks == 0:
 			x.answerUnseen("observability mode: the answer was not seen")
 			return Completed

@@ -1,6 +1,8 @@
 package exchange
 
 import (
+	"bytes"
+
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/sse"
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
@@ -83,12 +85,13 @@ func (x *Exchange) nextBlock(eos bool) (sse.Block, bool) {
 // an event that must not reach the client; ok is false if a limit refuses it.
 func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 	if !b.HasData {
-		// Comments keep a connection alive. Longer ones may carry something.
+		// Comments keep a connection alive. Longer ones may carry something, and so may
+		// what is no line of an event stream.
 		n := b.End - b.Start
-		if n <= freeBlock {
+		if n <= freeBlock && quiet(x.parser.Bytes(b.Start, b.End)) {
 			return true, true
 		}
-		x.event = dialect.Event{Extra: n / bytesPerToken}
+		x.event = dialect.Event{Extra: max(n/bytesPerToken, 1)}
 		x.take(&x.event)
 	} else {
 		x.read(b.Data)
@@ -143,9 +146,39 @@ func (x *Exchange) take(ev *dialect.Event) {
 		x.counted += n - x.counts[t.Slot]
 		x.counts[t.Slot] = n
 	}
-	if ev.Usage.Known {
+	// Nothing, after something was reported, is no report.
+	if ev.Usage.Known && plausible(ev.Usage) && (ev.Usage.Output > 0 || x.reported.Output == 0) {
 		x.reported, x.atReport = ev.Usage, x.counted
 	}
+}
+
+// quiet says that a block without data has only what event streams have besides data: comments,
+// blank lines, and the fields event, id and retry (WHATWG HTML, section 9.2.6).
+func quiet(block []byte) bool {
+	for len(block) > 0 {
+		end := bytes.IndexAny(block, "\r\n")
+		if end < 0 {
+			end = len(block)
+		}
+		name, _, _ := bytes.Cut(block[:end], []byte(":"))
+		switch string(name) {
+		case "", "event", "id", "retry", "\ufeff":
+		default:
+			return false
+		}
+		block = block[min(end+1, len(block)):]
+	}
+	return true
+}
+
+// maxReported bounds what is believed of a report about one exchange, in tokens: eight times what
+// 128 choices of a million tokens are. A larger figure is a fault, and would use up any budget
+// for good; it is taken for no report.
+const maxReported = 1 << 30
+
+// plausible says whether a provider's report can be true. Sums may have overflowed.
+func plausible(u dialect.Usage) bool {
+	return uint64(u.Output) <= maxReported && uint64(u.Input()) <= maxReported
 }
 
 // What is not read is estimated: a token has about four bytes.

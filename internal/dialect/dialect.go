@@ -23,6 +23,7 @@
 package dialect
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -37,7 +38,8 @@ type API interface {
 	// error is a [*BadRequest] that may be shown to the client.
 	ParseRequest(body []byte) (*Request, error)
 	// ParseAnswer reads a whole JSON answer and calls text for each piece of
-	// text in it. The usage is unknown if the answer says nothing of it.
+	// text in it. The usage is unknown if the answer says nothing of it. The error is
+	// [ErrFailed] for an error in place of an answer.
 	ParseAnswer(body []byte, text func([]byte)) (Usage, error)
 	// NewStream returns the reader for the streamed answer to req.
 	NewStream(req *Request) Stream
@@ -105,6 +107,10 @@ type Usage struct {
 
 // Input is the whole prompt.
 func (u Usage) Input() int64 { return u.UncachedInput + u.CacheRead + u.CacheWrite }
+
+// ErrFailed says that what came with a status of success is an error of the API, with no text and
+// no usage: nothing was produced.
+var ErrFailed = errors.New("the answer is an error")
 
 // BadRequest is a request that cannot be decided on. Its message is for the
 // client and holds nothing of the prompt.

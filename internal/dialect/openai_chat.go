@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -70,6 +71,9 @@ func (OpenAIChat) ParseAnswer(body []byte, text func([]byte)) (Usage, error) {
 	var ev Event
 	if err := s.chunk(body, &ev); err != nil {
 		return Usage{}, jsonError(err, s.json.dec.InputOffset())
+	}
+	if ev.Failed && !ev.Usage.Known && len(ev.Texts) == 0 && ev.Extra == 0 {
+		return Usage{}, ErrFailed
 	}
 	for _, t := range ev.Texts {
 		text(t.Bytes)
@@ -158,6 +162,9 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 		switch string(name) {
 		case `"choices"`:
 			choices = 0
+			if s.json.dec.PeekKind() != jsontext.KindBeginArray {
+				return s.remember()
+			}
 			err = s.json.array(func() error {
 				choices++
 				return s.choice(ev)
@@ -180,7 +187,10 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 		}
 		return err
 	})
-	ev.UsageOnly = ev.Usage.Known && choices == 0
+	if err == nil && len(bytes.TrimLeft(data[s.json.dec.InputOffset():], " \t\r\n")) > 0 {
+		return errTrailing
+	}
+	ev.UsageOnly = ev.Usage.Known && choices == 0 && len(s.unknown) == 0
 	if err == nil && len(ev.Texts) == 0 && ev.Extra == 0 && !ev.Usage.Known && !ev.Failed {
 		// Nothing that is known: what is there may be text all the same.
 		if choices < 0 {
@@ -192,6 +202,9 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 	}
 	return err
 }
+
+// errTrailing says that something follows the one value that was expected.
+var errTrailing = &BadRequest{"there is data after the JSON value"}
 
 // keep remembers a short value of the first chunk that has it.
 func (s *chatStream) keep(dst *[]byte) error {
@@ -208,6 +221,9 @@ func (s *chatStream) keep(dst *[]byte) error {
 // choice reads one element of choices. Its index may come after its text, so the
 // texts get their slots at the end.
 func (s *chatStream) choice(ev *Event) error {
+	if s.json.dec.PeekKind() != jsontext.KindBeginObject {
+		return s.remember()
+	}
 	first := len(ev.Texts)
 	var index int64
 	finished, delta := false, false
@@ -254,6 +270,9 @@ func (s *chatStream) choice(ev *Event) error {
 // message reads a delta or a message. The texts it adds have a provisional slot
 // (see provisional), because the choice's index may not be known yet.
 func (s *chatStream) message(ev *Event) error {
+	if s.json.dec.PeekKind() != jsontext.KindBeginObject {
+		return s.remember()
+	}
 	reasoning := false
 	return s.json.object(func(name []byte) (err error) {
 		switch string(name) {

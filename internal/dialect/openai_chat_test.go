@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -64,6 +65,14 @@ func TestStreamShapes(t *testing.T) {
 		{"tool calls as an object", `{"choices":[{"delta":{"tool_calls":{"a":1}}}]}`, `{"a":1}`, 0},
 		{"arguments as an object", `{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"a":1}}}]}}]}`, `{"a":1}`, 0},
 		{"no choices", `{"output_text":"t"}`, `{"output_text":"t"}`, 0},
+		{"choices as an object", `{"choices":{"0":{"delta":{"content":"t"}}}}`, `{"0":{"delta":{"content":"t"}}}`, 0},
+		{"choices as a string", `{"choices":"t"}`, `"t"`, 0},
+		{"choices as nothing", `{"choices":null}`, "", 0},
+		{"a choice as a string", `{"choices":[null,7,"t"]}`, `"t"`, 0},
+		{"a delta as a string", `{"choices":[{"delta":"t"}]}`, `"t"`, 0},
+		{"text behind it", `{"choices":[]} t`, `{"choices":[]} t`, 0},
+		{"another one behind it", `{"choices":[]}{"choices":[]}`, `{"choices":[]}{"choices":[]}`, 0},
+		{"white space behind it", "{\"choices\":[]} \r\n\t", "", 0},
 		{"an array", `["t"]`, `["t"]`, 0},
 		{"a string", `"t"`, `"t"`, 0},
 		{"sound", `{"choices":[{"delta":{"audio":{"id":"x","transcript":"t","data":"` + strings.Repeat("A", 6400) + `"}}}]}`, "t", 3},
@@ -204,6 +213,20 @@ func TestParseAnswer(t *testing.T) {
 	}
 	if u, err := (OpenAIChat{}).ParseAnswer([]byte(`{"choices":`), func([]byte) {}); err == nil || u.Known {
 		t.Errorf("half an answer gives %+v, %v", u, err)
+	}
+	for _, tt := range []struct {
+		in     string
+		failed bool
+	}{
+		{`{"error":{"message":"m"}}`, true}, {`{"error":"m","choices":[]}`, true}, {`{"error":null}`, false}, {`{"choices":[]}`, false},
+		{`{"error":{},"choices":[{"message":{"content":"t"}}]}`, false}, {`{"error":{},"usage":{"prompt_tokens":1,"completion_tokens":2}}`, false},
+	} {
+		if _, err := (OpenAIChat{}).ParseAnswer([]byte(tt.in), func([]byte) {}); errors.Is(err, ErrFailed) != tt.failed {
+			t.Errorf("%s: error %v", tt.in, err)
+		}
+	}
+	if u, err := (OpenAIChat{}).ParseAnswer([]byte(`{"usage":{"prompt_tokens":1,"completion_tokens":2}} {}`), func([]byte) {}); err == nil || u.Known {
+		t.Errorf("two answers give %+v, %v", u, err)
 	}
 	// Nothing stays of an answer that broke off in a deep place.
 	for range 3 {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenbudget/tokenbudget/internal/bench"
+	"github.com/tokenbudget/tokenbudget/internal/bench/fuzz/runner"
 	"github.com/tokenbudget/tokenbudget/internal/bench/load"
 )
 
@@ -33,36 +35,25 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	equal := func(a, b targets) bool { return a.pkg == b.pkg && slices.Equal(a.names, b.names) }
-	got, err := findTests(dir, isProperty)
-	if want := []targets{{"./a", []string{"TestByHelper", "TestOne", "TestTwo"}}}; err != nil || !slices.EqualFunc(got, want, equal) {
+	equal := func(a, b bench.Tests) bool { return a.Pkg == b.Pkg && slices.Equal(a.Names, b.Names) }
+	got, err := bench.FindTests(dir, isProperty)
+	if want := []bench.Tests{{Pkg: "./a", Names: []string{"TestByHelper", "TestOne", "TestTwo"}}}; err != nil || !slices.EqualFunc(got, want, equal) {
 		t.Errorf("properties %v, error %v", got, err)
 	}
-	got, err = findTests(dir, isFuzz)
-	if want := []targets{{"./a", []string{"FuzzA"}}, {"./b/c", []string{"FuzzB"}}}; err != nil || !slices.EqualFunc(got, want, equal) {
+	got, err = bench.FindTests(dir, bench.IsFuzz)
+	if want := []bench.Tests{{Pkg: "./a", Names: []string{"FuzzA"}}, {Pkg: "./b/c", Names: []string{"FuzzB"}}}; err != nil || !slices.EqualFunc(got, want, equal) {
 		t.Errorf("fuzz targets %v, error %v", got, err)
 	}
 }
 
-// TestFindHere: what is known to be in this repository is found.
+// TestFindHere: a property that is known to be in this repository is found.
 func TestFindHere(t *testing.T) {
-	for _, c := range []struct {
-		pkg, name string
-		fuzz      bool
-	}{
-		{"./budget", "TestTwin", false}, {"./internal/config", "FuzzParse", true}, {"./budget", "FuzzJournal", true},
-	} {
-		is := isProperty
-		if c.fuzz {
-			is = isFuzz
-		}
-		all, err := findTests(root, is)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.ContainsFunc(all, func(p targets) bool { return p.pkg == c.pkg && slices.Contains(p.names, c.name) }) {
-			t.Errorf("%s of %s is not among %v", c.name, c.pkg, all)
-		}
+	all, err := bench.FindTests(root, isProperty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(all, func(p bench.Tests) bool { return p.Pkg == "./budget" && slices.Contains(p.Names, "TestTwin") }) {
+		t.Errorf("TestTwin of budget is not among %v", all)
 	}
 }
 
@@ -115,7 +106,7 @@ func TestTables(t *testing.T) {
 		t.Errorf("cuts: %s, error %v", got, err)
 	}
 	table := newTable("property", "checks", "s")
-	p := targets{"./a", []string{"TestA", "TestB"}}
+	p := bench.Tests{Pkg: "./a", Names: []string{"TestA", "TestB"}}
 	one := []event{out("TestA/x", "    a_test.go:1: [rapid] OK, passed 2000 tests (19.829402215s)"), out("TestA/y", "    a_test.go:1: [rapid] OK, passed 2000 tests (1m0.5s)")}
 	if err := propertyRows(table, p, one); !errors.Is(err, errNoFigures) {
 		t.Errorf("TestB has said nothing: error %v", err)
@@ -124,12 +115,8 @@ func TestTables(t *testing.T) {
 	if got, _ := table.done(); err != nil || !strings.HasSuffix(got, "| `a` `TestA` | 4,000 | 80 |\n| `a` `TestB` | 100 | 0.4 |\n") {
 		t.Errorf("properties: %s, error %v", got, err)
 	}
-	table = newTable("target", "runs", "new coverage", "s")
-	err = fuzzRow(table, "./a", "FuzzA", []event{
-		out("FuzzA", "fuzz: elapsed: 57s, execs: 386649 (10905/sec), new interesting: 767 (total: 892)"),
-		out("FuzzA", "fuzz: elapsed: 1m0s, execs: 407666 (0/sec), new interesting: 1793 (total: 918)"),
-	})
-	if got, _ := table.done(); err != nil || !strings.HasSuffix(got, "| `a` `FuzzA` | 407,666 | 1,793 | 60 |\n") {
+	got, err = fuzzTable([]runner.Result{{Pkg: "./a", Name: "FuzzA", Runs: 407_666, New: 1793, Took: time.Minute}})
+	if err != nil || !strings.HasSuffix(got, "| `a` `FuzzA` | 407,666 | 1,793 | 60 |\n") {
 		t.Errorf("fuzz: %s, error %v", got, err)
 	}
 	if _, err := killTable(nil); !errors.Is(err, errNoFigures) {

@@ -12,7 +12,7 @@
 //	kills       a ledger's process is killed at random moments, and the store is compared
 //	            with what was acknowledged
 //	properties  every test that uses rapid, with more checks
-//	fuzz        every fuzz target
+//	fuzz        every fuzz target, ten minutes each (internal/bench/fuzz)
 //	cuts        streams are cut behind a real Envoy
 //	streams     many streams are open at the same time (internal/bench/load)
 //	soak        a server is kept busy for an hour, and must not grow (the same)
@@ -76,7 +76,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "leave docs/testing.md as it is; tokens cannot do that")
 	flag.IntVar(&o.kills, "kills", 1000, "how often a process is killed; at least 4")
 	flag.IntVar(&o.checks, "checks", 10_000, "checks of each property")
-	flag.StringVar(&o.fuzz, "fuzz", "200000x", "runs (x) or time of each fuzz target; at the end of a time go test can fail without a fault")
+	flag.StringVar(&o.fuzz, "fuzz", "10m", "time of each fuzz target, or runs: 20000x; as many go on at once as there are processors")
 	flag.IntVar(&o.cuts, "cuts", 5, "how often a thousand streams are cut")
 	flag.IntVar(&o.streams, "streams", 10_000, "how many streams are open at the same time; at least 10")
 	flag.DurationVar(&o.soak, "soak", time.Hour, "how long a server is kept busy; at least 20s")

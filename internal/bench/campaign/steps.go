@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tokenbudget/tokenbudget/internal/bench"
+	"github.com/tokenbudget/tokenbudget/internal/bench/fuzz/runner"
 )
 
 // tokens compares internal/tokens with its reference, and writes its own section.
@@ -56,20 +59,20 @@ var passed = regexp.MustCompile(`\[rapid\] OK, passed (\d+) tests \(([0-9.a-zµ]
 
 // properties runs the tests that use rapid, with more checks.
 func properties(ctx context.Context, o options) (string, error) {
-	all, err := findTests(".", isProperty)
+	all, err := bench.FindTests(".", isProperty)
 	if err != nil {
 		return "", err
 	}
 	t := newTable("property", "checks", "s")
 	var failed []error
 	for _, p := range all {
-		events, err := goTest(ctx, nil, "-v", "-count=1", "-timeout=6h", "-run=^("+strings.Join(p.names, "|")+")$", p.pkg, "-rapid.checks="+strconv.Itoa(o.checks))
+		events, err := goTest(ctx, nil, "-v", "-count=1", "-timeout=6h", "-run=^("+strings.Join(p.Names, "|")+")$", p.Pkg, "-rapid.checks="+strconv.Itoa(o.checks))
 		if err != nil {
 			failed = append(failed, err)
 			continue
 		}
 		if err := propertyRows(t, p, events); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", p.pkg, err))
+			failed = append(failed, fmt.Errorf("%s: %w", p.Pkg, err))
 		}
 	}
 	if len(failed) > 0 {
@@ -78,7 +81,7 @@ func properties(ctx context.Context, o options) (string, error) {
 	return t.done()
 }
 
-func propertyRows(t *table, p targets, events []event) error {
+func propertyRows(t *table, p bench.Tests, events []event) error {
 	type result struct {
 		checks int
 		took   time.Duration
@@ -95,59 +98,39 @@ func propertyRows(t *table, p targets, events []event) error {
 		r := results[name]
 		results[name] = result{r.checks + n, r.took + took}
 	}
-	for _, name := range p.names {
+	for _, name := range p.Names {
 		r, ok := results[name]
 		if !ok {
 			return fmt.Errorf("%s: %w", name, errNoFigures)
 		}
-		t.row(fmt.Sprintf("`%s` `%s`", strings.TrimPrefix(p.pkg, "./"), name), thousands(strconv.Itoa(r.checks)), seconds(r.took))
+		t.row(fmt.Sprintf("`%s` `%s`", strings.TrimPrefix(p.Pkg, "./"), name), thousands(strconv.Itoa(r.checks)), seconds(r.took))
 	}
 	return nil
 }
-
-var fuzzed = regexp.MustCompile(`fuzz: elapsed: ([0-9hms]+), execs: (\d+) .*new interesting: (\d+)`)
 
 // fuzz runs every fuzz target.
 func fuzz(ctx context.Context, o options) (string, error) {
-	all, err := findTests(".", isFuzz)
+	results, err := runner.Run(ctx, runner.Options{Root: ".", Time: o.fuzz, Log: func(format string, args ...any) { logf("  "+format, args...) }})
 	if err != nil {
 		return "", err
 	}
-	t := newTable("target", "runs", "new coverage", "s")
-	var failed []error
-	for _, p := range all {
-		for _, name := range p.names {
-			events, err := goTest(ctx, nil, "-timeout=12h", "-run=^$", "-fuzz=^"+name+"$", "-fuzztime="+o.fuzz, "-fuzzminimizetime=10x", p.pkg)
-			if err == nil {
-				err = fuzzRow(t, p.pkg, name, events)
-			}
-			if err != nil {
-				failed = append(failed, err)
-			}
-			if ctx.Err() != nil {
-				return "", errors.Join(failed...)
-			}
+	for _, r := range results {
+		if r.Err != nil {
+			fmt.Fprintf(os.Stderr, "%s\n%s\n", &r, strings.Join(r.Output, "\n"))
 		}
 	}
-	if len(failed) > 0 {
-		return "", errors.Join(failed...)
+	if err := runner.Failed(results); err != nil {
+		return "", err
 	}
-	return t.done()
+	return fuzzTable(results)
 }
 
-func fuzzRow(t *table, pkg, name string, events []event) error {
-	var last []string
-	for _, e := range events {
-		if m := fuzzed.FindStringSubmatch(e.Output); m != nil {
-			last = m
-		}
+func fuzzTable(results []runner.Result) (string, error) {
+	t := newTable("target", "runs", "new coverage", "s")
+	for _, r := range results {
+		t.row(fmt.Sprintf("`%s` `%s`", strings.TrimPrefix(r.Pkg, "./"), r.Name), thousands(strconv.FormatInt(r.Runs, 10)), thousands(strconv.FormatInt(r.New, 10)), fmt.Sprintf("%.0f", r.Took.Seconds()))
 	}
-	if last == nil {
-		return fmt.Errorf("%s %s: %w", pkg, name, errNoFigures)
-	}
-	took, _ := time.ParseDuration(last[1]) // of a Duration
-	t.row(fmt.Sprintf("`%s` `%s`", strings.TrimPrefix(pkg, "./"), name), thousands(last[2]), thousands(last[3]), fmt.Sprintf("%.0f", took.Seconds()))
-	return nil
+	return t.done()
 }
 
 var cut = regexp.MustCompile(`(\d+) cuts; .*: p50 (\S+), p99 (\S+), most (\S+)`)

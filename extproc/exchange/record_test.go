@@ -1,0 +1,31 @@
+package exchange
+
+import (
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+)
+
+// TestRecordIsBounded: a client cannot fill the log with what it sends.
+func TestRecordIsBounded(t *testing.T) {
+	for _, path := range []string{"/v1/files", "/v1/unknown"} {
+		c := newConversation()
+		c.policy.Pass = []string{"/v1/files*"}
+		c.start(t)
+		h := []*corev3.HeaderValue{
+			{Key: ":method", RawValue: []byte("POST")}, {Key: ":path", RawValue: []byte(path + strings.Repeat("x", 50_000))},
+			{Key: "x-request-id", RawValue: []byte(strings.Repeat("r", 50_000))},
+		}
+		c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+			RequestHeaders: &extprocv3.HttpHeaders{Headers: &corev3.HeaderMap{Headers: h}},
+		}}))
+		c.perform(c.x.End())
+		c.check(t)
+		r := c.record
+		if n := len(r.RequestID) + len(r.Path) + len(r.Reason); n > 2000 || !strings.HasPrefix(r.RequestID, "rrr") || !strings.HasPrefix(r.Path, path) {
+			t.Errorf("%s: %d bytes are recorded: id %.20s, path %.20s", path, n, r.RequestID, r.Path)
+		}
+	}
+}
