@@ -23,6 +23,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
@@ -64,7 +65,8 @@ func TestMain(m *testing.M) {
 //
 // $SOCKETS is a folder whose path is short enough for sockets. $CERT and $KEY are a
 // certificate for localhost that the authority in $CA has signed, $STRANGER and
-// $STRANGERKEY one of another authority. With $SECURE, chat and begin use the former.
+// $STRANGERKEY one of another authority. With $SECURE, chat and begin use the former. With
+// $RESPONSEMODE they say that Envoy's filter has another response_body_mode.
 func TestScripts(t *testing.T) {
 	ca := certtest.New(t)
 	pair, stranger := ca.Issue(t, "localhost"), certtest.New(t).Issue(t, "localhost")
@@ -370,10 +372,20 @@ func openChat(ts *testscript.TestScript, user, body string) *chat {
 	stream, err := extprocv3.NewExternalProcessorClient(conn).Process(ctx)
 	ts.Check(err)
 	c := &chat{stream: stream, conn: conn, cancel: cancel}
-	c.exchange(ts, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+	first := &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
 		RequestHeaders: headers(":method", "POST", ":path", "/v1/chat/completions", "x-user", user),
-	}})
-	r := c.exchange(ts, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
+	}}
+	if mode := ts.Getenv("RESPONSEMODE"); mode != "" {
+		first.ProtocolConfig = &extprocv3.ProtocolConfiguration{
+			RequestBodyMode:  filterv3.ProcessingMode_BUFFERED,
+			ResponseBodyMode: filterv3.ProcessingMode_BodySendMode(filterv3.ProcessingMode_BodySendMode_value[mode]),
+		}
+	}
+	r := c.exchange(ts, first)
+	if c.status = int(r.GetImmediateResponse().GetStatus().GetCode()); c.status != 0 {
+		return c
+	}
+	r = c.exchange(ts, &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
 		RequestBody: &extprocv3.HttpBody{
 			Body:        []byte(body),
 			EndOfStream: true,

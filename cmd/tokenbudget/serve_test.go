@@ -55,6 +55,10 @@ max_request_body: 1MiB`, exchange.Policy{
 				OutputCap: exchange.CapAlways, SilentCut: true, MaxRequest: 1 << 20,
 			},
 		},
+		{
+			"degraded", identities + "}\ndegraded: refuse\ndegraded_cut: reset",
+			exchange.Policy{Identities: ids(false), RefuseDegraded: true, ResetCut: true, MaxRequest: 16 << 20},
+		},
 		{"never", identities + "}\noutput_cap: never", exchange.Policy{Identities: ids(false), OutputCap: exchange.CapNever, MaxRequest: 16 << 20}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
