@@ -107,7 +107,7 @@ func (e *session) receive() {
 			}
 			return e.begin(m)
 		})
-		e.stepped()
+		e.letGo()
 		if ended {
 			return
 		}
