@@ -18,4 +18,7 @@
 // [Server.Serve] adds what a gRPC server needs to live beside Envoy: health and
 // reflection services, keepalive, a message size above the body limit, and a
 // drain which lets open streams finish up to a deadline, then cuts them.
+//
+// Before the exchange sees a request, the receiver may turn it away or let it wait:
+// see [Overload]. Of an answer, each message is taken at once.
 package extproc

@@ -224,9 +224,9 @@ func (e *session) account() {
 	}
 }
 
-// stepped gives back what a body has taken until it was decided on. What is kept of it
+// letGo gives back what a body has taken until it was decided on. What is kept of it
 // beyond that, because it waits, is accounted for by then.
-func (e *session) stepped() {
+func (e *session) letGo() {
 	e.counted() // it is not, if the exchange had ended before
 	if e.load.body > 0 {
 		e.server.buffer(-e.load.body)
@@ -237,7 +237,7 @@ func (e *session) stepped() {
 // leave gives back all that is left, at the end of the receiver.
 func (e *session) leave() {
 	e.arrived()
-	e.stepped()
+	e.letGo()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.server.buffer(-e.load.kept)

@@ -121,7 +121,7 @@ func (e *session) receive() {
 		} else {
 			ended = e.message()
 		}
-		e.stepped()
+		e.letGo()
 		if ended {
 			return
 		}

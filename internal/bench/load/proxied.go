@@ -43,7 +43,9 @@ type script struct {
 
 const idHeader = "X-Load-Id"
 
-func newProxied(ctx context.Context, extProc string) (*proxied, error) {
+// newProxied starts an upstream and Envoy. With many the client speaks HTTP/2, so that many
+// streams share a connection; else HTTP/1.1, where one that breaks concerns no other.
+func newProxied(ctx context.Context, extProc string, many bool) (*proxied, error) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -59,18 +61,14 @@ func newProxied(ctx context.Context, extProc string) (*proxied, error) {
 		Upstream: "http://" + lis.Addr().String(), UpstreamHTTP2: true, ExtProc: extProc, Identities: []string{"user"},
 		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
 	}
-	p.renew()
+	speaks := new(http.Protocols)
+	speaks.SetHTTP1(!many)
+	speaks.SetUnencryptedHTTP2(many)
+	p.client = &http.Client{Transport: &http.Transport{Protocols: speaks, DisableCompression: true, MaxIdleConnsPerHost: atOnce}}
 	if err := p.start(ctx); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
-}
-
-// renew makes a client with connections of its own.
-func (p *proxied) renew() {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	p.client = &http.Client{Transport: &http.Transport{Protocols: protocols, DisableCompression: true}}
 }
 
 // start starts Envoy.

@@ -84,7 +84,7 @@ func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	way, err := newProxied(ctx, s.extProc)
+	way, err := newProxied(ctx, s.extProc, false)
 	if err != nil {
 		return nil, err
 	}

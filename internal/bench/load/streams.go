@@ -82,7 +82,7 @@ func Streams(ctx context.Context, o StreamsOptions) (r *StreamsResult, err error
 	defer func() { err = errors.Join(err, s.stop()) }()
 	var way road
 	if o.Envoy {
-		way, err = newProxied(ctx, s.extProc)
+		way, err = newProxied(ctx, s.extProc, true)
 	} else {
 		way, err = newDirect(s.extProc, 1+o.Streams/perConnection)
 	}

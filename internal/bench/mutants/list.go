@@ -74,7 +74,7 @@ var mutants = []mutant{
 	{"no look ahead", delivered, "extproc/exchange/stream.go",
 		"\tx.refusedBy = d\n\treturn ok\n", "\tx.refusedBy = d\n\treturn ok || n > 0\n", []string{inConversation + "cut_ahead"}},
 	{"the chunk that nobody asked for stays", bytesSame, "extproc/exchange/stream.go",
-		"return !x.event.UsageOnly || x.request.WantsUsage, true", "return true, true", []string{inConversation + "stream_usage"}},
+		"return !x.event.UsageOnly || x.request.WantsUsage || x.unseen, true", "return true, true", []string{inConversation + "stream_usage"}},
 	{"bytes before one that is left out are lost", bytesSame, "extproc/exchange/stream.go",
 		"\tif r.end != b.Start && r.end > r.start {\n\t\tr.flush(x)\n\t}\n", "", []string{inExchange + "FuzzAnswer"}},
 	{"what arrives behind a cut is free", charged, "extproc/exchange/stream.go",
@@ -142,7 +142,7 @@ var mutants = []mutant{
 	{"a store that fails stops nothing", written, "extproc/session.go",
 		"if err := e.written(r); err != nil {", "if err := e.written(r); err != nil && r.Send == nil {", []string{inExtproc + "TestStoreFails"}},
 	{"a panic leaves its hold", panics, "extproc/session.go",
-		"\te.endWait()\n\tif e.reservation != nil {\n\t\te.reservation.SettleHold()\n\t}\n\tif !e.ended {", "\te.endWait()\n\tif !e.ended {", []string{inExtproc + "TestPanic"}},
+		"\te.flushAfter()\n\tif e.reservation != nil {\n\t\te.reservation.SettleHold()\n\t}\n", "\te.flushAfter()\n", []string{inExtproc + "TestPanic"}},
 	{"a cut waits for ever", "every wait has a deadline", "extproc/session.go",
 		"\tif r.Linger {\n\t\te.lingering, e.deadline = true, time.Now().Add(e.server.grace)\n\t\te.alarm.Reset(e.server.grace)\n\t}\n", "", []string{inExtproc + "TestLingerEnds"}},
 }
