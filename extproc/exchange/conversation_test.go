@@ -215,15 +215,16 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				m.ObservabilityMode = true
 			}
 		}
+		defer spoil(m.GetRequestHeaders())
 		return c.perform(c.x.Step(m))
 	case "body":
 		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
 			RequestBody: &extprocv3.HttpBody{Body: []byte(d.Input), EndOfStream: true},
 		}}))
 	case "answer":
-		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
-			ResponseHeaders: httpHeaders(d, map[string]string{":status": "200", "content-type": "text/event-stream"}),
-		}}))
+		h := httpHeaders(d, map[string]string{":status": "200", "content-type": "text/event-stream"})
+		defer spoil(h)
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: h}}))
 	case "say", "data", "raw":
 		return c.answer(t, d, split)
 	case "trailers":
@@ -257,6 +258,13 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 	}
 	t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
 	return ""
+}
+
+// spoil overwrites headers: the next message is read into the same memory.
+func spoil(h *extprocv3.HttpHeaders) {
+	for _, v := range h.GetHeaders().GetHeaders() {
+		v.Key, v.Value, v.RawValue = "#", "#", nil
+	}
 }
 
 // answer feeds a piece of the answer's body.

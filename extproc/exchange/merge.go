@@ -75,7 +75,7 @@ func (x *Exchange) Defer(r Ready) bool {
 func (x *Exchange) Flush() Ready { return Ready{Send: x.out.flush(x)} }
 
 // Sent says that all of a Ready was sent or deferred, and need not stay valid. Nor is the
-// message needed any more that was given to Step, if it was a piece of an answer.
+// message that was given to Step, but for the body of a request.
 func (x *Exchange) Sent() {
 	x.out.streamed.Body = nil
 	x.out.merged.release()
