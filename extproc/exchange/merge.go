@@ -79,10 +79,23 @@ func (x *Exchange) Flush() Ready { return Ready{Send: x.out.flush(x)} }
 func (x *Exchange) Sent() {
 	x.out.streamed.Body = nil
 	x.out.merged.release()
-	if x.stream != nil {
-		x.parser.Feed(nil) // copies what is withheld
+	if x.stream == nil {
+		return
+	}
+	x.parser.Feed(nil) // copies what is withheld
+	if x.large {
+		// What was read last refers to the whole message, and may be the last for long.
+		x.large = false
+		clear(x.event.Texts[:cap(x.event.Texts)])
+		if s, ok := x.stream.(interface{ LetGo() }); ok {
+			s.LetGo()
+		}
 	}
 }
+
+// largeMessage is from which length on a message is let go of at once, in bytes. For
+// smaller ones it is not worth the time.
+const largeMessage = 4 << 10
 
 // flush is the message with what was kept, if there is something.
 func (p *passMessage) flush(x *Exchange) []*extprocv3.ProcessingResponse {
