@@ -29,7 +29,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	} else {
 		m.data = mem.SliceBuffer(data.Materialize())
 	}
-	if err := wire.Unmarshal(m.data.ReadOnlyData(), &m.message, &m.piece); err != nil {
+	if err := wire.Unmarshal(m.data.ReadOnlyData(), &m.message, &m.memory); err != nil {
 		return fmt.Errorf("a message of ext_proc cannot be read: %w", err)
 	}
 	return nil
@@ -45,23 +45,24 @@ func isPiece(data mem.BufferSlice) bool {
 	return len(b) > 0 && b[0] == 5<<3|byte(protowire.BytesType)
 }
 
-// received is a message of Envoy's with the memory that it is in. Pieces of an answer, of
-// which there are many, are in gRPC's own, which will be used again. All others are
-// copies, since what is made of a request refers to them.
+// received is a message of Envoy's with the memory that it is in. The bytes of pieces of an
+// answer, of which there are many, are gRPC's own, which will be used again. Those of all
+// others are copies, since what is made of a request refers to its body.
 type received struct {
 	message extprocv3.ProcessingRequest
-	piece   wire.Piece
+	memory  wire.Memory
 	data    mem.Buffer // that message refers to
 }
 
-// release lets go of the message. Of a piece of an answer, nothing may be in use any more.
+// release lets go of the message. Nothing of it may be in use any more, but for the bytes
+// of a request's body.
 func (m *received) release() {
 	if m.data != nil {
 		m.data.Free() // of a copy this does nothing
 		m.data = nil
 	}
 	m.message.Reset()
-	m.piece.Reset()
+	m.memory.Reset()
 }
 
 // Marshal writes a message.

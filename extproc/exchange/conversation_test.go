@@ -232,6 +232,7 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 			c.config = m.ProtocolConfig
 			return ""
 		}
+		defer spoil(m.GetRequestHeaders())
 		return c.perform(c.x.Step(m))
 	case "body":
 		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{ProtocolConfig: c.config, Request: &extprocv3.ProcessingRequest_RequestBody{
@@ -240,9 +241,9 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 	case "request-trailers":
 		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestTrailers{RequestTrailers: &extprocv3.HttpTrailers{}}}))
 	case "answer":
-		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{ProtocolConfig: c.config, Request: &extprocv3.ProcessingRequest_ResponseHeaders{
-			ResponseHeaders: httpHeaders(d, map[string]string{":status": "200", "content-type": "text/event-stream"}),
-		}}))
+		h := httpHeaders(d, map[string]string{":status": "200", "content-type": "text/event-stream"})
+		defer spoil(h)
+		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{ProtocolConfig: c.config, Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: h}}))
 	case "say", "data", "raw":
 		return c.answer(t, d, split)
 	case "trailers":
@@ -285,6 +286,13 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 	}
 	t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
 	return ""
+}
+
+// spoil overwrites headers: the next message is read into the same memory.
+func spoil(h *extprocv3.HttpHeaders) {
+	for _, v := range h.GetHeaders().GetHeaders() {
+		v.Key, v.Value, v.RawValue = "#", "#", nil
+	}
 }
 
 // answer feeds a piece of the answer's body.

@@ -152,6 +152,7 @@ type Exchange struct {
 	reasoned  bool              // the answer shows reasoning
 	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
+	large     bool              // the last one is
 	delivered int64             // tokens of output that the client got, by our count or the provider's
 	burst     int64             // the most tokens that one message has brought, up to Policy.Growth
 	refusedBy budget.Decision   // of the limit that cut the stream
@@ -475,6 +476,7 @@ func (x *Exchange) beginStream() {
 func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 	body, eos := m.GetBody(), m.GetEndOfStream()
 	x.chunks++
+	x.large = x.large || len(body) > largeMessage
 	if !x.can.answer.usual {
 		x.out.piece = body
 		eos = eos || x.can.answer.atOnce()

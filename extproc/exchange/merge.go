@@ -75,14 +75,27 @@ func (x *Exchange) Defer(r Ready) bool {
 func (x *Exchange) Flush() Ready { return Ready{Send: x.out.flush(x)} }
 
 // Sent says that all of a Ready was sent or deferred, and need not stay valid. Nor is the
-// message needed any more that was given to Step, if it was a piece of an answer.
+// message that was given to Step, but for the body of a request.
 func (x *Exchange) Sent() {
 	x.out.streamed.Body, x.out.piece = nil, nil
 	x.out.merged.release()
-	if x.stream != nil {
-		x.parser.Feed(nil) // copies what is withheld
+	if x.stream == nil {
+		return
+	}
+	x.parser.Feed(nil) // copies what is withheld
+	if x.large {
+		// What was read last refers to the whole message, and may be the last for long.
+		x.large = false
+		clear(x.event.Texts[:cap(x.event.Texts)])
+		if s, ok := x.stream.(interface{ LetGo() }); ok {
+			s.LetGo()
+		}
 	}
 }
+
+// largeMessage is from which length on a message is let go of at once, in bytes. For
+// smaller ones it is not worth the time.
+const largeMessage = 4 << 10
 
 // flush is the message with what was kept, if there is something.
 func (p *passMessage) flush(x *Exchange) []*extprocv3.ProcessingResponse {

@@ -143,6 +143,13 @@ func (s *chatStream) Event(data []byte, ev *Event) {
 	}
 }
 
+// LetGo drops what refers to the data of the event that was read last, and to the memory
+// around it.
+func (s *chatStream) LetGo() {
+	s.data = nil
+	s.json.reset(nil)
+}
+
 // Forwarded implements [Stream].
 func (s *chatStream) Forwarded() {
 	for _, index := range s.finishing {

@@ -2,7 +2,7 @@
 // (https://protobuf.dev/programming-guides/encoding), for the shapes that nearly
 // every exchange consists of:
 //
-//	wire.Unmarshal(data, request, piece)    // of Envoy's
+//	wire.Unmarshal(data, request, memory)    // of Envoy's
 //	n, ok := wire.Size(response)     // for Envoy
 //	wire.MarshalTo(make([]byte, n), response)
 //

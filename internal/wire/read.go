@@ -11,24 +11,15 @@ import (
 )
 
 // Unmarshal reads a message of Envoy's into m, whatever was in it before. m refers to data
-// afterwards, and to p, if it is a piece of an answer. The error is package proto's.
-func Unmarshal(data []byte, m *extprocv3.ProcessingRequest, p *Piece) error {
+// and to memory afterwards. The error is package proto's.
+func Unmarshal(data []byte, m *extprocv3.ProcessingRequest, memory *Memory) error {
 	m.Reset()
-	if request(data, m, p) {
+	memory.Reset()
+	if request(data, m, memory) {
 		return nil
 	}
 	return proto.Unmarshal(data, m)
 }
-
-// Piece is memory for the message that comes most often, with a piece of an answer's body:
-// it can be used for one after the other, so that nothing is allocated.
-type Piece struct {
-	request extprocv3.ProcessingRequest_ResponseBody
-	body    extprocv3.HttpBody
-}
-
-// Reset lets go of the bytes that p refers to.
-func (p *Piece) Reset() { p.body.Reset() }
 
 // inner reads a message that is a field of the request, which counts as a level of nesting.
 var inner = proto.UnmarshalOptions{RecursionLimit: protowire.DefaultRecursionLimit - 1}
@@ -73,7 +64,7 @@ func (f *field) is(number protowire.Number, kind protowire.Type) bool {
 	return f.number == number && f.kind == kind
 }
 
-func request(data []byte, m *extprocv3.ProcessingRequest, piece *Piece) bool {
+func request(data []byte, m *extprocv3.ProcessingRequest, memory *Memory) bool {
 	for len(data) > 0 {
 		f, rest, ok := next(data)
 		if !ok {
@@ -82,7 +73,7 @@ func request(data []byte, m *extprocv3.ProcessingRequest, piece *Piece) bool {
 		data = rest
 		switch {
 		case f.kind == protowire.BytesType && f.number >= 2 && f.number <= 7:
-			if m.Request != nil || !part(f, m, piece) {
+			if m.Request != nil || !part(f, m, memory) {
 				return false
 			}
 		case f.is(8, protowire.BytesType):
@@ -111,24 +102,18 @@ func request(data []byte, m *extprocv3.ProcessingRequest, piece *Piece) bool {
 }
 
 // part reads the part of an HTTP exchange that a message is about.
-func part(f field, m *extprocv3.ProcessingRequest, piece *Piece) bool {
+func part(f field, m *extprocv3.ProcessingRequest, memory *Memory) bool {
 	switch f.number {
 	case 2:
-		p := &struct {
-			request extprocv3.ProcessingRequest_RequestHeaders
-			headers httpHeaders
-		}{}
-		p.request.RequestHeaders = &p.headers.message
-		m.Request = &p.request
-		return p.headers.read(f.bytes)
+		h := memory.takeHeaders()
+		h.request.RequestHeaders = &h.message
+		m.Request = &h.request
+		return h.read(f.bytes)
 	case 3:
-		p := &struct {
-			request extprocv3.ProcessingRequest_ResponseHeaders
-			headers httpHeaders
-		}{}
-		p.request.ResponseHeaders = &p.headers.message
-		m.Request = &p.request
-		return p.headers.read(f.bytes)
+		h := memory.takeHeaders()
+		h.response.ResponseHeaders = &h.message
+		m.Request = &h.response
+		return h.read(f.bytes)
 	case 4:
 		p := &struct {
 			request extprocv3.ProcessingRequest_RequestBody
@@ -138,18 +123,11 @@ func part(f field, m *extprocv3.ProcessingRequest, piece *Piece) bool {
 		m.Request = &p.request
 		return body(f.bytes, &p.body)
 	case 5:
-		piece.Reset()
-		piece.request.ResponseBody = &piece.body
-		m.Request = &piece.request
-		return body(f.bytes, &piece.body)
+		memory.request.ResponseBody = &memory.body
+		m.Request = &memory.request
+		return body(f.bytes, &memory.body)
 	}
 	return false // trailers: few have any
-}
-
-// httpHeaders are the headers of a message, in one piece.
-type httpHeaders struct {
-	message extprocv3.HttpHeaders
-	fields  corev3.HeaderMap
 }
 
 func (h *httpHeaders) read(data []byte) bool {
@@ -165,7 +143,7 @@ func (h *httpHeaders) read(data []byte) bool {
 				return false
 			}
 			h.message.Headers = &h.fields
-			if !headerMap(f.bytes, &h.fields) {
+			if !h.readMap(f.bytes) {
 				return false
 			}
 		case f.is(3, protowire.VarintType):
@@ -177,7 +155,7 @@ func (h *httpHeaders) read(data []byte) bool {
 	return true
 }
 
-func headerMap(data []byte, m *corev3.HeaderMap) bool {
+func (h *httpHeaders) readMap(data []byte) bool {
 	n := 0
 	for rest := data; len(rest) > 0; n++ {
 		f, after, ok := next(rest)
@@ -189,14 +167,13 @@ func headerMap(data []byte, m *corev3.HeaderMap) bool {
 	if n == 0 {
 		return true
 	}
-	values := make([]corev3.HeaderValue, n)
-	m.Headers = make([]*corev3.HeaderValue, n)
+	h.makeRoom(n)
 	text := string(data) // all names and values are parts of it
 	for i, rest := 0, data; i < n; i++ {
 		f, after, _ := next(rest)
 		rest = after
 		end := len(data) - len(rest)
-		if m.Headers[i] = &values[i]; !headerValue(f.bytes, text[end-len(f.bytes):end], m.Headers[i]) {
+		if !headerValue(f.bytes, text[end-len(f.bytes):end], h.fields.Headers[i]) {
 			return false
 		}
 	}
