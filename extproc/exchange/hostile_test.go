@@ -50,7 +50,7 @@ func TestHostile(t *testing.T) {
 }
 
 // smallAnswer is the size in bytes up to which an answer is split at every byte.
-const smallAnswer = 600
+const smallAnswer = 300
 
 // splitter takes a piece of an answer apart, of which there were from bytes before.
 type splitter func(from int, body []byte) [][]byte
@@ -75,7 +75,7 @@ func splits(c *hostile.Case) map[string]splitter {
 		}
 	}
 	for _, n := range []int{1, 7, 4096, 64 << 10} {
-		if size/n < 100_000 {
+		if size/n < 1000 {
 			all[fmt.Sprintf("in chunks of %d bytes", n)] = func(_ int, body []byte) [][]byte {
 				return slices.Collect(slices.Chunk(body, n))
 			}
