@@ -41,6 +41,16 @@ func (l load) bodies(s *requests.Source) requests.Requests {
 type cell struct {
 	load
 	atOnce int
+	number int // of its texts: no two cells ask the same
+}
+
+// maxAtOnce bounds the clients of a cell.
+const maxAtOnce = 1_000_000
+
+// source is where the texts of one client come from. Another cell's must not be seen again: tokenbudget remembers
+// messages that it has counted.
+func (c cell) source(lib *requests.Library, client int) *requests.Source {
+	return lib.NewSource(uint64(c.number*maxAtOnce + client))
 }
 
 func (c cell) String() string { return fmt.Sprintf("%s, %d at once", c.name, c.atOnce) }
@@ -50,7 +60,7 @@ var parallel = []int{1, 32, 256}
 func cells() (all []cell) {
 	for _, l := range loads {
 		for _, n := range parallel {
-			all = append(all, cell{l, n})
+			all = append(all, cell{l, n, len(all)})
 		}
 	}
 	return all

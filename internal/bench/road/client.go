@@ -39,7 +39,7 @@ func dial(ctx context.Context, lib *requests.Library, c cell, d *side) (all clie
 			all.close()
 			return nil, err
 		}
-		cl := &client{conn: conn, requests: c.bodies(lib.NewSource(uint64(i + 1))), loose: d.loose}
+		cl := &client{conn: conn, requests: c.bodies(c.source(lib, i)), loose: d.loose}
 		if c.answer.Chunks > 0 {
 			cl.stream = stage.NewStream(c.answer.Chunks)
 			if d.loose {

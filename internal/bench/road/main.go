@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -77,8 +76,8 @@ func run(ctx context.Context, o options, quick bool) error {
 	default:
 		return fmt.Errorf("-child %q: use %s or %s", o.child, childNoop, childUpstream)
 	}
-	if o.rounds < 1 || o.turn <= 0 || o.streams < 0 || o.fresh < 1 {
-		return errors.New("-rounds, -duration and -fresh must be above zero, and -streams not below")
+	if o.rounds < 1 || o.turn <= 0 || o.streams < 0 || o.streams > maxAtOnce || o.fresh < 1 {
+		return fmt.Errorf("-rounds, -duration and -fresh must be above zero, and -streams from 0 to %d", maxAtOnce)
 	}
 	docs := "docs"
 	file := filepath.Join(docs, "benchmarks.md")

@@ -14,7 +14,7 @@ import (
 )
 
 // startTimeout is how long all servers and Envoys may take to be ready.
-const startTimeout = 3 * time.Minute
+const startTimeout = 5 * time.Minute
 
 // The roads that are compared, by the names in the tables.
 const (

@@ -131,7 +131,7 @@ func TestChecks(t *testing.T) {
 	}()
 	d := s.sides[0]
 	lib := requests.NewLibrary(1)
-	streamed, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: 5}}, 2}, d)
+	streamed, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: 5}}, 2, 0}, d)
 	if err != nil {
 		t.Fatal(err)
 	}

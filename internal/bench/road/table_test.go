@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenbudget/tokenbudget/internal/bench/requests"
 	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
@@ -27,7 +28,7 @@ func TestTable(t *testing.T) {
 	chunk := func(way, server, envoy float64) turn {
 		return turnOf(map[figure]float64{chunkP50: way, chunkServer: server, chunkEnvoy: envoy, requestServer: 200 * server, requestEnvoy: 200 * envoy, requestRate: 30})
 	}
-	paced := cell{load{"streamed, 5 ms", 2048, stage.Answer{Chunks: 200, Pause: pause}}, 32}
+	paced := cell{load{"streamed, 5 ms", 2048, stage.Answer{Chunks: 200, Pause: pause}}, 32, 0}
 	r := &report{
 		opts: options{rounds: 3, turn: time.Second, streams: 1000, fresh: 3}, names: []string{direct, alone, noop, ours}, base: noop,
 		results: []result{{paced, map[string][]turn{
@@ -89,5 +90,27 @@ func TestCells(t *testing.T) {
 	}
 	if n := len(cells()); n != 15 || found != 5 {
 		t.Errorf("%d cells with %d figures that are compared", n, found)
+	}
+}
+
+// What one client has asked in one cell, nobody asks again: the server would know it.
+func TestTextsDiffer(t *testing.T) {
+	lib := requests.NewLibrary(1)
+	seen := make(map[string]string)
+	for _, c := range cells() {
+		for client := range min(c.atOnce, 2) {
+			r := c.bodies(c.source(lib, client))
+			for range 3 {
+				body := string(r.Next())
+				_, said, ok := strings.Cut(body, `"role":"user"`)
+				if !ok {
+					t.Fatalf("%s: nobody says anything", c)
+				}
+				if before, ok := seen[said]; ok {
+					t.Errorf("%s: client %d asks what has been asked in %s", c, client, before)
+				}
+				seen[said] = c.String()
+			}
+		}
 	}
 }
