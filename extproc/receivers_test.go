@@ -120,6 +120,7 @@ func TestReceivePanics(t *testing.T) {
 			if err := s.Process(new(unreadable)); status.Code(err) != codes.Internal {
 				t.Errorf("the stream ends with %v, want Internal", err)
 			}
+			synctest.Wait() // for the receiver to be back
 			if err := s.Process(&silent{end: over}); err != nil {
 				t.Errorf("the next one ends with %v", err)
 			}
