@@ -33,21 +33,6 @@ func (s *canned) Recv() (*extprocv3.ProcessingRequest, error) {
 	return m, nil
 }
 
-// fake makes a stream of gRPC's of one that has Recv instead of RecvMsg.
-type fake struct {
-	extprocv3.ExternalProcessor_ProcessServer
-}
-
-func (f fake) RecvMsg(m any) error {
-	got, err := f.Recv()
-	if err != nil {
-		return err
-	}
-	in := &m.(*received).message
-	in.Request, in.MetadataContext, in.ProtocolConfig = got.GetRequest(), got.GetMetadataContext(), got.GetProtocolConfig()
-	return nil
-}
-
 func (s *canned) Send(m *extprocv3.ProcessingResponse) error {
 	s.sent++
 	s.bytes += len(bodyOf(m).GetBody())
@@ -92,7 +77,7 @@ func TestAllocationsPerChunk(t *testing.T) {
 			messages := exchange(chunks)
 			return testing.AllocsPerRun(20, func() {
 				stream := &canned{messages: messages}
-				if err := s.Process(fake{stream}); err != nil {
+				if err := s.Process(stream); err != nil {
 					t.Fatal(err)
 				}
 				if want := chunks*len(event(" morning")) + len(last); stream.bytes != want {
@@ -123,7 +108,7 @@ func TestAllocationsPerExchange(t *testing.T) {
 	codec := newCodec()
 	n := testing.AllocsPerRun(200, func() {
 		stream := &encoded{codec: codec, in: messages}
-		if err := s.Process(stream); err != nil {
+		if err := s.process(stream); err != nil {
 			t.Fatal(err)
 		}
 		if stream.sent != len(messages) {

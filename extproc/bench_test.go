@@ -108,7 +108,7 @@ func BenchmarkExchange(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		stream.in = messages
-		if err := s.Process(&stream); err != nil {
+		if err := s.process(&stream); err != nil {
 			b.Fatal(err)
 		}
 	}

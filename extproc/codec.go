@@ -54,6 +54,31 @@ type received struct {
 	data    mem.Buffer // that message refers to
 }
 
+// own is a server whose gRPC server has our codec.
+type own struct{ *Server }
+
+func (s own) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	return s.process(stream)
+}
+
+// foreign is a stream of a gRPC server that has another codec, or a stream that stands in
+// front of one.
+type foreign struct {
+	extprocv3.ExternalProcessor_ProcessServer
+}
+
+// RecvMsg receives into a [received].
+func (f foreign) RecvMsg(m any) error {
+	got, err := f.Recv()
+	if err != nil {
+		return err
+	}
+	in := &m.(*received).message
+	in.Request, in.MetadataContext, in.Attributes = got.GetRequest(), got.GetMetadataContext(), got.GetAttributes()
+	in.ProtocolConfig, in.ObservabilityMode = got.GetProtocolConfig(), got.GetObservabilityMode()
+	return nil
+}
+
 // release lets go of the message. Nothing of it may be in use any more, but for the bytes
 // of a request's body.
 func (m *received) release() {

@@ -95,7 +95,7 @@ func TestBacklogIsMerged(t *testing.T) {
 	b.text = event(" 999")
 	b.send = func() error { time.Sleep(100 * time.Microsecond); return nil }
 	ended := make(chan error)
-	go func() { ended <- s.Process(fake{b}) }()
+	go func() { ended <- s.Process(b) }()
 	select {
 	case <-b.done:
 	case <-time.After(30 * time.Second):
@@ -125,7 +125,7 @@ func TestNoBacklogNoDelay(t *testing.T) {
 		b := newBacklog(texts...)
 		b.ends = true
 		p := &waited{backlog: b, t: t}
-		if err := s.Process(fake{p}); err != nil {
+		if err := s.Process(p); err != nil {
 			t.Error(err)
 		}
 		if b.answer.String() != want || b.sent != 3+len(texts) {
@@ -199,7 +199,7 @@ func TestEndsBehindBacklog(t *testing.T) {
 			if tc.last != nil {
 				b.messages = append(b.messages, tc.last)
 			}
-			if err := s.Process(fake{b}); status.Code(err) != tc.err {
+			if err := s.Process(b); status.Code(err) != tc.err {
 				t.Errorf("the stream ends with %v", err)
 			}
 			if got := b.answer.String(); got != events+tc.body || b.eos != tc.eos || b.metadata != tc.metadata {
@@ -225,7 +225,7 @@ func TestCutBehindBacklog(t *testing.T) {
 		s.atHand = time.Hour
 		b := newBacklog(strings.Repeat("a ", 10), strings.Repeat("a ", 10), strings.Repeat("a ", 500), "never")
 		b.ends = true
-		if err := s.Process(fake{b}); err != nil {
+		if err := s.Process(b); err != nil {
 			t.Error(err)
 		}
 		s.receivers.close()
@@ -264,7 +264,7 @@ func TestBacklogOfGonePeer(t *testing.T) {
 		}
 		return nil
 	}
-	if err := s.Process(fake{b}); status.Code(err) != codes.Unavailable {
+	if err := s.Process(b); status.Code(err) != codes.Unavailable {
 		t.Errorf("the stream ends with %v", err)
 	}
 	close(b.hangUp)

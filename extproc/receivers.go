@@ -58,7 +58,7 @@ func (r *receivers) do(j job) {
 func (r *receivers) run(j job) {
 	for {
 		j.do()
-		j = job{} // a session may be large
+		j.session = nil // it may be large
 		select {
 		case r.places <- struct{}{}:
 		default:

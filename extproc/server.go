@@ -112,7 +112,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		opts = append(opts, grpc.Creds(newTransport(s.opts.TLS, s.opts.Log)))
 	}
 	g := grpc.NewServer(opts...)
-	extprocv3.RegisterExternalProcessorServer(g, s)
+	extprocv3.RegisterExternalProcessorServer(g, own{s})
 	health := newHealthService()
 	healthv1.RegisterHealthServer(g, health)
 	reflection.Register(g)

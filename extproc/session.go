@@ -17,8 +17,13 @@ import (
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
 
-// Process serves one exchange.
+// Process serves one exchange, on any gRPC server.
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	return s.process(foreign{stream})
+}
+
+// process serves one exchange, on a gRPC server with our codec.
+func (s *Server) process(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	now, set := time.Now(), s.settings.Load()
 	e := &session{
 		server:   s,

@@ -43,7 +43,8 @@ func (m *merged) keep(body []byte) {
 	if m.buffer == nil {
 		m.buffer = mergeBuffers.Get().(*[]byte)
 	}
-	m.bytes = append((*m.buffer)[:0], body...)
+	m.bytes = (*m.buffer)[:0]
+	m.bytes = append(m.bytes, body...)
 }
 
 // release gives the buffer back, if nothing is kept.
