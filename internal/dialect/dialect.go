@@ -57,6 +57,21 @@ type Stream interface {
 	Close(dst []byte, usage Usage) []byte
 }
 
+// ToolStream is a [Stream] that knows of the calls of tools in its answer.
+type ToolStream interface {
+	Stream
+	// InTool says that a call of a tool is under way, or begins with the event read last.
+	InTool() bool
+}
+
+// CompletedStream is a [Stream] whose API has two ways of saying that a length limit was
+// reached.
+type CompletedStream interface {
+	Stream
+	// CloseCompleted makes Close take the way that fewer clients take for an error.
+	CloseCompleted()
+}
+
 // MaxSlots bounds the texts of one stream that are told apart. What comes beyond
 // shares the last slot; its count is then the sum over its pieces.
 const MaxSlots = 256

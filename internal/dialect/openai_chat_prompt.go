@@ -163,6 +163,14 @@ func (p *chatPrompt) rest(body []byte, model string, count func([]byte)) int64 {
 			t.value(value)
 		}
 	}
+	p.frame(t, tools, format)
+	return t.extra
+}
+
+// frame adds what tools, a format of the answer and a message of the system change about
+// the prompt as a whole.
+func (p *chatPrompt) frame(t *promptTexts, tools, format bool) {
+	m := t.model
 	if tools {
 		t.extra += m.tools
 	}
@@ -176,7 +184,6 @@ func (p *chatPrompt) rest(body []byte, model string, count func([]byte)) int64 {
 			t.extra++
 		}
 	}
-	return t.extra
 }
 
 // preface adds what an upstream puts around the prompt of gpt-oss.
@@ -456,6 +463,12 @@ func (t *promptTexts) format(at span) bool {
 			t.ignored(value)
 		}
 	}
+	t.schemaFormat(described)
+	return true
+}
+
+// schemaFormat hands out the description of a format with a JSON schema.
+func (t *promptTexts) schemaFormat(described span) {
 	text := []byte(harmonyFormats)
 	for name, value := range members(t.body, described) {
 		v := value.of(t.body)
@@ -465,7 +478,7 @@ func (t *promptTexts) format(at span) bool {
 				v = unquote(v, t.emptyScratch())
 			}
 			text = append(append(text, v...), "\n\n"...)
-		case `"strict"`:
+		case `"strict"`, `"type"`:
 			if len(v) > maxIgnored {
 				text = append(text, v...)
 			}
@@ -474,7 +487,6 @@ func (t *promptTexts) format(at span) bool {
 		}
 	}
 	t.count(text)
-	return true
 }
 
 // prediction reads the answer that the client predicts. What the provider rejects

@@ -30,7 +30,7 @@ var endpoints = []endpoint{
 	{end: "/completions"},
 	{end: "/embeddings"},
 
-	{end: "/responses"},
+	{end: "/responses", api: OpenAIResponses{}},
 	{end: "/responses/{}/cancel", free: true},
 	{end: "/responses/input_tokens", free: true},
 

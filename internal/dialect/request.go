@@ -19,6 +19,8 @@ type Request struct {
 	WantsUsage bool  // the client itself asked for the usage of a stream
 	Choices    int64 // answers asked for; ≥ 1
 	MaxOutput  int64 // the cap on each answer in tokens; 0 if the request has none
+	LeastCap   int64 // the lowest cap that the API takes, in tokens; 0 if any will do
+	Background bool  // the answer goes on at the provider without its client, so that it cannot be cut
 
 	body     []byte
 	messages []message
