@@ -10,14 +10,18 @@ func (x *Exchange) demand() (full int64) {
 	if req.MaxOutput > 0 {
 		full = req.Output()
 	}
-	if req.Stream {
+	if !x.uncut() {
 		x.wanted, x.least = x.predicted(full), 1
 		return full
 	}
 	// It cannot be cut, so all of it is held, and each choice needs something.
-	x.wanted, x.least = full, min(req.Choices, full)
+	x.wanted, x.least = full, min(max(req.LeastCap, 1)*req.Choices, full)
 	return full
 }
+
+// uncut says that to cut the answer would not end it: it is no stream, or goes on at the
+// provider without its client.
+func (x *Exchange) uncut() bool { return !x.request.Stream || x.request.Background }
 
 // predicted is how much output a stream is expected to have, at most full. There is no
 // predictor yet; any stream begins with one step of growth.
@@ -55,9 +59,9 @@ func (x *Exchange) outputCap() int64 {
 		}
 	}
 	switch granted := x.reservation.Held().Output; {
-	case !x.request.Stream && granted < x.wanted:
+	case x.uncut() && granted < x.wanted:
 		lower(granted)
-	case x.request.Stream && x.policy.OutputCap == CapAlways:
+	case !x.uncut() && x.policy.OutputCap == CapAlways:
 		lower(x.reservation.Cuttable())
 	}
 	if most == 0 {

@@ -141,6 +141,9 @@ type Exchange struct {
 	unknown     bool      // what the answer costs cannot be known: the hold stands
 
 	stream    dialect.Stream
+	tools     dialect.ToolStream // the stream, if it knows of tools
+	inTool    bool               // what was forwarded ends inside a call of a tool
+	toolEnd   int64              // tokens of output that are held for it; see toolAhead
 	parser    sse.Parser
 	event     dialect.Event
 	counters  []*tokens.Counter // by slot
@@ -376,7 +379,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
-			x.unknown = status == 504 && !x.request.Stream
+			x.unknown = status == 504 && x.uncut()
 			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
@@ -387,7 +390,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			return x.replace(UpstreamError, 502, fmt.Sprintf("the upstream's answer has content-encoding %q and cannot be metered; switch compression off there", clip(encoding, 40)))
 		case kind == "text/event-stream":
 			x.state = stateStreaming
-			x.stream = x.api.NewStream(x.request)
+			x.openStream()
 			x.parser.Reset(x.policy.MaxEvent)
 			x.limitHeaders(r, h, true)
 		case kind == "application/json":
@@ -537,7 +540,7 @@ func (x *Exchange) brokenOff() Ready {
 		}
 	case stateUnary, stateAwaiting:
 		// Of an unary answer, all may have been produced: nobody will tell.
-		x.unknown = x.state == stateUnary || !x.request.Stream
+		x.unknown = x.state == stateUnary || x.uncut()
 	}
 	r := x.finish(o)
 	r.End = true
@@ -593,6 +596,12 @@ func (x *Exchange) output() int64 {
 	return x.model.Output.Of(x.counted-x.estimates) + x.estimates
 }
 
+// goesOn says that the provider goes on with an answer whose client has left, or was cut
+// off, before its usage was known.
+func (x *Exchange) goesOn() bool {
+	return x.stream != nil && x.request.Background && !x.reported.Known && !x.stream.Ended()
+}
+
 // learn compares what was counted with what the provider reported, if both are of
 // one whole exchange and of the same texts.
 func (x *Exchange) learn() {
@@ -622,7 +631,7 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 	switch {
 	case x.unforwarded:
 		return budget.Amount{}, false
-	case x.unknown:
+	case x.unknown || x.goesOn():
 		rec.OutputSource = Estimated
 		return x.reservation.Held(), true
 	case rec.Outcome == UpstreamError && x.stream == nil:
