@@ -599,7 +599,7 @@ func (x *Exchange) output() int64 {
 // goesOn says that the provider goes on with an answer whose client has left, or was cut
 // off, before its usage was known.
 func (x *Exchange) goesOn() bool {
-	return x.stream != nil && x.request.Background && !x.reported.Known && !x.stream.Ended()
+	return x.stream != nil && x.request.Background && !x.reported.Known && !x.done
 }
 
 // learn compares what was counted with what the provider reported, if both are of

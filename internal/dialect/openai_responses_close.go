@@ -242,6 +242,17 @@ func (t *transcript) openTools() (n int) {
 	return n
 }
 
+// resting says that the answer may be at its end: there is something in it other than
+// reasoning, and nothing is open.
+func (t *transcript) resting() bool {
+	for i := range t.items {
+		if !t.items[i].done {
+			return false
+		}
+	}
+	return len(t.items) > 0 && t.items[len(t.items)-1].kind != itemReasoning
+}
+
 // keepHead keeps the members of the response that the last event repeats. Of one that is
 // long, such as instructions and tools, only the kind of value is kept.
 func (t *transcript) keepHead(data []byte, at span) {
