@@ -223,8 +223,8 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return r
 	}
 
-	api, exact := dialect.ForPath(x.record.Path)
-	switch x.policy.judge(method, x.record.Path, api, exact, !msg.GetEndOfStream()) {
+	route := dialect.ForPath(x.record.Path)
+	switch x.policy.judge(method, x.record.Path, route, !msg.GetEndOfStream()) {
 	case verdictPass:
 		return x.pass(Bypassed)
 	case verdictDeny:
@@ -239,7 +239,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
 	}
 	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
-	x.api, x.record.API, x.record.Path = api, api.Name(), ""
+	x.api, x.record.API, x.record.Path = route.API, route.API.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
 	}

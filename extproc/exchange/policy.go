@@ -234,9 +234,8 @@ const (
 )
 
 // judge decides on a request by its method, its path without the query, and
-// whether it has a body. api is the API that is spoken at the path, and exact says
-// that the path is spelled as the API has it.
-func (p *Policy) judge(method, path string, api dialect.API, exact, body bool) verdict {
+// whether it has a body. route is what is known of the path.
+func (p *Policy) judge(method, path string, route dialect.Route, body bool) verdict {
 	if matchAny(p.Deny, path) {
 		return verdictDeny
 	}
@@ -246,12 +245,14 @@ func (p *Policy) judge(method, path string, api dialect.API, exact, body bool) v
 		return verdictPass
 	}
 	switch {
-	case api != nil && exact && method == "POST":
+	case route.API != nil && route.Exact && method == "POST":
 		return verdictMeter
 	case !body:
 		return verdictPass
-	case api != nil:
+	case route.API != nil:
 		return verdictAlmost
+	case route.Free && route.Exact && method == "POST" && plainPath(path):
+		return verdictPass
 	case method == "GET", method == "HEAD", method == "OPTIONS", method == "DELETE", p.PassUnknown:
 		return verdictPass
 	}

@@ -35,6 +35,10 @@ func TestJudge(t *testing.T) {
 		{p, "GET", "/free/not/this", bare, verdictDeny},
 		{p, "POST", "/v1/models/../chat/completions", body, verdictMeter},
 		{p, "POST", "/v1/models/..%2fchat/completions", body, verdictAlmost},
+		{p, "POST", "/v1/messages/count_tokens", body, verdictPass},
+		{p, "POST", "/v1/messages/count_tokens/", body, verdictUnknown},
+		{p, "POST", "/v1//messages/count_tokens", body, verdictUnknown},
+		{p, "PUT", "/v1/messages/count_tokens", body, verdictUnknown},
 		{p, "POST", "/v1/models//chat/completions", body, verdictMeter},
 		{p, "POST", "/v1/models/..\\chat/completions", body, verdictAlmost},
 		{p, "POST", "/v1/models/..;/x", body, verdictUnknown},
@@ -52,8 +56,7 @@ func TestJudge(t *testing.T) {
 		{open, "PATCH", "/v1/chat/completions", body, verdictAlmost},
 		{open, "POST", "/v1/chat/completions/chatcmpl-1", body, verdictPass},
 	} {
-		api, exact := dialect.ForPath(tt.path)
-		if got := tt.policy.judge(tt.method, tt.path, api, exact, tt.body); got != tt.want {
+		if got := tt.policy.judge(tt.method, tt.path, dialect.ForPath(tt.path), tt.body); got != tt.want {
 			t.Errorf("%s %s: %d, want %d", tt.method, tt.path, got, tt.want)
 		}
 	}

@@ -22,12 +22,6 @@
 // One file holds one API; see [ForPath] for which are known.
 package dialect
 
-import (
-	"net/url"
-	"strings"
-	"unicode/utf8"
-)
-
 // API is one wire protocol. Implementations are stateless and safe for
 // concurrent use.
 type API interface {
@@ -111,60 +105,3 @@ func (u Usage) Input() int64 { return u.UncachedInput + u.CacheRead + u.CacheWri
 type BadRequest struct{ Message string }
 
 func (e *BadRequest) Error() string { return e.Message }
-
-// ForPath returns the API that a POST to path speaks, or nil. The path is the
-// request's without its query. Only the end of it counts, because gateways and
-// deployments put prefixes in front (/openai/v1/…, /openai/deployments/x/…).
-// exact is false where only a lenient server would take the path for the API's:
-// in another letter case, with escapes, parameters or slashes too many.
-func ForPath(path string) (api API, exact bool) {
-	const chat = "/chat/completions"
-	if strings.HasSuffix(path, chat) {
-		return OpenAIChat{}, true
-	}
-	if strings.HasSuffix(resolved(path), chat) {
-		return OpenAIChat{}, false
-	}
-	return nil, false
-}
-
-// maxDeployment is the longest name of a deployment, in bytes; as long as a model's.
-const maxDeployment = 256
-
-// Deployment returns the deployment that a path of Azure OpenAI names, as in
-// /openai/deployments/NAME/chat/completions, or "". Azure takes the model from there and
-// ignores the body's. The path is the request's without its query. The letter case of
-// what stands in front of the name does not matter: a client must not choose by it
-// which of the two models is counted.
-func Deployment(path string) string {
-	const before, behind = "/openai/deployments/", "/chat/completions"
-	path, ok := strings.CutSuffix(path, behind)
-	i := strings.LastIndexByte(path, '/')
-	if !ok || i+1 < len(before) || !strings.EqualFold(path[i+1-len(before):i+1], before) {
-		return ""
-	}
-	name, err := url.PathUnescape(path[i+1:])
-	if err != nil || len(name) > maxDeployment || !utf8.ValidString(name) {
-		return ""
-	}
-	return name
-}
-
-// resolved is a path as the most lenient server might read it.
-func resolved(path string) string {
-	for range 3 { // escapes of escapes
-		plain, err := url.PathUnescape(path)
-		if err != nil || plain == path {
-			break
-		}
-		path = plain
-	}
-	var out strings.Builder
-	for segment := range strings.SplitSeq(strings.ReplaceAll(strings.ToLower(path), "\\", "/"), "/") {
-		segment, _, _ = strings.Cut(segment, ";")
-		if segment = strings.TrimSpace(segment); segment != "" && segment != "." {
-			out.WriteString("/" + segment)
-		}
-	}
-	return out.String()
-}

@@ -1,0 +1,53 @@
+package dialect
+
+import (
+	"testing"
+)
+
+func TestForPath(t *testing.T) {
+	const chat = "openai.chat"
+	for path, want := range map[string]struct {
+		api         string
+		exact, free bool
+	}{
+		"/v1/chat/completions":                      {chat, true, false},
+		"/chat/completions":                         {chat, true, false},
+		"/openai/deployments/X/chat/completions":    {chat, true, false},
+		"/v1/models/../chat/completions":            {chat, true, false},
+		"/v1/Chat/Completions":                      {chat, false, false},
+		"/v1/chat/completions/":                     {chat, false, false},
+		"/v1/chat//completions":                     {chat, false, false},
+		"/v1/chat/./completions":                    {chat, false, false},
+		"/v1/chat/x/../completions":                 {chat, false, false},
+		"/v1/chat/completions/x/..":                 {chat, false, false},
+		"/v1/chat%2fcompletions":                    {chat, false, false},
+		"/v1/chat%25252fcompletions":                {chat, false, false},
+		"/v1/chat%2f/completions":                   {chat, false, false},
+		"/v1/chat;v=1/completions":                  {chat, false, false},
+		"/v1/chat/completions;/embeddings":          {chat, false, false},
+		"/v1/chat/completions%3f/x":                 {chat, false, false},
+		"/v1/chat/completions#/x":                   {chat, false, false},
+		"/v1/chat/completions%00.txt":               {chat, false, false},
+		"/v1/chat/completions;/responses/x/cancel":  {chat, false, false},
+		"/v1\\chat\\completions":                    {chat, false, false},
+		"http://host/v1/chat/completions":           {chat, true, false},
+		"/v1/responses/resp_1/cancel":               {"", true, true},
+		"/v1/messages/count_tokens":                 {"", true, true},
+		"/v1/messages/Count_Tokens":                 {"", false, true},
+		"/v1/responses//cancel":                     {"", false, false},
+		"/v1/chat/completions/chatcmpl-1":           {"", false, false},
+		"/v1/chatcompletions":                       {"", false, false},
+		"/v1/xchat/completions/chatcmpl-1/messages": {"", false, false},
+		"chat/completions":                          {"", false, false},
+		"":                                          {"", false, false},
+	} {
+		r := ForPath(path)
+		name := ""
+		if r.API != nil {
+			name = r.API.Name()
+		}
+		if name != want.api || r.Exact != want.exact || r.Free != want.free {
+			t.Errorf("%q: %q exact %v free %v, want %+v", path, name, r.Exact, r.Free, want)
+		}
+	}
+}
