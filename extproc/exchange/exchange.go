@@ -478,7 +478,7 @@ func (x *Exchange) readAnswer() {
 			count(text)
 		}
 	})
-	if !compare && (!usage.Known || usage.Output == 0) {
+	if !compare && !x.request.NoOutput && (!usage.Known || usage.Output == 0) {
 		usage, err = x.api.ParseAnswer(x.answer, count)
 	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil

@@ -27,8 +27,8 @@ type endpoint struct {
 // request with a body is refused until the configuration says that it is to pass.
 var endpoints = []endpoint{
 	{end: "/chat/completions", api: OpenAIChat{}},
-	{end: "/completions"},
-	{end: "/embeddings"},
+	{end: "/completions", api: OpenAICompletions{}},
+	{end: "/embeddings", api: OpenAIEmbeddings{}},
 
 	{end: "/responses"},
 	{end: "/responses/{}/cancel", free: true},
@@ -103,6 +103,9 @@ func endsIn(path, end string) bool {
 
 // plainLower says that no server reads a path in another way than it stands.
 func plainLower(path string) bool {
+	if path == "" || path[0] != '/' {
+		return false
+	}
 	for i := range len(path) {
 		switch c := path[i]; {
 		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':
