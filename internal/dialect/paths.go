@@ -38,6 +38,16 @@ var endpoints = []endpoint{
 	{end: "/v1/messages/count_tokens", free: true},
 }
 
+// Metered returns the ends of the paths that are of an API, the longer of two first.
+func Metered() (ends []string) {
+	for _, e := range endpoints {
+		if !e.free {
+			ends = append(ends, e.end)
+		}
+	}
+	return ends
+}
+
 // ForPath returns what is known of a path, which is the request's without its query.
 // Only the end of it counts, because gateways and deployments put prefixes in front
 // (/openai/v1/…, /openai/deployments/x/…). Exact is false where a lenient server might
