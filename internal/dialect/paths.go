@@ -55,6 +55,9 @@ func Metered() (ends []string) {
 // letter case, with escapes, parameters or slashes too many, with dots behind it.
 func ForPath(path string) Route {
 	e := endpointOf(path)
+	if e != nil && deploymentCalledChat(path) {
+		return e.route(false)
+	}
 	if plainLower(path) {
 		return e.route(true)
 	}
@@ -72,6 +75,15 @@ func ForPath(path string) Route {
 		other = e
 	}
 	return other.route(false)
+}
+
+// deploymentCalledChat says that a path may be that of the chat API, or that of the
+// completions API of a deployment with this name.
+func deploymentCalledChat(path string) bool {
+	front, ok := strings.CutSuffix(path, "chat/completions")
+	return ok && slices.ContainsFunc(deployments, func(before string) bool {
+		return len(front) >= len(before) && strings.EqualFold(front[len(front)-len(before):], before)
+	})
 }
 
 func (e *endpoint) route(exact bool) Route {

@@ -41,6 +41,8 @@ func TestForPath(t *testing.T) {
 		"chat/completions":                          {chat, false, false},
 		"/v1/completions":                           {"openai.completions", true, false},
 		"/openai/deployments/x/completions":         {"openai.completions", true, false},
+		"/openai/deployments/chat/completions":      {chat, false, false},
+		"/v1/engines/chat/completions":              {chat, false, false},
 		"/v1/embeddings":                            {"openai.embeddings", true, false},
 		"/v1/embeddings/..%2fchat/completions":      {chat, false, false},
 		"/v1/embeddings#/chat/completions":          {"openai.embeddings", false, false},
