@@ -125,6 +125,7 @@ type Exchange struct {
 
 	api         dialect.API
 	request     *dialect.Request
+	bare        bool   // it passes as long as it has no body
 	deployment  string // of the path, "" if it names none; it is the model then
 	model       count.Model
 	path        string            // without the query
@@ -217,8 +218,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	}
 	msg := m.GetRequestHeaders()
 	h := headers(msg.GetHeaders().GetHeaders())
-	method, path := h.get(":method"), h.get(":path")
-	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(path)}
+	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(h.get(":path"))}
 	if m.GetObservabilityMode() {
 		x.record.Reason = "observability mode"
 		r := x.finish(Bypassed)
@@ -226,23 +226,23 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return r
 	}
 
-	route := dialect.ForPath(x.record.Path)
-	switch x.policy.judge(method, x.record.Path, route, !msg.GetEndOfStream()) {
+	q := askedFor(h, x.record.Path, !msg.GetEndOfStream())
+	switch v := x.policy.judge(q); v {
+	case verdictMeter:
 	case verdictPass:
 		return x.pass(Bypassed)
-	case verdictDeny:
-		return x.refuse(403, "this path is not allowed here")
-	case verdictAlmost:
-		return x.refuse(403, fmt.Sprintf("%s %s is almost a path that is metered; only POST to its exact spelling is", method, clip(x.record.Path, 200)))
-	case verdictUnknown:
-		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
+	case verdictPassBare:
+		x.bare = true
+		return x.pass(Bypassed)
+	default:
+		return x.refuse(403, v.explain(q))
 	}
 
 	if x.policy.PlainPath && !plainPath(x.record.Path) {
 		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
 	}
 	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
-	x.api, x.record.API, x.record.Path = route.API, route.API.Name(), ""
+	x.api, x.record.API, x.record.Path = q.route.API, q.route.API.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
 	}
@@ -260,8 +260,8 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if e := h.get("content-encoding"); e != "" && e != "identity" {
-		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
+	if message := unreadable(h); message != "" {
+		return x.refuse(415, message)
 	}
 	x.state = stateRequestBody
 	return x.send(continueUncompressed)
@@ -276,6 +276,9 @@ func (x *Exchange) pass(o Outcome) Ready {
 func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	switch x.state {
 	case statePassing:
+		if x.bare && len(m.GetBody()) > 0 {
+			return x.refuse(403, bareMessage)
+		}
 		return x.send(x.out.requestBody(x.mode.request, m))
 	case stateRequestBody:
 	default:
@@ -481,7 +484,7 @@ func (x *Exchange) readAnswer() {
 			count(text)
 		}
 	})
-	if !compare && (!usage.Known || usage.Output == 0) {
+	if !compare && !x.request.NoOutput && (!usage.Known || usage.Output == 0) {
 		usage, err = x.api.ParseAnswer(x.answer, count)
 	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil

@@ -109,6 +109,7 @@ type chatStream struct {
 	json    *scanner
 	req     *Request
 	whole   bool // it is no stream: one answer, which nothing has to close
+	plain   bool // it is of the completions API: choices have a text and no delta
 	slots   map[slotKey]int
 	data    []byte // of the event that is read
 	unknown []span // parts of it which may be text in a shape that is not known
@@ -245,7 +246,7 @@ func (s *chatStream) choice(ev *Event) error {
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}
-	if finished && index < maxChoices {
+	if finished && index < max(maxChoices, s.expected()) {
 		s.finishing = append(s.finishing, index)
 	}
 	return err
@@ -452,11 +453,18 @@ func (s *chatStream) Ended() bool {
 
 // choices is how many the answer has, or is to have.
 func (s *chatStream) choices() int {
-	n := len(s.finished)
-	if s.req != nil {
-		n = max(n, int(min(s.req.Choices, maxChoices)))
+	return max(len(s.finished), int(s.expected()))
+}
+
+// expected is how many choices were asked for, as far as they come back.
+func (s *chatStream) expected() int64 {
+	switch {
+	case s.req == nil:
+		return 0
+	case s.plain:
+		return min(s.req.shown, maxStreamed)
 	}
-	return n
+	return min(s.req.Choices, maxChoices)
 }
 
 // Close implements [Stream]: a last chunk with finish_reason "length" for each
@@ -470,7 +478,12 @@ func (s *chatStream) Close(dst []byte, usage Usage) []byte {
 		dst = s.head(dst)
 		dst = append(dst, `"choices":[{"index":`...)
 		dst = strconv.AppendInt(dst, int64(i), 10)
-		dst = append(dst, `,"delta":{},"logprobs":null,"finish_reason":"length"}]`...)
+		if s.plain {
+			dst = append(dst, `,"text":""`...)
+		} else {
+			dst = append(dst, `,"delta":{}`...)
+		}
+		dst = append(dst, `,"logprobs":null,"finish_reason":"length"}]`...)
 		if s.req != nil && s.req.WantsUsage {
 			dst = append(dst, `,"usage":null`...)
 		}
@@ -503,7 +516,11 @@ func (s *chatStream) head(dst []byte) []byte {
 	}
 	dst = append(dst, `data: {`...)
 	member(`"id":`, s.id, `""`)
-	member(`"object":`, nil, `"chat.completion.chunk"`)
+	if s.plain {
+		member(`"object":`, nil, `"text_completion"`)
+	} else {
+		member(`"object":`, nil, `"chat.completion.chunk"`)
+	}
 	member(`"created":`, s.created, `0`)
 	member(`"model":`, s.model, `""`)
 	if s.fingerprint != nil {

@@ -21,8 +21,8 @@ var (
 // maxTexts bounds the texts of a stream of which it is known how much has been counted.
 const maxTexts = 1024
 
-// counted is what is known of one text of a stream.
-type counted struct {
+// textSoFar is what is known of one text of a stream.
+type textSoFar struct {
 	slot  int
 	bytes int64 // of the text that have been handed out, unquoted
 }
@@ -36,7 +36,7 @@ type counted struct {
 //
 // What the closing events need of the answer is kept by the transcript.
 type responsesStream struct {
-	texts   map[slotKey]counted
+	texts   map[slotKey]textSoFar
 	reader  responseReader // of the event that is read
 	ev      *Event         // to which whole texts go
 	total   int64          // bytes of all texts that have been handed out
@@ -321,7 +321,7 @@ func (s *responsesStream) Close(dst []byte, usage Usage) []byte {
 
 // textOf is what is known of a text; a new one gets a slot. Texts beyond maxTexts are as
 // new each time.
-func (s *responsesStream) textOf(key slotKey) counted {
+func (s *responsesStream) textOf(key slotKey) textSoFar {
 	c, ok := s.texts[key]
 	if !ok {
 		c.slot = min(len(s.texts), MaxSlots-1)
@@ -329,12 +329,12 @@ func (s *responsesStream) textOf(key slotKey) counted {
 	return c
 }
 
-func (s *responsesStream) put(key slotKey, c counted) {
+func (s *responsesStream) put(key slotKey, c textSoFar) {
 	if _, ok := s.texts[key]; !ok && len(s.texts) >= maxTexts {
 		return
 	}
 	if s.texts == nil {
-		s.texts = make(map[slotKey]counted)
+		s.texts = make(map[slotKey]textSoFar)
 	}
 	s.texts[key] = c
 }

@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 )
@@ -21,6 +22,7 @@ type Request struct {
 	MaxOutput  int64 // the cap on each answer in tokens; 0 if the request has none
 	LeastCap   int64 // the lowest cap that the API takes, in tokens; 0 if any will do
 	Background bool  // the answer goes on at the provider without its client, so that it cannot be cut
+	NoOutput   bool  // the API answers without output, such as with vectors; there is no cap then
 
 	body     []byte
 	messages []message
@@ -30,6 +32,8 @@ type Request struct {
 	edits    []edit  // changes that are made in any case
 	insert   int     // where the top-level object ends and a member can be added
 	opaque   bool    // see Opaque
+	assumed  bool    // MaxOutput is what the API has if the request says nothing
+	shown    int64   // of Choices, how many come back; 0 for all
 }
 
 // message is the place of one message in the body. A body may consist of millions
@@ -62,8 +66,8 @@ func (r *Request) RawMessage(i int) []byte {
 
 // Message calls count for each text of message i, unquoted and valid during the
 // call only. It returns the tokens which the format, images and sound add for
-// the given model. Both depend on nothing but RawMessage(i) and model, so that
-// what a message costs can be remembered.
+// the given model. Both depend on nothing but Format, RawMessage(i) and model, so
+// that what a message costs can be remembered.
 func (r *Request) Message(i int, model string, count func(text []byte)) (extra int64) {
 	return r.prompt.message(r.RawMessage(i), model, count)
 }
@@ -75,6 +79,15 @@ func (r *Request) Rest(model string, count func(text []byte)) (extra int64) {
 		return 0
 	}
 	return r.prompt.rest(r.body, model, count)
+}
+
+// Format tells apart in how many ways messages are read: the cost of one depends on it,
+// besides what [Request.Message] names. It is "" after Release.
+func (r *Request) Format() string {
+	if r.prompt == nil {
+		return ""
+	}
+	return reflect.TypeOf(r.prompt).String()
 }
 
 // Opaque says that the prompt has parts whose tokens are a mere guess, which the
@@ -96,7 +109,10 @@ func (r *Request) Output() int64 {
 // With limit > 0 no choice may get more than that many tokens.
 func (r *Request) Body(limit int64) (body []byte, changed bool) {
 	edits := r.edits
-	if limit > 0 && (r.MaxOutput == 0 || limit < r.MaxOutput) {
+	if r.assumed && r.MaxOutput < limit {
+		limit = r.MaxOutput // told to servers that have another one, or none
+	}
+	if limit > 0 && !r.NoOutput && (r.MaxOutput == 0 || limit < r.MaxOutput || r.assumed) {
 		n := strconv.FormatInt(limit, 10)
 		edits = slices.Clone(edits)
 		for _, c := range r.caps {

@@ -36,13 +36,13 @@ func withoutUsage(t *testing.T, stream []byte) []byte {
 	return out
 }
 
-// TestRecordings lets every recorded chat answer pass uncut: byte for byte, less
+// TestRecordings lets every recorded answer of OpenAI's APIs for chats, texts and vectors pass uncut: byte for byte, less
 // the usage chunk which this filter asked for, and charged as the provider says.
 func TestRecordings(t *testing.T) {
 	combinations(t, roadOptions{limits: plenty(), interval: standin.NoPause}, func(t *testing.T, r *road, hc *http.Client) {
 		n := 0
 		for _, name := range standin.Recordings() {
-			if !strings.Contains(name, "chat") && name != "openai-compatible/stream" {
+			if !strings.HasPrefix(name, "openai/") && !strings.HasPrefix(name, "openai-compatible/") {
 				continue
 			}
 			n++
@@ -54,7 +54,7 @@ func TestRecordings(t *testing.T) {
 				t.Run(name+"/split="+split, func(t *testing.T) { passes(t, r, hc, rec, split) })
 			}
 		}
-		if n < 15 {
+		if n < 28 {
 			t.Errorf("only %d recordings were tried", n)
 		}
 	})
