@@ -163,14 +163,6 @@ func (p *chatPrompt) rest(body []byte, model string, count func([]byte)) int64 {
 			t.value(value)
 		}
 	}
-	p.frame(t, tools, format)
-	return t.extra
-}
-
-// frame adds what tools, a format of the answer and a message of the system change about
-// the prompt as a whole.
-func (p *chatPrompt) frame(t *promptTexts, tools, format bool) {
-	m := t.model
 	if tools {
 		t.extra += m.tools
 	}
@@ -184,6 +176,7 @@ func (p *chatPrompt) frame(t *promptTexts, tools, format bool) {
 			t.extra++
 		}
 	}
+	return t.extra
 }
 
 // preface adds what an upstream puts around the prompt of gpt-oss.

@@ -1,5 +1,7 @@
 package dialect
 
+import "strings"
+
 // responsesPrompt reads the prompt of a request of the Responses API. It reaches the
 // model as a prompt of chat does: instructions are a message of the system, and each item
 // of the input is a message.
@@ -8,7 +10,29 @@ type responsesPrompt struct {
 	text   span  // the input, if it is a text
 	held   int64 // tokens for what is not in the body
 	hidden bool  // there is an earlier conversation at the provider
+
+	// Tokens of earlier reasoning: behind the user's last message, and all of it. Which of
+	// them count is a matter of the model, and of reasoning.context.
+	reasoning, allReasoning int64
+	context                 reasoningContext
 }
+
+// reasoningContext says which earlier reasoning the model reads again.
+type reasoningContext uint8
+
+const (
+	contextOfModel reasoningContext = iota
+	contextCurrent                  // of the current turn
+	contextAll
+)
+
+// What function tools add, instead of what they do in chat; and nothing is saved if there
+// is a message of the system, too. Recordings of gpt-4o and gpt-4.1 have 0 to 3, those of
+// gpt-5 and gpt-5.5 5 to 10.
+const (
+	toolsResponses        = 2
+	toolsResponsesHarmony = 7
+)
 
 // What is held for what is not in the body, in tokens. How much that is nobody can tell
 // beforehand; the reported usage settles it. Each figure is a guess at what is common, in
@@ -19,11 +43,12 @@ const (
 	heldTemplate     = 1024 // of a prompt that is named by its id
 	// heldItem stands for an item that is named by its id, and for reasoning that is.
 	heldItem = 512
-	// heldSearch: searching the web, over all its rounds (20,000 to 31,000); half, since
-	// a model may search or not. Other tools: up to 4,000 for files, 2,000 to 6,000 for
-	// an interpreter, 400 to 12,000 for MCP, 3,000 for pictures, 200 to 1,500 for a shell.
+	// heldSearch is for searching the web, in all its rounds (8,200 to 31,000, once
+	// 116,000), heldFiles for searching files (900 to 3,700), heldTool for an interpreter
+	// (800 to 6,000), MCP (400 to 12,000), pictures (400 to 3,200), a shell (200 to 1,500)
+	// and what is not known.
 	heldSearch = 12_000
-	heldFiles  = 4000
+	heldFiles  = 3000
 	heldTool   = 2000
 )
 
@@ -41,9 +66,13 @@ func heldTokens(kind string) (n int64, hosted bool) {
 	return heldTool, true
 }
 
-// bytesPerReasoningToken is what a token of reasoning has in its encrypted form, in bytes
-// before base64. A guess.
-const bytesPerReasoningToken = 4
+// encryptedTokens is how many tokens of reasoning an encrypted text stands for, given as
+// the raw JSON string of its base64. In recordings 825, 1,449 and 7,179 bytes are 29, 182
+// and 1,792 tokens: some 700 bytes, and 3.6 for each token. Summaries of conversations
+// (compaction) have 5 bytes for each.
+func encryptedTokens(data []byte) int64 {
+	return max(decodedSize(data)-700, 0) * 5 / 18
+}
 
 // message implements [prompt]. It reads one item.
 func (p *responsesPrompt) message(raw []byte, model string, count func([]byte)) int64 {
@@ -128,20 +157,24 @@ func (t *promptTexts) responsesOutput(at span, m *chatModel) {
 	}
 }
 
-// responsesReasoning reads earlier reasoning, which the model may read again: as it is
-// encrypted, or as the provider has it under its id. A summary is not read, but who sends
-// one pays for it.
+// responsesReasoning reads an item of earlier reasoning, but for what it is about: that
+// depends on where the item stands (see responsesPrompt.reasoning). OpenAI's models do not
+// read a summary, and the recordings with one do not charge it. It counts where there is no
+// encrypted text that it could be of, since other servers may read it.
 func (t *promptTexts) responsesReasoning(at span) {
-	t.extra = heldItem
+	encrypted := t.member(at, `"encrypted_content"`)
+	if encrypted.end > 0 && t.body[encrypted.start] != '"' {
+		encrypted = span{}
+	}
 	for name, value := range members(t.body, at) {
 		switch string(name.of(t.body)) {
 		case `"encrypted_content"`:
-			if v := value.of(t.body); v[0] == '"' {
-				t.extra = tokensPerMessage + decodedSize(v)/bytesPerReasoningToken
-			} else {
-				t.value(value)
+			t.data(value)
+		case `"summary"`:
+			if value.end-value.start > encrypted.end-encrypted.start {
+				t.responsesContent(value)
 			}
-		case `"summary"`, `"content"`:
+		case `"content"`:
 			t.responsesContent(value)
 		case `"type"`, `"id"`, `"status"`:
 			t.ignored(value)
@@ -160,7 +193,7 @@ func (t *promptTexts) responsesItem(at span) {
 		case `"type"`, `"id"`, `"call_id"`, `"status"`, `"role"`, `"server_label"`, `"approval_request_id"`, `"container_id"`:
 			t.ignored(value)
 		case `"encrypted_content"`:
-			t.extra += decodedSize(t.data(value).of(t.body)) / bytesPerReasoningToken
+			t.extra += encryptedTokens(t.data(value).of(t.body))
 		case `"result"`: // of making a picture
 			t.responsesImage(t.data(value), false)
 		case `"output"`, `"content"`:
@@ -262,8 +295,39 @@ func (p *responsesPrompt) rest(body []byte, model string, count func([]byte)) in
 			t.value(value)
 		}
 	}
-	p.frame(t, tools, format)
+	switch {
+	case m.tools == 0: // nothing comes on top in the format that is published
+	case tools && m.harmony:
+		t.extra += toolsResponsesHarmony
+	case tools:
+		t.extra += toolsResponses
+	}
+	if m.preface {
+		p.preface(t, tools, format)
+	}
+	if p.context == contextCurrent || p.context == contextOfModel && dropsReasoning(model) {
+		t.extra += p.reasoning
+	} else {
+		t.extra += p.allReasoning
+	}
 	return t.extra
+}
+
+// dropsReasoning says that a model does not read the reasoning of earlier turns again.
+// OpenAI's API says so of those before gpt-5.6.
+func dropsReasoning(model string) bool {
+	model = plainModel(model)
+	for _, later := range [...]string{"gpt-5.6", "gpt-5.7", "gpt-5.8", "gpt-5.9"} {
+		if strings.HasPrefix(model, later) {
+			return false
+		}
+	}
+	for _, known := range [...]string{"gpt-5", "o1", "o3", "o4", "codex-mini", "gpt-oss"} {
+		if strings.HasPrefix(model, known) {
+			return true
+		}
+	}
+	return false
 }
 
 // responsesFormat reads the options of the answer's text, and says whether a format is

@@ -5,8 +5,9 @@ import "math"
 // The keys of a request that are decided on, by the object they stand in.
 var (
 	responsesKeys = []string{"model", "input", "instructions", "stream", "max_output_tokens", "background", "tools", "tool_choice",
-		"text", "previous_response_id", "conversation", "prompt"}
-	itemKeys = []string{"type", "role", "content", "call_id", "id", "name", "arguments", "input", "output", "summary", "encrypted_content",
+		"text", "previous_response_id", "conversation", "prompt", "reasoning"}
+	reasoningKeys = []string{"context"}
+	itemKeys      = []string{"type", "role", "content", "call_id", "id", "name", "arguments", "input", "output", "summary", "encrypted_content",
 		"result", "approval_request_id"}
 	itemPartKeys = []string{"type", "text", "refusal", "image_url", "detail", "file_id", "file_url", "file_data", "input_audio"}
 )
@@ -94,10 +95,12 @@ func (p *responsesRequest) parse() error {
 		case "tools":
 			p.hostedTools(value)
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
+		case "reasoning":
+			err = p.reasoning(value)
 		case "instructions", "tool_choice", "text":
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 			if key == "instructions" && !null {
-				p.prompt.system, p.prompt.padded = true, endsInWord(value.of(p.body))
+				p.prompt.system = true
 			}
 		}
 		if err != nil {
@@ -110,6 +113,27 @@ func (p *responsesRequest) parse() error {
 	}
 	if p.uncapped {
 		p.r.MaxOutput = 0
+	}
+	return nil
+}
+
+// reasoning reads which earlier reasoning the model is to read again.
+func (p *responsesRequest) reasoning(at span) error {
+	for name, value := range members(p.body, at) {
+		key, err := decisionKey(name.of(p.body), reasoningKeys)
+		if err != nil {
+			return err
+		}
+		if key == "" {
+			continue
+		}
+		switch string(value.of(p.body)) {
+		case `null`, `"auto"`:
+		case `"current_turn"`:
+			p.prompt.context = contextCurrent
+		default:
+			p.prompt.context = contextAll
+		}
 	}
 	return nil
 }
@@ -147,7 +171,7 @@ func (p *responsesRequest) item(i int) (end int, err error) {
 	if p.body[i] != '{' {
 		return skipValue(p.body, i), nil
 	}
-	var kind, role, content span
+	var kind, role, encrypted span
 	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {
 		name := span{i, skipString(p.body, i)}
 		key, err := decisionKey(name.of(p.body), itemKeys)
@@ -167,20 +191,33 @@ func (p *responsesRequest) item(i int) (end int, err error) {
 		case "role":
 			role = value
 		case "content", "output":
-			content = value
 			if err := p.itemParts(value); err != nil {
 				return i, err
 			}
-		case "encrypted_content", "result":
+		case "encrypted_content":
+			encrypted = value
+			p.r.opaque = p.r.opaque || p.says(value)
+		case "result":
 			p.r.opaque = p.r.opaque || p.says(value)
 		}
 	}
 	switch string(kind.of(p.body)) {
 	case ``, `"message"`:
-		if r := string(role.of(p.body)); !p.prompt.system && (r == `"system"` || r == `"developer"`) {
-			p.prompt.system, p.prompt.padded = true, endsInWord(content.of(p.body))
+		switch string(role.of(p.body)) {
+		case `"system"`, `"developer"`:
+			p.prompt.system = true
+		case `"user"`:
+			p.prompt.reasoning = 0
 		}
 	case `"function_call"`, `"function_call_output"`, `"custom_tool_call"`, `"custom_tool_call_output"`:
+	case `"reasoning"`:
+		p.r.opaque = true
+		n := int64(heldItem) // the provider has it under its id
+		if v := encrypted.of(p.body); len(v) > len(`""`) && v[0] == '"' {
+			n = tokensPerMessage + encryptedTokens(v)
+		}
+		p.prompt.reasoning += n
+		p.prompt.allReasoning += n
 	default:
 		p.r.opaque = true
 	}
