@@ -12,7 +12,9 @@ type responsesPrompt struct {
 	hidden bool  // there is an earlier conversation at the provider
 
 	// Tokens of earlier reasoning: behind the user's last message, and all of it. Which of
-	// them count is a matter of the model, and of reasoning.context.
+	// them count is a matter of the model, and of reasoning.context. They belong to the rest
+	// of the prompt, since what a message costs must not depend on where it stands; so they
+	// count in full, too, where the messages are dropped which they are of.
 	reasoning, allReasoning int64
 	context                 reasoningContext
 }
