@@ -14,8 +14,9 @@ func (x *Exchange) demand() (full int64) {
 		x.wanted, x.least = x.predicted(full), 1
 		return full
 	}
-	// It cannot be cut, so all of it is held, and each choice needs something.
-	x.wanted, x.least = full, min(req.Choices, full)
+	// It cannot be cut, so all of it is held, and each choice needs something: a cap below
+	// MinOutput would be refused upstream.
+	x.wanted, x.least = full, min(req.Choices*max(1, req.MinOutput), full)
 	return full
 }
 

@@ -607,7 +607,7 @@ func (x *Exchange) learn() {
 	// may be a summary of what is billed; of an unary answer we cannot tell.
 	hidden := x.reported.Reasoning
 	alike := hidden == 0 || !x.reasoned && x.stream != nil
-	if alike && !x.guessed && x.counted == x.atReport {
+	if alike && !x.reported.Unseen && !x.guessed && x.counted == x.atReport {
 		output = count.Pair{Counted: x.counted, Reported: x.reported.Output - hidden}
 	}
 	x.policy.Count.Learn(x.model, input, output)

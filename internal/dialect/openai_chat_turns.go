@@ -46,38 +46,15 @@ func (p *chatPrompt) turns(body []byte, messages []message) []int32 {
 	t := turnsReader{ids: make(map[string]int32), calls: -1, function: -1}
 	roles := make([]chatRole, len(messages))
 	needs := make([]int32, len(messages)) // the message without which it must not stand; itself if there is none
-	user := -1
 	for i, m := range messages {
 		role, need, ok := t.message(body[m.start:m.end], int32(i))
 		if !ok {
 			return nil
 		}
 		roles[i], needs[i] = role, need
-		if role == roleUser {
-			user = i
-		}
 	}
 
-	turns := make([]int32, len(messages)) // first 1 where a turn begins, then its number
-	reach := int32(len(messages))         // the earliest message that one from here on needs
-	for i := len(messages) - 1; i >= 0; i-- {
-		reach = min(reach, needs[i])
-		begins := roles[i] == roleUser || roles[i] == roleAssistant && i > user
-		if begins && reach >= int32(i) {
-			turns[i] = 1
-		}
-	}
-	turn := int32(0)
-	for i := range turns {
-		turn += turns[i]
-		turns[i] = turn
-	}
-	for i := range turns {
-		if turns[i] == turn || roles[i] == roleOther || i == user {
-			turns[i] = Kept
-		}
-	}
-	return turns
+	return numberTurns(roles, needs)
 }
 
 // message reads message i: who speaks, and the message that must not be dropped

@@ -19,6 +19,7 @@ type Request struct {
 	WantsUsage bool  // the client itself asked for the usage of a stream
 	Choices    int64 // answers asked for; ≥ 1
 	MaxOutput  int64 // the cap on each answer in tokens; 0 if the request has none
+	MinOutput  int64 // the least cap that the API takes with what else is asked for; 0 for any
 
 	body     []byte
 	messages []message
@@ -26,6 +27,7 @@ type Request struct {
 	capKey   string  // name of the cap's key if one is to be added
 	caps     []capAt // the caps that are there
 	edits    []edit  // changes that are made in any case
+	thinking capAt   // of the output, how much may be thinking; it is to stay below the cap
 	insert   int     // where the top-level object ends and a member can be added
 	opaque   bool    // see Opaque
 }
@@ -91,9 +93,12 @@ func (r *Request) Output() int64 {
 }
 
 // Body returns the body to forward, and whether it differs from the client's.
-// With limit > 0 no choice may get more than that many tokens.
+// With limit > 0 no choice may get more than that many tokens, or than MinOutput.
 func (r *Request) Body(limit int64) (body []byte, changed bool) {
 	edits := r.edits
+	if limit > 0 {
+		limit = max(limit, r.MinOutput)
+	}
 	if limit > 0 && (r.MaxOutput == 0 || limit < r.MaxOutput) {
 		n := strconv.FormatInt(limit, 10)
 		edits = slices.Clone(edits)
@@ -105,11 +110,24 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 		if len(r.caps) == 0 {
 			edits = append(edits, r.addMember(strconv.Quote(r.capKey)+":"+n))
 		}
+		if r.thinking.value >= limit {
+			edits = append(edits, edit{r.thinking.start, r.thinking.end, strconv.FormatInt(r.lessThinking(limit), 10)})
+		}
 	}
 	if len(edits) == 0 {
 		return r.body, false
 	}
 	return applyEdits(r.body, edits), true
+}
+
+// lessThinking is how much thinking is left below a lower cap: the same part of it as of
+// the one that the request has, or half.
+func (r *Request) lessThinking(limit int64) int64 {
+	part := 0.5
+	if r.thinking.value < r.MaxOutput {
+		part = float64(r.thinking.value) / float64(r.MaxOutput)
+	}
+	return min(max(int64(part*float64(limit)), r.MinOutput-1), limit-1)
 }
 
 // Release drops the body and what refers to it, once it has been forwarded: a

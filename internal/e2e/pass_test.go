@@ -42,7 +42,7 @@ func TestRecordings(t *testing.T) {
 	combinations(t, roadOptions{limits: plenty(), interval: standin.NoPause}, func(t *testing.T, r *road, hc *http.Client) {
 		n := 0
 		for _, name := range standin.Recordings() {
-			if !strings.Contains(name, "chat") && name != "openai-compatible/stream" {
+			if !strings.Contains(name, "chat") && name != "openai-compatible/stream" && !strings.HasPrefix(name, "anthropic/") {
 				continue
 			}
 			n++

@@ -141,6 +141,10 @@ func recordingFor(urlPath string, stream bool) string {
 		return "openai/completion-streaming"
 	case strings.HasSuffix(urlPath, "/completions"):
 		return "openai/completion-basic"
+	case strings.HasSuffix(urlPath, "/messages") && stream:
+		return "anthropic/stream_basic"
+	case strings.HasSuffix(urlPath, "/messages"):
+		return "anthropic/basic"
 	case strings.HasSuffix(urlPath, "/embeddings"):
 		return "openai/embeddings-tokens"
 	}
