@@ -2,41 +2,51 @@ package dialect
 
 import "bytes"
 
-// What the format adds, in tokens.
+// What the format adds, in tokens. What is not said to be a guess gives what the API
+// reported in recordings of others; see internal/count/testdata/published_anthropic.jsonl.
 const (
-	// messagesPerMessage and messagesReply give what the API counts for the example of
-	// the documentation, "Token counting": 14 for "You are a scientist" and "Hello,
-	// Claude", which have 7. How they divide is a guess.
+	// Seven for a conversation of one message, four for each further one. It is the
+	// same with and without a system prompt.
 	messagesPerMessage = 4
 	messagesReply      = 3
-	// messagesPerCall is what a call of a tool adds to its name and its input, and a
-	// result to its content. A guess.
-	messagesPerCall = 10
-	// messagesPerTool is what a tool adds to its description. A guess.
+	// What a call of a tool adds to its name and its input, and a result to its content.
+	// Only the sum of both is known.
+	messagesPerCall, messagesPerResult = 26, 16
+	// What a tool adds to its text.
 	messagesPerTool = 10
+	// What is said of thinking where the request sets a budget for it.
+	thinkingEnabled = 29
+	// What the format of the answer adds to its schema.
+	messagesFormat = 130
+	// What stands around a document that consists of text.
+	messagesPerText = 35
 )
 
-// Tools whose description Anthropic knows, from the documentation of each.
+// Tools whose description Anthropic knows, from the documentation of each, the memory from
+// recordings.
 const (
 	toolBash       = 245
 	toolTextEditor = 700
+	toolMemory     = 1060
 	toolComputer   = 735 + 480 // and what it adds to the system prompt, which is 466 to 499
 	toolset        = 3000      // of computer or browser; a guess
 )
 
-// What is held for what is not in the body. These are guesses, and the reported usage
-// settles them; the documentation has figures from 1,500 tokens for a page to 125,000
-// for a paper.
+// What is held for what is not in the body. These are guesses within the wide range of what
+// was recorded, and the reported usage settles them.
 const (
 	// hostedHold is for each tool that runs at the provider and puts what it finds into
-	// the prompt: searches, pages, code, servers of MCP; and for the skills of a
-	// container.
+	// the prompt, which is read again with each call: code, other models, servers of
+	// MCP; and for the skills of a container. Recorded: 2,200 to 10,500.
 	hostedHold = 5000
+	// webHold is for searches and pages. Recorded: 2,200 to 490,000.
+	webHold = 15_000
 	// documentHold is for a document that is named by its URL or id, and for an earlier
 	// part of the conversation that is kept at the provider.
-	documentHold = 10_000
-	// messagesPerPage is a page of a PDF: its text, and its picture.
-	messagesPerPage = 3000
+	documentHold = 5000
+	// messagesPerPage is a page of a PDF: its text, and its picture. Recorded: 1,600; the
+	// documentation says 1,500 to 3,000, and the picture.
+	messagesPerPage = 2000
 )
 
 // maxBlockDepth bounds blocks within blocks; what is deeper counts as JSON. A result of
@@ -120,10 +130,24 @@ func (p *messagesPrompt) rest(body []byte, model string, count func([]byte)) int
 				t.extra += documentHold
 			}
 			t.ignored(value)
-		case "output_config", "output_format": // the schema of the answer
-			if value.end-value.start > maxIgnored {
-				t.count(appendCompact(nil, value.of(body)))
+		case "thinking":
+			if string(t.member(value, `"type"`).of(body)) == `"enabled"` {
+				t.extra += thinkingEnabled
 			}
+			t.ignored(value)
+		case "output_config":
+			if body[value.start] != '{' {
+				t.value(value)
+			}
+			for name, value := range members(body, value) {
+				if string(name.of(body)) == `"format"` {
+					t.format(value)
+				} else {
+					t.ignored(value)
+				}
+			}
+		case "output_format": // its former place
+			t.format(value)
 		default:
 			t.ignored(value)
 		}
@@ -135,6 +159,16 @@ func (p *messagesPrompt) rest(body []byte, model string, count func([]byte)) int
 		t.extra += p.model.tools
 	}
 	return t.extra
+}
+
+// format reads the format of the answer: its schema, or nothing.
+func (t *messagesTexts) format(at span) {
+	if t.body[at.start] != '{' {
+		t.value(at)
+		return
+	}
+	t.extra += messagesFormat
+	t.count(appendCompact(nil, at.of(t.body)))
 }
 
 // blocks reads content: a text, a block, or a list of blocks.
@@ -178,8 +212,10 @@ func (t *messagesTexts) block(at span, depth int) {
 		}
 	}
 	switch kind {
-	case `"tool_use"`, `"tool_result"`, `"server_tool_use"`, `"mcp_tool_use"`, `"mcp_tool_result"`:
+	case `"tool_use"`, `"server_tool_use"`, `"mcp_tool_use"`:
 		t.extra += messagesPerCall
+	case `"tool_result"`, `"mcp_tool_result"`:
+		t.extra += messagesPerResult
 	}
 }
 
@@ -225,7 +261,9 @@ func (t *messagesTexts) source(at span, image bool, depth int) {
 		t.extra += messagesPerPage * (1 + decodedSize(encoded)/bytesPerPage)
 	case base64:
 		t.hidden(data)
-	case kind != `"text"` && kind != `"content"`:
+	case kind == `"text"`, kind == `"content"`:
+		t.extra += messagesPerText
+	default:
 		t.extra += documentHold
 	}
 }
@@ -271,8 +309,12 @@ func toolCost(kind []byte) int64 {
 		return 0
 	case has(`"bash_`):
 		return toolBash
-	case has(`"text_editor_`), has(`"memory_`):
+	case has(`"text_editor_`):
 		return toolTextEditor
+	case has(`"memory_`):
+		return toolMemory
+	case has(`"web_`):
+		return webHold
 	case has(`"computer_toolset_`), has(`"browser_toolset_`):
 		return toolset
 	case has(`"computer_`):

@@ -93,7 +93,7 @@ func (p *messagesRequest) member(key string, name, value span) (err error) {
 		}
 		return p.maxTokens(key, value)
 	case "thinking":
-		return p.thinking(value)
+		err = p.thinking(value)
 	case "system":
 		err = p.blocks(value, 0)
 	case "tools":
