@@ -132,3 +132,24 @@ func TestAnthropic(t *testing.T) {
 		}
 	})
 }
+
+// unaryText is the text of a whole answer, OpenAI's or Anthropic's.
+func unaryText(t *testing.T, body []byte) (text string) {
+	t.Helper()
+	var answer struct {
+		Content []struct{ Text string }
+		Choices []struct {
+			Message struct{ Content string }
+		}
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range answer.Content {
+		text += b.Text
+	}
+	for _, c := range answer.Choices {
+		text += c.Message.Content
+	}
+	return text
+}
