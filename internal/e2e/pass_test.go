@@ -132,12 +132,14 @@ func reportedUsage(sent []byte, stream bool) (input, output int64) {
 		Usage struct {
 			Prompt     int64 `json:"prompt_tokens"`
 			Completion int64 `json:"completion_tokens"`
+			Total      int64 `json:"total_tokens"`
 		}
 	}
 	if err := json.Unmarshal(sent, &answer); err != nil {
 		return 0, 0
 	}
-	return answer.Usage.Prompt, answer.Usage.Completion
+	// Gemini's thoughts are in the total only.
+	return answer.Usage.Prompt, max(answer.Usage.Completion, answer.Usage.Total-answer.Usage.Prompt)
 }
 
 // TestUsageInjected: the upstream is asked for usage even if the client says no,
