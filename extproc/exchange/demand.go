@@ -6,6 +6,9 @@ package exchange
 // choices, or what stands in for a cap.
 func (x *Exchange) demand() (full int64) {
 	req := x.request
+	if req.NoOutput {
+		return 0
+	}
 	full = x.policy.UnaryHold * req.Choices
 	if req.MaxOutput > 0 {
 		full = req.Output()

@@ -125,9 +125,13 @@ type Exchange struct {
 
 	api         dialect.API
 	request     *dialect.Request
+	bare        bool   // it passes as long as it has no body
 	deployment  string // of the path, "" if it names none; it is the model then
 	model       count.Model
 	path        string            // without the query
+	authority   string            // the host that was asked
+	asked       uint64            // the upstream, if it was asked for its usage and may reject that; see Rejected
+	complaint   []byte            // the beginning of an answer that may do so; nil for others
 	matched     []budget.Identity // headers that limits match
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
@@ -214,8 +218,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	}
 	msg := m.GetRequestHeaders()
 	h := headers(msg.GetHeaders().GetHeaders())
-	method, path := h.get(":method"), h.get(":path")
-	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(path)}
+	x.record = Record{RequestID: h.get("x-request-id"), Path: pathOnly(h.get(":path"))}
 	if m.GetObservabilityMode() {
 		x.record.Reason = "observability mode"
 		r := x.finish(Bypassed)
@@ -223,23 +226,23 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		return r
 	}
 
-	route := dialect.ForPath(x.record.Path)
-	switch x.policy.judge(method, x.record.Path, route, !msg.GetEndOfStream()) {
+	q := askedFor(h, x.record.Path, !msg.GetEndOfStream())
+	switch v := x.policy.judge(q); v {
+	case verdictMeter:
 	case verdictPass:
 		return x.pass(Bypassed)
-	case verdictDeny:
-		return x.refuse(403, "this path is not allowed here")
-	case verdictAlmost:
-		return x.refuse(403, fmt.Sprintf("%s %s is almost a path that is metered; only POST to its exact spelling is", method, clip(x.record.Path, 200)))
-	case verdictUnknown:
-		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
+	case verdictPassBare:
+		x.bare = true
+		return x.pass(Bypassed)
+	default:
+		return x.refuse(403, v.explain(q))
 	}
 
 	if x.policy.PlainPath && !plainPath(x.record.Path) {
 		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
 	}
-	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
-	x.api, x.record.API, x.record.Path = route.API, route.API.Name(), ""
+	x.deployment, x.path, x.authority = dialect.Deployment(x.record.Path), x.record.Path, h.get(":authority")
+	x.api, x.record.API, x.record.Path = q.route.API, q.route.API.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
 	}
@@ -257,8 +260,8 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if e := h.get("content-encoding"); e != "" && e != "identity" {
-		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
+	if message := unreadable(h); message != "" {
+		return x.refuse(415, message)
 	}
 	x.state = stateRequestBody
 	return x.send(continueUncompressed)
@@ -273,6 +276,9 @@ func (x *Exchange) pass(o Outcome) Ready {
 func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	switch x.state {
 	case statePassing:
+		if x.bare && len(m.GetBody()) > 0 {
+			return x.refuse(403, bareMessage)
+		}
 		return x.send(x.out.requestBody(x.mode.request, m))
 	case stateRequestBody:
 	default:
@@ -290,6 +296,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		return x.refuse(400, bad.Message)
 	}
 	x.request = req
+	x.askForUsage()
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
 	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
 	x.prompt = x.policy.Count.Prompt(x.model, req)
@@ -375,6 +382,9 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		switch kind := mediaType(h.get("content-type")); {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
+			if x.complains(status) {
+				x.complaint = []byte{}
+			}
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
 			x.unknown = status == 504 && !x.request.Stream
 			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
@@ -419,6 +429,7 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 			x.readAnswer()
 		}
 	case statePassing:
+		x.keepComplaint(body, eos)
 		if x.reservation != nil && x.record.Outcome == Completed {
 			return x.passUnread(body, eos)
 		}
@@ -446,6 +457,7 @@ func (x *Exchange) responseTrailers() Ready {
 	case stateUnary:
 		x.readAnswer()
 	case statePassing:
+		x.keepComplaint(nil, true)
 	default:
 		return x.unexpected("response trailers")
 	}
@@ -478,7 +490,7 @@ func (x *Exchange) readAnswer() {
 			count(text)
 		}
 	})
-	if !compare && (!usage.Known || usage.Output == 0) {
+	if !compare && !x.request.NoOutput && (!usage.Known || usage.Output == 0) {
 		usage, err = x.api.ParseAnswer(x.answer, count)
 	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/internal/count"
-	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
 
@@ -37,6 +37,10 @@ type Policy struct {
 
 	// OutputCap says whose output cap is lowered to what is left of the budget.
 	OutputCap OutputCap
+	// IncludeUsage says whether upstreams are asked for the usage of streams. Rejected knows
+	// those which do not take that.
+	IncludeUsage IncludeUsage
+	Rejected     *Rejected
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
 	SilentCut bool
 	// Growth is how much output a stream asks for at first, in tokens.
@@ -90,6 +94,9 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.MaxAnswer <= 0 {
 		p.MaxAnswer = DefaultMaxAnswer
+	}
+	if p.Rejected == nil {
+		p.Rejected = NewRejected()
 	}
 	if p.Count == nil {
 		p.Count = count.New(count.Options{})
@@ -217,51 +224,32 @@ func (h headers) get(name string) string {
 	return ""
 }
 
+// all returns every value of a header.
+func (h headers) all(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range h {
+			if v.GetKey() != name {
+				continue
+			}
+			value := v.GetValue()
+			if raw := v.GetRawValue(); len(raw) > 0 {
+				value = string(raw)
+			}
+			if !yield(value) {
+				return
+			}
+		}
+	}
+}
+
 // has says that there is a header of the given name.
 func (h headers) has(name string) bool {
 	return slices.ContainsFunc(h, func(v *corev3.HeaderValue) bool { return v.GetKey() == name })
 }
 
-// verdict is what a request's method and path alone decide.
-type verdict uint8
-
-const (
-	verdictMeter   verdict = iota // a known API: read the body
-	verdictPass                   // free
-	verdictDeny                   // configured to be refused
-	verdictUnknown                // of no known API, with a body
-	verdictAlmost                 // a known API's path, but for the method or the spelling, with a body
-)
-
-// judge decides on a request by its method, its path without the query, and
-// whether it has a body. route is what is known of the path.
-func (p *Policy) judge(method, path string, route dialect.Route, body bool) verdict {
-	if matchAny(p.Deny, path) {
-		return verdictDeny
-	}
-	// A pattern that sets a path free must mean the path which the upstream will
-	// see: what an upstream may resolve to another path is not taken for it.
-	if plainPath(path) && matchAny(p.Pass, path) {
-		return verdictPass
-	}
-	switch {
-	case route.API != nil && route.Exact && method == "POST":
-		return verdictMeter
-	case !body:
-		return verdictPass
-	case route.API != nil:
-		return verdictAlmost
-	case route.Free && route.Exact && method == "POST" && plainPath(path):
-		return verdictPass
-	case method == "GET", method == "HEAD", method == "OPTIONS", method == "DELETE", p.PassUnknown:
-		return verdictPass
-	}
-	return verdictUnknown
-}
-
 // plainPath says that there is nothing in path which servers read differently.
 func plainPath(path string) bool {
-	return !strings.ContainsAny(path, `%\;`) && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
+	return !strings.ContainsAny(path, `%\;#`) && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
 func matchAny(patterns []string, path string) bool {

@@ -26,8 +26,10 @@ func TestJudge(t *testing.T) {
 		{p, "POST", "/v1/chat/completions", bare, verdictMeter}, // and is refused for its lack of one
 		{p, "POST", "/openai/deployments/x/chat/completions", body, verdictMeter},
 		{p, "GET", "/v1/chat/completions", bare, verdictPass},
-		{p, "GET", "/v1/chat/completions", body, verdictAlmost},
-		{p, "DELETE", "/v1/chat/completions", body, verdictAlmost},
+		{p, "GET", "/v1/chat/completions", body, verdictPassBare},
+		{p, "DELETE", "/v1/chat/completions", body, verdictPassBare},
+		{p, "post", "/v1/chat/completions", body, verdictAlmost},
+		{p, "get", "/v1/files", body, verdictUnknown},
 		{p, "PUT", "/v1/chat/completions", body, verdictAlmost},
 		{p, "POST", "/free/x", body, verdictPass},
 		{p, "POST", "/free/x/chat/completions", body, verdictPass}, // as the configuration says
@@ -43,8 +45,11 @@ func TestJudge(t *testing.T) {
 		{p, "POST", "/v1/models/..\\chat/completions", body, verdictAlmost},
 		{p, "POST", "/v1/models/..;/x", body, verdictUnknown},
 		{p, "GET", "/v1/models/..;/x", bare, verdictPass},
-		{p, "DELETE", "/v1/files/1", body, verdictPass},
-		{open, "POST", "/v1/embeddings", body, verdictPass},
+		{p, "DELETE", "/v1/files/1", body, verdictPassBare},
+		{open, "DELETE", "/v1/files/1", body, verdictPass},
+		{open, "GET", "/v1/chat/completions", body, verdictPassBare},
+		{open, "POST", "/v1/embeddings", body, verdictMeter},
+		{open, "POST", "/v1/audio/speech", body, verdictPass},
 		{open, "POST", "/no", body, verdictDeny},
 		{open, "POST", "/v1/Chat/Completions", body, verdictAlmost},
 		{open, "POST", "/v1/chat/completions/", body, verdictAlmost},
@@ -56,7 +61,7 @@ func TestJudge(t *testing.T) {
 		{open, "PATCH", "/v1/chat/completions", body, verdictAlmost},
 		{open, "POST", "/v1/chat/completions/chatcmpl-1", body, verdictPass},
 	} {
-		if got := tt.policy.judge(tt.method, tt.path, dialect.ForPath(tt.path), tt.body); got != tt.want {
+		if got := tt.policy.judge(asked{method: tt.method, path: tt.path, route: dialect.ForPath(tt.path), body: tt.body}); got != tt.want {
 			t.Errorf("%s %s: %d, want %d", tt.method, tt.path, got, tt.want)
 		}
 	}

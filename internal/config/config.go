@@ -29,6 +29,7 @@ type Config struct {
 	Paths          Paths
 	UnknownAPI     UnknownAPI
 	OutputCap      OutputCap
+	IncludeUsage   IncludeUsage
 	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
 	Timeouts       Timeouts
 
@@ -96,6 +97,16 @@ const (
 	CapNever  OutputCap = "never"
 )
 
+// IncludeUsage says which upstreams are asked for the usage of streams.
+type IncludeUsage string
+
+// The values of [IncludeUsage].
+const (
+	UsageAuto   IncludeUsage = "auto" // those that have not rejected it
+	UsageAlways IncludeUsage = "always"
+	UsageNever  IncludeUsage = "never"
+)
+
 // Timeouts bound every wait. Idle, if the file does not set it, follows a shorter
 // Exchange.
 type Timeouts struct {
@@ -113,6 +124,7 @@ func defaults() *Config {
 		MaxRequestBody: 16 << 20,
 		UnknownAPI:     UnknownRefuse,
 		OutputCap:      CapUnary,
+		IncludeUsage:   UsageAuto,
 		ClosingComment: true,
 		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
 	}

@@ -1,7 +1,5 @@
 package dialect
 
-import "math"
-
 // The keys of a request to Anthropic's Messages API that are decided on, by the object
 // they stand in.
 var (
@@ -21,14 +19,10 @@ const leastThinking = 1024
 
 // ParseRequest implements [API].
 func (AnthropicMessages) ParseRequest(body []byte) (*Request, error) {
-	if int64(len(body)) > math.MaxUint32 {
-		return nil, &BadRequest{"the request body is larger than 4 GiB"}
-	}
 	if err := validate(body); err != nil {
 		return nil, err
 	}
-	p := messagesRequest{}
-	p.body, p.r = body, &Request{Choices: 1, capKey: "max_tokens", body: body}
+	p := messagesRequest{requestReader: newRequestReader(body, "max_tokens")}
 	p.r.prompt = &p.prompt
 	if err := p.parse(); err != nil {
 		return nil, err
@@ -38,14 +32,14 @@ func (AnthropicMessages) ParseRequest(body []byte) (*Request, error) {
 
 // messagesRequest reads one request, whose body is valid JSON.
 type messagesRequest struct {
-	chatRequest // reads what both APIs have
-	prompt      messagesPrompt
+	requestReader
+	prompt messagesPrompt
 }
 
 func (p *messagesRequest) parse() error {
-	i := skipFiller(p.body, 0)
-	if p.body[i] != '{' {
-		return &BadRequest{"the request body must be a JSON object"}
+	i, err := p.begin()
+	if err != nil {
+		return err
 	}
 	var messages bool
 	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {

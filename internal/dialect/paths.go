@@ -27,8 +27,8 @@ type endpoint struct {
 // request with a body is refused until the configuration says that it is to pass.
 var endpoints = []endpoint{
 	{end: "/chat/completions", api: OpenAIChat{}},
-	{end: "/completions"},
-	{end: "/embeddings"},
+	{end: "/completions", api: OpenAICompletions{}},
+	{end: "/embeddings", api: OpenAIEmbeddings{}},
 
 	{end: "/responses"},
 	{end: "/responses/{}/cancel", free: true},
@@ -38,6 +38,16 @@ var endpoints = []endpoint{
 	{end: "/v1/messages/count_tokens", free: true},
 }
 
+// Metered returns the ends of the paths that are of an API, the longer of two first.
+func Metered() (ends []string) {
+	for _, e := range endpoints {
+		if !e.free {
+			ends = append(ends, e.end)
+		}
+	}
+	return ends
+}
+
 // ForPath returns what is known of a path, which is the request's without its query.
 // Only the end of it counts, because gateways and deployments put prefixes in front
 // (/openai/v1/…, /openai/deployments/x/…). Exact is false where a lenient server might
@@ -45,6 +55,9 @@ var endpoints = []endpoint{
 // letter case, with escapes, parameters or slashes too many, with dots behind it.
 func ForPath(path string) Route {
 	e := endpointOf(path)
+	if e != nil && deploymentCalledChat(path) {
+		return e.route(false)
+	}
 	if plainLower(path) {
 		return e.route(true)
 	}
@@ -62,6 +75,15 @@ func ForPath(path string) Route {
 		other = e
 	}
 	return other.route(false)
+}
+
+// deploymentCalledChat says that a path may be that of the chat API, or that of the
+// completions API of a deployment with this name.
+func deploymentCalledChat(path string) bool {
+	front, ok := strings.CutSuffix(path, "chat/completions")
+	return ok && slices.ContainsFunc(deployments, func(before string) bool {
+		return len(front) >= len(before) && strings.EqualFold(front[len(front)-len(before):], before)
+	})
 }
 
 func (e *endpoint) route(exact bool) Route {
@@ -103,6 +125,9 @@ func endsIn(path, end string) bool {
 
 // plainLower says that no server reads a path in another way than it stands.
 func plainLower(path string) bool {
+	if path == "" || path[0] != '/' {
+		return false
+	}
 	for i := range len(path) {
 		switch c := path[i]; {
 		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':

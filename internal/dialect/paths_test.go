@@ -38,7 +38,15 @@ func TestForPath(t *testing.T) {
 		"/v1/chat/completions/chatcmpl-1":           {"", false, false},
 		"/v1/chatcompletions":                       {"", false, false},
 		"/v1/xchat/completions/chatcmpl-1/messages": {"", false, false},
-		"chat/completions":                          {"", false, false},
+		"chat/completions":                          {chat, false, false},
+		"/v1/completions":                           {"openai.completions", true, false},
+		"/openai/deployments/x/completions":         {"openai.completions", true, false},
+		"/openai/deployments/chat/completions":      {chat, false, false},
+		"/v1/engines/chat/completions":              {chat, false, false},
+		"/v1/embeddings":                            {"openai.embeddings", true, false},
+		"/v1/embeddings/..%2fchat/completions":      {chat, false, false},
+		"/v1/embeddings#/chat/completions":          {"openai.embeddings", false, false},
+		"/v1/completions/":                          {"openai.completions", false, false},
 		"":                                          {"", false, false},
 	} {
 		r := ForPath(path)

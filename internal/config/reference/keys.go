@@ -55,6 +55,7 @@ var keys = slices.Concat(
 		{"paths.deny", list(256, pathGlob), "(none)", "refused with 403; stronger than `pass`", "[/v1/files*]"},
 		{"unknown_api", words("refuse", "pass"), "refuse", "requests of an API that cannot be metered: 403, or forwarded unmetered; see [`unknown_api`](#unknown_api)", ""},
 		{"output_cap", words("unary", "always", "never"), "unary", "whose output cap is lowered to what is left, see [`output_cap`](#output_cap)", ""},
+		{"include_usage", words("auto", "always", "never"), "auto", "whether upstreams are asked for the usage of streams, see [`include_usage`](#include_usage)", ""},
 		{"closing_comment", boolean, "true", "a cut stream names the limit in an SSE comment before its closing events", ""},
 		{"timeouts", object(), "", "how long things may last", ""},
 		{"timeouts.exchange", duration(time.Second, 24*time.Hour), "30m", "the longest that one exchange may last; then a stream is cut", ""},
