@@ -17,9 +17,8 @@ func (x *Exchange) demand() (full int64) {
 		x.wanted, x.least = x.predicted(full), 1
 		return full
 	}
-	// It cannot be cut, so all of it is held, and each choice needs something: a cap below
-	// MinOutput would be refused upstream.
-	x.wanted, x.least = full, min(req.Choices*max(1, req.MinOutput), full)
+	// It cannot be cut, so all of it is held, and each choice needs something.
+	x.wanted, x.least = full, min(max(req.LeastCap, 1)*req.Choices, full)
 	return full
 }
 

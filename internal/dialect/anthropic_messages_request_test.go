@@ -14,7 +14,7 @@ func TestMessagesRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Model != "claude-sonnet-4-5" || !r.Stream || r.MaxOutput != 1024 || r.Choices != 1 || r.Messages() != 2 || r.Opaque() || r.MinOutput != 0 {
+	if r.Model != "claude-sonnet-4-5" || !r.Stream || r.MaxOutput != 1024 || r.Choices != 1 || r.Messages() != 2 || r.Opaque() || r.LeastCap != 0 {
 		t.Errorf("%+v", r)
 	}
 	if body, changed := r.Body(0); changed {
@@ -267,7 +267,7 @@ func FuzzMessagesRequest(f *testing.F) {
 			t.Fatalf("stream is %v, encoding/json says %v", r.Stream, stream)
 		}
 		if changed {
-			allowed := max(limit, r.MinOutput)
+			allowed := max(limit, r.LeastCap)
 			if n, ok := after["max_tokens"].(float64); !ok || n > float64(allowed) {
 				t.Fatalf("the cap of %q is above %d", out, allowed)
 			}

@@ -485,9 +485,12 @@ func (s *messagesStream) Forwarded() {
 // Ended implements [Stream].
 func (s *messagesStream) Ended() bool { return s.stopped }
 
-// InTool says that a call of a tool has begun for the client, and has not ended: a
-// cut here would leave it with a part of the arguments.
+// InTool says that a call of a tool is under way, or begins with the event read last: a
+// cut would leave the client with a part of its input.
 func (s *messagesStream) InTool() bool {
+	if s.event.kind == kindBlockStart && s.event.block.tool {
+		return true
+	}
 	return slices.ContainsFunc(s.open, func(b openBlock) bool { return b.tool })
 }
 

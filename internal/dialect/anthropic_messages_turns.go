@@ -17,14 +17,20 @@ func (p *messagesPrompt) turns(body []byte, messages []message) []int32 {
 	t := turnsReader{ids: make(map[string]int32), calls: -1}
 	roles := make([]chatRole, len(messages))
 	needs := make([]int32, len(messages))
+	user := -1 // the last question
 	for i, m := range messages {
 		role, need, ok := t.anthropic(body[m.start:m.end], int32(i))
 		if !ok {
 			return nil
 		}
 		roles[i], needs[i] = role, need
+		if role == roleUser {
+			user = i
+		}
 	}
-	return numberTurns(roles, needs)
+	return numberTurns(roles, needs, func(i int) bool {
+		return roles[i] == roleUser || roles[i] == roleAssistant && i > user
+	})
 }
 
 // anthropic reads message i: who speaks, and the message that must not be dropped

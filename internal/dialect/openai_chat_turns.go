@@ -46,15 +46,49 @@ func (p *chatPrompt) turns(body []byte, messages []message) []int32 {
 	t := turnsReader{ids: make(map[string]int32), calls: -1, function: -1}
 	roles := make([]chatRole, len(messages))
 	needs := make([]int32, len(messages)) // the message without which it must not stand; itself if there is none
+	user := -1
 	for i, m := range messages {
 		role, need, ok := t.message(body[m.start:m.end], int32(i))
 		if !ok {
 			return nil
 		}
 		roles[i], needs[i] = role, need
+		if role == roleUser {
+			user = i
+		}
 	}
 
-	return numberTurns(roles, needs)
+	return numberTurns(roles, needs, func(i int) bool {
+		return roles[i] == roleUser || roles[i] == roleAssistant && i > user
+	})
+}
+
+// numberTurns numbers the turns of messages, by who speaks and by the message without
+// which each must not stand; begins says that one may begin a turn.
+func numberTurns(roles []chatRole, needs []int32, begins func(i int) bool) []int32 {
+	turns := make([]int32, len(roles)) // first 1 where a turn begins, then its number
+	reach := int32(len(roles))         // the earliest message that one from here on needs
+	user := -1
+	for i := len(roles) - 1; i >= 0; i-- {
+		if roles[i] == roleUser {
+			user = max(user, i)
+		}
+		reach = min(reach, needs[i])
+		if reach >= int32(i) && begins(i) {
+			turns[i] = 1
+		}
+	}
+	turn := int32(0)
+	for i := range turns {
+		turn += turns[i]
+		turns[i] = turn
+	}
+	for i := range turns {
+		if turns[i] == turn || roles[i] == roleOther || i == user {
+			turns[i] = Kept
+		}
+	}
+	return turns
 }
 
 // message reads message i: who speaks, and the message that must not be dropped

@@ -20,7 +20,7 @@ type Request struct {
 	WantsUsage bool  // the client itself asked for the usage of a stream
 	Choices    int64 // answers asked for; ≥ 1
 	MaxOutput  int64 // the cap on each answer in tokens; 0 if the request has none
-	MinOutput  int64 // the least cap that the API takes with what else is asked for; 0 for any
+	LeastCap   int64 // the lowest cap that the API takes, in tokens; 0 if any will do
 	NoOutput   bool  // the API answers without output, such as with vectors; there is no cap then
 
 	body     []byte
@@ -108,11 +108,11 @@ func (r *Request) Output() int64 {
 }
 
 // Body returns the body to forward, and whether it differs from the client's.
-// With limit > 0 no choice may get more than that many tokens, or than MinOutput.
+// With limit > 0 no choice may get more than that many tokens, or than LeastCap.
 func (r *Request) Body(limit int64) (body []byte, changed bool) {
 	edits := slices.Concat(r.edits, r.ask)
 	if limit > 0 {
-		limit = max(limit, r.MinOutput)
+		limit = max(limit, r.LeastCap)
 	}
 	if r.assumed && r.MaxOutput < limit {
 		limit = r.MaxOutput // told to servers that have another one, or none
@@ -144,7 +144,7 @@ func (r *Request) lessThinking(limit int64) int64 {
 	if r.thinking.value < r.MaxOutput {
 		part = float64(r.thinking.value) / float64(r.MaxOutput)
 	}
-	return min(max(int64(part*float64(limit)), r.MinOutput-1), limit-1)
+	return min(max(int64(part*float64(limit)), r.LeastCap-1), limit-1)
 }
 
 // AsksForUsage says that the body to be forwarded asks for the usage of a stream, and the

@@ -49,34 +49,3 @@ func (r *Request) Drop(gone func(i int) bool) (dropped int) {
 	r.messages = kept
 	return dropped
 }
-
-// numberTurns numbers the turns of messages: who says each, and the message without
-// which it must not stand, itself if there is none.
-func numberTurns(roles []chatRole, needs []int32) []int32 {
-	user := -1 // the last message of one
-	for i, role := range roles {
-		if role == roleUser {
-			user = i
-		}
-	}
-	turns := make([]int32, len(roles)) // first 1 where a turn begins, then its number
-	reach := int32(len(roles))         // the earliest message that one from here on needs
-	for i := len(roles) - 1; i >= 0; i-- {
-		reach = min(reach, needs[i])
-		begins := roles[i] == roleUser || roles[i] == roleAssistant && i > user
-		if begins && reach >= int32(i) {
-			turns[i] = 1
-		}
-	}
-	turn := int32(0)
-	for i := range turns {
-		turn += turns[i]
-		turns[i] = turn
-	}
-	for i := range turns {
-		if turns[i] == turn || roles[i] == roleOther || i == user {
-			turns[i] = Kept
-		}
-	}
-	return turns
-}
