@@ -250,6 +250,12 @@ func policy(c *config.Config) exchange.Policy {
 	case config.CapNever:
 		p.OutputCap = exchange.CapNever
 	}
+	switch c.IncludeUsage {
+	case config.UsageAlways:
+		p.IncludeUsage = exchange.UsageAlways
+	case config.UsageNever:
+		p.IncludeUsage = exchange.UsageNever
+	}
 	counted := make(map[string]bool) // identities that limits look at which do more than watch
 	for _, b := range c.Budgets {
 		enforced := b.Action != budget.ActionShadow

@@ -29,7 +29,8 @@ import (
 //	body              the request's body
 //	answer            response headers; status=, type=, eos, and any other argument is a header
 //	say               stream events whose contents are the lines of the input; choice=N, eos
-//	data              stream events whose data are the lines of the input; eos
+//	data              stream events whose data are the lines of the input; eos, and named for
+//	                  events that are named as the data's type
 //	raw               the bytes of a piece of the answer, Go escapes understood; eos
 //	trailers          response trailers
 //	stop limit=NAME   a deadline or a drain: the name without its brackets
@@ -151,6 +152,8 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.MaxAnswer = int(number(t, v[0]))
 			case "max-request":
 				c.policy.MaxRequest = number(t, v[0])
+			case "tool-grace":
+				c.policy.ToolGrace = number(t, v[0])
 			case "cut-completed":
 				c.policy.CutCompleted = true
 			case "silent":
@@ -269,6 +272,11 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 		for line := range strings.SplitSeq(d.Input, "\n") {
 			if d.Cmd == "say" {
 				line = `{"choices":[{"index":` + choice + `,"delta":{"content":` + strconv.Quote(line) + `}}]}`
+			}
+			if d.HasArg("named") {
+				_, kind, _ := strings.Cut(line, `"type":"`)
+				kind, _, _ = strings.Cut(kind, `"`)
+				body.WriteString("event: " + kind + "\n")
 			}
 			body.WriteString("data: " + line + "\n\n")
 		}

@@ -129,6 +129,9 @@ type Exchange struct {
 	deployment  string // of the path, "" if it names none; it is the model then
 	model       count.Model
 	path        string            // without the query
+	authority   string            // the host that was asked
+	asked       uint64            // the upstream, if it was asked for its usage and may reject that; see Rejected
+	complaint   []byte            // the beginning of an answer that may do so; nil for others
 	matched     []budget.Identity // headers that limits match
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
@@ -241,7 +244,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	if x.policy.PlainPath && !plainPath(x.record.Path) {
 		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
 	}
-	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
+	x.deployment, x.path, x.authority = dialect.Deployment(x.record.Path), x.record.Path, h.get(":authority")
 	x.api, x.record.API, x.record.Path = q.route.API, q.route.API.Name(), ""
 	if x.mode.request != extprocfilterv3.ProcessingMode_BUFFERED || x.mode.response != extprocfilterv3.ProcessingMode_FULL_DUPLEX_STREAMED {
 		return x.refuse(500, fmt.Sprintf("the filter is configured with request_body_mode %v and response_body_mode %v; tokenbudget needs BUFFERED and FULL_DUPLEX_STREAMED (tokenbudget envoy filter prints a configuration)", x.mode.request, x.mode.response))
@@ -296,6 +299,7 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		return x.refuse(400, bad.Message)
 	}
 	x.request = req
+	x.askForUsage()
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
 	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
 	x.prompt = x.policy.Count.Prompt(x.model, req)
@@ -381,6 +385,9 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		switch kind := mediaType(h.get("content-type")); {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
+			if x.complains(status) {
+				x.complaint = []byte{}
+			}
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
 			x.unknown = status == 504 && x.uncut()
 			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
@@ -425,6 +432,7 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 			x.readAnswer()
 		}
 	case statePassing:
+		x.keepComplaint(body, eos)
 		if x.reservation != nil && x.record.Outcome == Completed {
 			return x.passUnread(body, eos)
 		}
@@ -452,6 +460,7 @@ func (x *Exchange) responseTrailers() Ready {
 	case stateUnary:
 		x.readAnswer()
 	case statePassing:
+		x.keepComplaint(nil, true)
 	default:
 		return x.unexpected("response trailers")
 	}
@@ -619,7 +628,7 @@ func (x *Exchange) learn() {
 	// may be a summary of what is billed; of an unary answer we cannot tell.
 	hidden := x.reported.Reasoning
 	alike := hidden == 0 || !x.reasoned && x.stream != nil
-	if alike && !x.guessed && x.counted == x.atReport {
+	if alike && !x.reported.Unseen && !x.guessed && x.counted == x.atReport {
 		output = count.Pair{Counted: x.counted, Reported: x.reported.Output - hidden}
 	}
 	x.policy.Count.Learn(x.model, input, output)

@@ -37,6 +37,10 @@ type Policy struct {
 
 	// OutputCap says whose output cap is lowered to what is left of the budget.
 	OutputCap OutputCap
+	// IncludeUsage says whether upstreams are asked for the usage of streams. Rejected knows
+	// those which do not take that.
+	IncludeUsage IncludeUsage
+	Rejected     *Rejected
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
 	SilentCut bool
 	// Growth is how much output a stream asks for at first, in tokens.
@@ -98,6 +102,9 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.MaxAnswer <= 0 {
 		p.MaxAnswer = DefaultMaxAnswer
+	}
+	if p.Rejected == nil {
+		p.Rejected = NewRejected()
 	}
 	if p.Count == nil {
 		p.Count = count.New(count.Options{})

@@ -30,6 +30,7 @@ type Config struct {
 	UnknownAPI     UnknownAPI
 	OutputCap      OutputCap
 	ResponsesCut   ResponsesCut
+	IncludeUsage   IncludeUsage
 	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
 	Timeouts       Timeouts
 
@@ -106,6 +107,16 @@ const (
 	CutCompleted  ResponsesCut = "completed"  // response.completed, with the status incomplete
 )
 
+// IncludeUsage says which upstreams are asked for the usage of streams.
+type IncludeUsage string
+
+// The values of [IncludeUsage].
+const (
+	UsageAuto   IncludeUsage = "auto" // those that have not rejected it
+	UsageAlways IncludeUsage = "always"
+	UsageNever  IncludeUsage = "never"
+)
+
 // Timeouts bound every wait. Idle, if the file does not set it, follows a shorter
 // Exchange.
 type Timeouts struct {
@@ -124,6 +135,7 @@ func defaults() *Config {
 		UnknownAPI:     UnknownRefuse,
 		OutputCap:      CapUnary,
 		ResponsesCut:   CutIncomplete,
+		IncludeUsage:   UsageAuto,
 		ClosingComment: true,
 		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
 	}

@@ -110,6 +110,7 @@ type Usage struct {
 	CacheWrite    int64 // tokens of the prompt written to a cache
 	Output        int64 // tokens of the answer, reasoning included
 	Reasoning     int64 // of Output: tokens of hidden or visible reasoning
+	Unseen        bool  // the answer may show less than Output counts, without Reasoning saying how much
 }
 
 // Input is the whole prompt.

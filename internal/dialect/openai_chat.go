@@ -164,7 +164,14 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 				return s.choice(ev)
 			})
 		case `"usage"`:
-			ev.Usage, err = s.usage()
+			err = s.report(ev)
+		case `"x_groq"`:
+			err = s.json.object(func(name []byte) error {
+				if string(name) == `"usage"` {
+					return s.report(ev)
+				}
+				return s.json.dec.SkipValue()
+			})
 		case `"error"`:
 			ev.Failed = s.json.dec.PeekKind() != jsontext.KindNull
 			err = s.json.dec.SkipValue()
@@ -211,21 +218,27 @@ func (s *chatStream) keep(dst *[]byte) error {
 func (s *chatStream) choice(ev *Event) error {
 	first := len(ev.Texts)
 	var index int64
-	finished, delta := false, false
-	from, to := 0, 0 // the texts of the message
+	finished, delta, said := false, false, false
+	var message, text struct{ from, to int } // which of the event's texts are theirs
 	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"index"`:
 			index, _, err = s.json.integer()
 		case `"delta"`:
 			delta = true
+			before := len(ev.Texts)
 			err = s.message(ev)
+			said = len(ev.Texts) > before
 		case `"message"`:
-			from = len(ev.Texts)
+			message.from = len(ev.Texts)
 			err = s.message(ev)
-			to = len(ev.Texts)
+			message.to = len(ev.Texts)
 		case `"text"`:
+			text.from = len(ev.Texts)
 			err = s.add(ev, channelContent)
+			text.to = len(ev.Texts)
+		case `"usage"`:
+			err = s.report(ev)
 		case `"finish_reason"`:
 			finished = s.json.dec.PeekKind() == jsontext.KindString
 			err = s.json.dec.SkipValue()
@@ -236,10 +249,19 @@ func (s *chatStream) choice(ev *Event) error {
 		}
 		return err
 	})
-	if delta && to > from {
-		// Some servers repeat the message so far beside each piece of it.
-		ev.Texts = slices.Delete(ev.Texts, from, to)
+	// Some servers repeat the message so far beside each piece of it, others the piece as
+	// the completions API has it.
+	if !delta {
+		message.to = message.from
 	}
+	if !said {
+		text.to = text.from
+	}
+	if text.from < message.from { // the later one goes first, so that the other stays where it is
+		message, text = text, message
+	}
+	ev.Texts = slices.Delete(ev.Texts, text.from, text.to)
+	ev.Texts = slices.Delete(ev.Texts, message.from, message.to)
 	if s.whole {
 		return err // nobody asks which text is whose
 	}
@@ -359,21 +381,6 @@ func holdsText(v jsontext.Value) bool {
 	return len(v) > len(`""`) && (k == jsontext.KindString || k == jsontext.KindBeginObject || k == jsontext.KindBeginArray)
 }
 
-// add adds the text that comes next. An object or an array in its place, which
-// some servers send, counts as the JSON it is.
-func (s *chatStream) add(ev *Event, c channel) error {
-	v, err := s.json.dec.ReadValue()
-	if err != nil || !holdsText(v) {
-		return err
-	}
-	text := []byte(v)
-	if v.Kind() == jsontext.KindString {
-		text = unquote(v, &ev.scratch)
-	}
-	ev.Texts = append(ev.Texts, Text{provisional(c, 0), text})
-	return nil
-}
-
 // provisional packs channel and tool into one number until the choice is known.
 func provisional(c channel, tool int64) int { return int(min(tool, 1<<20))<<8 | int(c) }
 
@@ -392,58 +399,6 @@ func (s *chatStream) slot(choice int64, provisional int) int {
 	}
 	s.slots[key] = slot
 	return slot
-}
-
-// usage reads a usage object. null, another kind, or an object without the two
-// counts is unknown.
-func (s *chatStream) usage() (Usage, error) {
-	var prompt, cached, written, completion, reasoning int64
-	var hasPrompt, hasCompletion bool
-	err := s.json.object(func(name []byte) (err error) {
-		switch string(name) {
-		case `"prompt_tokens"`:
-			prompt, hasPrompt, err = s.json.integer()
-		case `"completion_tokens"`:
-			completion, hasCompletion, err = s.json.integer()
-		case `"prompt_tokens_details"`:
-			err = s.json.object(func(name []byte) (err error) {
-				switch string(name) {
-				case `"cached_tokens"`:
-					cached, _, err = s.json.integer()
-				case `"cache_write_tokens"`:
-					written, _, err = s.json.integer()
-				default:
-					err = s.json.dec.SkipValue()
-				}
-				return err
-			})
-		case `"completion_tokens_details"`:
-			err = s.json.object(func(name []byte) (err error) {
-				if string(name) == `"reasoning_tokens"` {
-					reasoning, _, err = s.json.integer()
-					return err
-				}
-				return s.json.dec.SkipValue()
-			})
-		default:
-			err = s.json.dec.SkipValue()
-		}
-		return err
-	})
-	if err != nil || !hasPrompt || !hasCompletion {
-		return Usage{}, err
-	}
-	// Both are part of prompt_tokens.
-	cached = min(cached, prompt)
-	written = min(written, prompt-cached)
-	return Usage{
-		Known:         true,
-		UncachedInput: prompt - cached - written,
-		CacheRead:     cached,
-		CacheWrite:    written,
-		Output:        completion,
-		Reasoning:     min(reasoning, completion),
-	}, nil
 }
 
 // Ended implements [Stream].

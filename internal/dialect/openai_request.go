@@ -177,14 +177,15 @@ func (p *requestReader) askForUsage() {
 	switch {
 	case r.WantsUsage:
 	case o.usage.end > 0: // false or null
-		r.edits = append(r.edits, edit{o.usage.start, o.usage.end, "true"})
+		r.ask = []edit{{o.usage.start, o.usage.end, "true"}}
 	case o.object && o.members:
-		r.edits = append(r.edits, edit{inside, inside, `,"include_usage":true`})
+		r.ask = []edit{{inside, inside, `,"include_usage":true`}}
 	case o.object:
-		r.edits = append(r.edits, edit{inside, inside, `"include_usage":true`})
+		r.ask = []edit{{inside, inside, `"include_usage":true`}}
 	case o.value.end > 0: // null
-		r.edits = append(r.edits, edit{o.value.start, o.value.end, `{"include_usage":true}`})
+		r.ask = []edit{{o.value.start, o.value.end, `{"include_usage":true}`}}
 	default:
-		r.edits = append(r.edits, r.addMember(`"stream_options":{"include_usage":true}`))
+		r.ask = []edit{r.addMember(`"stream_options":{"include_usage":true}`)}
+		r.alone = !mentionsOptions(p.body)
 	}
 }

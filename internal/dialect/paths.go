@@ -34,7 +34,7 @@ var endpoints = []endpoint{
 	{end: "/responses/{}/cancel", free: true},
 	{end: "/responses/input_tokens", free: true},
 
-	{end: "/v1/messages"},
+	{end: "/v1/messages", api: AnthropicMessages{}},
 	{end: "/v1/messages/count_tokens", free: true},
 }
 
