@@ -136,6 +136,7 @@ type Exchange struct {
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
+	hidden      int64             // tokens of reasoning expected that is not shown, as far as they are held; see hidden.go
 	least       int64             // tokens of output without which there is none
 	most        int64             // tokens of output that the caps allow, all choices together; 0 if there are none
 	reservation *budget.Reservation
@@ -342,6 +343,7 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	x.state, x.reservation = stateAwaiting, res
 	most := x.outputCap()
 	x.most = x.capped(most)
+	x.holdHidden()
 	body, changed := x.request.Body(most)
 	m := continueSameBody
 	if changed {
@@ -596,6 +598,7 @@ func (x *Exchange) finish(o Outcome) Ready {
 		rec.Cached, rec.Reasoning = x.reported.CacheRead, x.reported.Reasoning
 	}
 	x.learn()
+	x.learnHidden()
 	return r
 }
 
@@ -643,6 +646,10 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		return budget.Amount{}, false
 	}
 	used = budget.Amount{Input: x.input, Output: x.output()}
+	if n := x.withHidden(used.Output); x.counted > 0 && n > used.Output {
+		used.Output = n // the text comes when the reasoning is done
+		rec.OutputSource = Estimated
+	}
 	if x.guessed {
 		rec.OutputSource = Estimated
 	}

@@ -4,7 +4,7 @@ package dialect
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
 		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
-		"web_search_options"}
+		"web_search_options", "reasoning_effort"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -56,6 +56,8 @@ func (p *chatRequest) parse() error {
 			p.r.opaque = p.r.opaque || addsToPrompt(name.of(p.body)) && p.body[value.start] != 'n'
 		case "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n":
 			err = p.common(key, value)
+		case "reasoning_effort":
+			p.r.Effort = p.effort(value)
 		case "web_search_options": // what is found goes into the prompt
 			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		case "tools":
