@@ -14,7 +14,8 @@ func (x *Exchange) demand() (full int64) {
 		full = req.Output()
 	}
 	if !x.uncut() {
-		x.wanted, x.least = x.predicted(full), 1
+		x.hidden = x.expectHidden(full)
+		x.wanted, x.least = min(x.predicted(full)+x.hidden, full), 1
 		return full
 	}
 	// It cannot be cut, so all of it is held, and each choice needs something.
@@ -26,7 +27,7 @@ func (x *Exchange) demand() (full int64) {
 // provider without its client.
 func (x *Exchange) uncut() bool { return !x.request.Stream || x.request.Background }
 
-// predicted is how much output a stream is expected to have, at most full. There is no
+// predicted is how much text a stream is expected to have, at most full. There is no
 // predictor yet; any stream begins with one step of growth.
 func (x *Exchange) predicted(full int64) int64 {
 	if x.request.MaxOutput == 0 {

@@ -136,6 +136,7 @@ type Exchange struct {
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
+	hidden      int64             // tokens of reasoning expected that is not shown, as far as they are held; see hidden.go
 	least       int64             // tokens of output without which there is none
 	most        int64             // tokens of output that the caps allow, all choices together; 0 if there are none
 	reservation *budget.Reservation
@@ -159,6 +160,7 @@ type Exchange struct {
 	unread    int64             // bytes of the answer which are not read, and estimated
 	guessed   bool              // counted has estimates in it
 	reasoned  bool              // the answer shows reasoning
+	summed    bool              // it shows a summary of it
 	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
 	delivered int64             // tokens of output that the client got, by our count or the provider's
@@ -345,6 +347,7 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	x.state, x.reservation = stateAwaiting, res
 	most := x.outputCap()
 	x.most = x.capped(most)
+	x.holdHidden()
 	body, changed := x.request.Body(most)
 	m := continueSameBody
 	if changed {
@@ -599,6 +602,7 @@ func (x *Exchange) finish(o Outcome) Ready {
 		rec.Cached, rec.Reasoning = x.reported.CacheRead, x.reported.Reasoning
 	}
 	x.learn()
+	x.learnHidden()
 	return r
 }
 
@@ -652,6 +656,10 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		return budget.Amount{}, false
 	}
 	used = budget.Amount{Input: x.input, Output: x.output()}
+	if n := x.withHidden(used.Output); x.counted > 0 && n > used.Output {
+		used.Output = n // the text comes when the reasoning is done
+		rec.OutputSource = Estimated
+	}
 	if x.guessed {
 		rec.OutputSource = Estimated
 	}

@@ -41,6 +41,8 @@ type Policy struct {
 	// those which do not take that.
 	IncludeUsage IncludeUsage
 	Rejected     *Rejected
+	// Hidden is what reasoning that is not shown takes, by model.
+	Hidden *Hidden
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
 	SilentCut bool
 	// Growth is how much output a stream asks for at first, in tokens.
@@ -102,6 +104,9 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.MaxAnswer <= 0 {
 		p.MaxAnswer = DefaultMaxAnswer
+	}
+	if p.Hidden == nil {
+		p.Hidden = NewHidden()
 	}
 	if p.Rejected == nil {
 		p.Rejected = NewRejected()

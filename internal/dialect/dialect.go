@@ -89,6 +89,7 @@ type Event struct {
 	Texts     []Text
 	Extra     int64 // tokens, estimated, of what is not text: sound, images
 	Reasoning bool  // some of Texts is the model's reasoning, or a summary of it
+	Summary   bool  // it is a summary: the reasoning itself is not shown
 	Usage     Usage // of the whole answer so far, if Known
 	UsageOnly bool  // the event carries usage and nothing else: it exists because usage was asked for
 	Done      bool  // the API's end marker

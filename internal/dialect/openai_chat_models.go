@@ -66,7 +66,7 @@ var chatModels = []chatModel{
 // chatModelOf looks up a model. Vendors in front of its name, as in
 // "azure/eu/gpt-4o" or "ft:gpt-4o", do not matter, nor does the case of letters.
 func chatModelOf(name string) *chatModel {
-	name = plainModel(name)
+	name = bareModel(name)
 	for i := range chatModels {
 		if strings.HasPrefix(name, chatModels[i].prefix) {
 			return &chatModels[i]
@@ -75,8 +75,8 @@ func chatModelOf(name string) *chatModel {
 	panic("dialect: the last model has no prefix, so it fits")
 }
 
-// plainModel is a model's name in lower case, without what vendors put in front of it.
-func plainModel(name string) string {
+// bareModel is the name of a model in lower case, without what vendors put in front.
+func bareModel(name string) string {
 	name = strings.ToLower(name)
 	vendor, _, _ := strings.Cut(name, ":") // a slash behind a colon belongs to a variant
 	name = name[strings.LastIndexByte(vendor, '/')+1:]

@@ -70,11 +70,12 @@ func plainText(raw []byte, scratch *[]byte) []byte {
 // responseReader reads the parts of a response: whole answers have them, and the events
 // of streams. The JSON has been checked.
 type responseReader struct {
-	data  []byte
-	text  func(key slotKey, raw []byte) // is called with each whole text, raw
-	usage Usage
-	extra int64 // tokens, estimated, of what is no text
-	shown bool  // some of the texts is reasoning, or a summary of it
+	data   []byte
+	text   func(key slotKey, raw []byte) // is called with each whole text, raw
+	usage  Usage
+	extra  int64 // tokens, estimated, of what is no text
+	shown  bool  // some of the texts is reasoning, or a summary of it
+	summed bool  // some is a summary
 }
 
 // The texts of an item of the output, besides those of [chatStream].
@@ -196,7 +197,8 @@ func (r *responseReader) take(key slotKey, at span) {
 	if len(raw) <= len(`""`) || raw[0] == 'n' || raw[0] == 't' || raw[0] == 'f' {
 		return
 	}
-	r.shown = r.shown || key.channel == channelSummary || key.channel == channelReasoning
+	r.summed = r.summed || key.channel == channelSummary
+	r.shown = r.shown || r.summed || key.channel == channelReasoning
 	r.text(key, raw)
 }
 

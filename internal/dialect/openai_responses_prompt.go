@@ -318,7 +318,7 @@ func (p *responsesPrompt) rest(body []byte, model string, count func([]byte)) in
 // dropsReasoning says that a model does not read the reasoning of earlier turns again.
 // OpenAI's API says so of those before gpt-5.6.
 func dropsReasoning(model string) bool {
-	model = plainModel(model)
+	model = bareModel(model)
 	for _, later := range [...]string{"gpt-5.6", "gpt-5.7", "gpt-5.8", "gpt-5.9"} {
 		if strings.HasPrefix(model, later) {
 			return false

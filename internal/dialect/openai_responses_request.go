@@ -6,7 +6,7 @@ import "math"
 var (
 	responsesKeys = []string{"model", "input", "instructions", "stream", "max_output_tokens", "background", "tools", "tool_choice",
 		"text", "previous_response_id", "conversation", "prompt", "reasoning"}
-	reasoningKeys = []string{"context"}
+	reasoningKeys = []string{"context", "effort"}
 	itemKeys      = []string{"type", "role", "content", "call_id", "id", "name", "arguments", "input", "output", "summary", "encrypted_content",
 		"result", "approval_request_id"}
 	itemPartKeys = []string{"type", "text", "refusal", "image_url", "detail", "file_id", "file_url", "file_data", "input_audio"}
@@ -23,9 +23,8 @@ func (OpenAIResponses) ParseRequest(body []byte) (*Request, error) {
 	if err := validate(body); err != nil {
 		return nil, err
 	}
-	p := responsesRequest{}
-	p.body = body
-	p.r = &Request{Choices: 1, WantsUsage: true, LeastCap: leastResponsesCap, capKey: "max_output_tokens", body: body}
+	p := responsesRequest{requestReader: newRequestReader(body, "max_output_tokens")}
+	p.r.WantsUsage, p.r.LeastCap = true, leastResponsesCap
 	p.r.prompt = &p.prompt
 	if err := p.parse(); err != nil {
 		return nil, err
@@ -33,10 +32,9 @@ func (OpenAIResponses) ParseRequest(body []byte) (*Request, error) {
 	return p.r, nil
 }
 
-// responsesRequest reads one request, whose body is valid JSON. What it has in common
-// with a request of chat it reads like one.
+// responsesRequest reads one request, whose body is valid JSON.
 type responsesRequest struct {
-	chatRequest
+	requestReader
 	prompt responsesPrompt
 }
 
@@ -117,14 +115,19 @@ func (p *responsesRequest) parse() error {
 	return nil
 }
 
-// reasoning reads which earlier reasoning the model is to read again.
+// reasoning reads how much the model is to reason, and which earlier reasoning it is to
+// read again.
 func (p *responsesRequest) reasoning(at span) error {
 	for name, value := range members(p.body, at) {
 		key, err := decisionKey(name.of(p.body), reasoningKeys)
 		if err != nil {
 			return err
 		}
-		if key == "" {
+		switch key {
+		case "":
+			continue
+		case "effort":
+			p.r.Effort = p.effort(value)
 			continue
 		}
 		switch string(value.of(p.body)) {

@@ -131,12 +131,13 @@ func (s *responsesStream) Event(data []byte, ev *Event) {
 		return
 	}
 	s.unknown = s.unknown[:0]
-	s.reader.data, s.reader.usage, s.reader.extra, s.reader.shown = data, Usage{}, 0, false
+	s.reader.data, s.reader.usage, s.reader.extra, s.reader.shown, s.reader.summed = data, Usage{}, 0, false, false
 	s.ev = ev
 	at := span{skipFiller(data, 0), len(data)}
 	p := s.members(at)
 	s.read(p, ev)
-	ev.Usage, ev.Extra, ev.Reasoning = s.reader.usage, ev.Extra+s.reader.extra, ev.Reasoning || s.reader.shown
+	ev.Usage, ev.Extra = s.reader.usage, ev.Extra+s.reader.extra
+	ev.Reasoning, ev.Summary = ev.Reasoning || s.reader.shown, ev.Summary || s.reader.summed
 	if len(ev.Texts) == 0 && ev.Extra == 0 && !ev.Usage.Known && !ev.Failed {
 		if p.kind.end == 0 {
 			s.unknown = append(s.unknown[:0], at)
@@ -271,7 +272,8 @@ func (s *responsesStream) delta(key slotKey, at span, ev *Event) {
 	c.bytes += int64(len(text))
 	s.put(key, c)
 	s.total += int64(len(text))
-	ev.Reasoning = ev.Reasoning || key.channel == channelSummary || key.channel == channelReasoning
+	ev.Summary = key.channel == channelSummary
+	ev.Reasoning = ev.Summary || key.channel == channelReasoning
 	ev.Texts = append(ev.Texts, Text{c.slot, text})
 }
 
