@@ -242,10 +242,16 @@ func (t *promptTexts) responsesPart(at span) {
 			pages += decodedSize(t.data(value).of(t.body)) / bytesPerPage
 		case `"file_url"`:
 			file = true
+			pages = max(pages, pagesPerFileID)
 			t.data(value)
 		case `"input_audio"`:
 			t.audio(value)
-		case `"type"`, `"file_id"`, `"prompt_cache_breakpoint"`:
+		case `"file_id"`:
+			if t.body[value.start] == '"' {
+				pages = max(pages, pagesPerFileID) // of a file; a picture is an input_image
+			}
+			t.ignored(value)
+		case `"type"`, `"prompt_cache_breakpoint"`:
 			t.ignored(value)
 		case `"annotations"`, `"logprobs"`: // of an earlier answer; the model wrote none of it
 		default:

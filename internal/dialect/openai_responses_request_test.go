@@ -267,6 +267,10 @@ func TestResponsesReasoningIsHeld(t *testing.T) {
 		{"gpt-5.6", `"reasoning":{"context":"current_turn"},`, []string{user, encrypted, user}, 0},
 		{"gpt-5", `"reasoning":{"context":"of_a_later_day"},`, []string{user, encrypted, user}, one},
 		{"gpt-5", "", []string{`{"type":"item_reference","id":"msg_1"}`}, heldItem},
+		{"gpt-5", "", []string{`{"type":"message","content":[{"type":"input_file","file_id":"f"}]}`}, tokensPerMessage + pagesPerFileID*tokensPerPage},
+		{"gpt-5", "", []string{`{"type":"message","content":[{"type":"input_file","file_url":"https://example.com/a.pdf"}]}`}, tokensPerMessage + pagesPerFileID*tokensPerPage},
+		{"gpt-5", "", []string{`{"type":"message","content":[{"type":"input_file","file_data":"AAAA"}]}`}, tokensPerMessage + tokensPerPage},
+		{"gpt-5", "", []string{`{"type":"message","content":[{"type":"input_image","file_id":"f"}]}`}, tokensPerMessage + 70 + 4*140},
 		{"gpt-5", "", []string{user, `{"type":"reasoning","encrypted_content":"` + strings.Repeat("A", 400) + `"}`}, tokensPerMessage},
 	} {
 		if n := held(tt.model, tt.more, tt.items...); n != tt.want {
