@@ -412,6 +412,7 @@ type client struct {
 	sequence int64
 	items    []madeItem
 	done     []bool
+	begun    map[[2]int]bool // parts that an event began, by item and part
 	last     responsesEvent
 	ended    bool
 }
@@ -482,9 +483,16 @@ func (c *client) take(data string) responsesEvent {
 		}
 		*i, c.done[e.OutputIndex] = e.Item, true
 	case "response.content_part.added":
+		if c.begun == nil {
+			c.begun = make(map[[2]int]bool)
+		}
+		c.begun[[2]int{e.OutputIndex, e.ContentIndex}] = true
 		i := item()
 		i.Content = append(i.Content, e.Part)
 	case "response.content_part.done":
+		if !c.begun[[2]int{e.OutputIndex, e.ContentIndex}] {
+			c.t.Fatal("a part is ended that did not begin")
+		}
 		p := part(&item().Content, e.ContentIndex, e.Part.Type)
 		if len(e.Part.Annotations) != 0 && len(p.Annotations) > len(e.Part.Annotations) {
 			c.t.Fatal("an annotation is missing")
