@@ -147,7 +147,7 @@ type Exchange struct {
 
 	stream    dialect.Stream
 	tools     dialect.ToolStream // the stream, if it knows of tools
-	inTool    bool               // what was forwarded ends inside a call of a tool
+	inTool    bool               // a call is under way that room was held for
 	toolEnd   int64              // tokens of output that are held for it; see toolAhead
 	parser    sse.Parser
 	event     dialect.Event

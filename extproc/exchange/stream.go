@@ -101,7 +101,7 @@ func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 		x.delivered = total
 	}
 	x.stream.Forwarded()
-	x.inTool = x.tools != nil && x.tools.InTool()
+	x.leaveTool()
 	x.done = x.done || x.event.Done
 	return !x.event.UsageOnly || x.request.WantsUsage, true
 }

@@ -23,6 +23,9 @@ func (x *Exchange) toolAhead(total int64) int64 {
 	if x.most > 0 {
 		grace = min(grace, max(0, x.most-total)) // no more will come
 	}
-	x.toolEnd = total + grace
+	x.inTool, x.toolEnd = true, total+grace
 	return grace
 }
+
+// leaveTool notes that no call is under way any more, so that the next one gets its room.
+func (x *Exchange) leaveTool() { x.inTool = x.inTool && x.tools.InTool() }
