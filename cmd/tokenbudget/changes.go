@@ -30,6 +30,7 @@ func changes(old, c *config.Config) []string {
 	section("paths", old.Paths, c.Paths)
 	section("unknown_api", old.UnknownAPI, c.UnknownAPI)
 	section("output_cap", old.OutputCap, c.OutputCap)
+	section("responses_cut", old.ResponsesCut, c.ResponsesCut)
 	section("include_usage", old.IncludeUsage, c.IncludeUsage)
 	section("closing_comment", old.ClosingComment, c.ClosingComment)
 	section("timeouts", old.Timeouts, c.Timeouts)

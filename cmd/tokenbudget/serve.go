@@ -241,7 +241,7 @@ func drainTimeout(c *config.Config) (d time.Duration) {
 func policy(c *config.Config) exchange.Policy {
 	p := exchange.Policy{
 		Pass: c.Paths.Pass, Deny: c.Paths.Deny, PassUnknown: c.UnknownAPI == config.UnknownPass,
-		SilentCut: !c.ClosingComment, MaxRequest: c.MaxRequestBody,
+		SilentCut: !c.ClosingComment, CutCompleted: c.ResponsesCut == config.CutCompleted, MaxRequest: c.MaxRequestBody,
 		Truncate: c.Truncate,
 	}
 	switch c.OutputCap {

@@ -47,11 +47,12 @@ func TestPolicy(t *testing.T) {
 paths: {pass: [/health], deny: ["/v1/files*"]}
 unknown_api: pass
 output_cap: always
+responses_cut: completed
 include_usage: always
 closing_comment: false
 max_request_body: 1MiB`, exchange.Policy{
 				Identities: ids(false), Pass: []string{"/health"}, Deny: []string{"/v1/files*"}, PassUnknown: true,
-				OutputCap: exchange.CapAlways, IncludeUsage: exchange.UsageAlways, SilentCut: true, MaxRequest: 1 << 20,
+				OutputCap: exchange.CapAlways, IncludeUsage: exchange.UsageAlways, SilentCut: true, CutCompleted: true, MaxRequest: 1 << 20,
 			},
 		},
 		{"never", identities + "}\noutput_cap: never\ninclude_usage: never", exchange.Policy{Identities: ids(false), OutputCap: exchange.CapNever, IncludeUsage: exchange.UsageNever, MaxRequest: 16 << 20}},

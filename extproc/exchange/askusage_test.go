@@ -98,3 +98,16 @@ func TestUsageRejected(t *testing.T) {
 		t.Error("it is forgotten too early or too late")
 	}
 }
+
+// commands are those of a conversation, each with its input; "eos" may stand behind one.
+func commands(of ...string) (list []*datadriven.TestData) {
+	for i := 0; i < len(of); i += 2 {
+		cmd, eos := strings.CutSuffix(of[i], " eos")
+		d := &datadriven.TestData{Cmd: cmd, Input: of[i+1]}
+		if eos {
+			d.CmdArgs = []datadriven.CmdArg{{Key: "eos"}}
+		}
+		list = append(list, d)
+	}
+	return list
+}

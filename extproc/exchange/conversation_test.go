@@ -152,6 +152,10 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.MaxAnswer = int(number(t, v[0]))
 			case "max-request":
 				c.policy.MaxRequest = number(t, v[0])
+			case "tool-grace":
+				c.policy.ToolGrace = number(t, v[0])
+			case "cut-completed":
+				c.policy.CutCompleted = true
 			case "silent":
 				c.policy.SilentCut = true
 			case "cap":

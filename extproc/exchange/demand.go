@@ -13,8 +13,9 @@ func (x *Exchange) demand() (full int64) {
 	if req.MaxOutput > 0 {
 		full = req.Output()
 	}
-	if req.Stream {
-		x.wanted, x.least = x.predicted(full), 1
+	if !x.uncut() {
+		x.hidden = x.expectHidden(full)
+		x.wanted, x.least = min(x.predicted(full)+x.hidden, full), 1
 		return full
 	}
 	// It cannot be cut, so all of it is held, and each choice needs something.
@@ -22,7 +23,11 @@ func (x *Exchange) demand() (full int64) {
 	return full
 }
 
-// predicted is how much output a stream is expected to have, at most full. There is no
+// uncut says that to cut the answer would not end it: it is no stream, or goes on at the
+// provider without its client.
+func (x *Exchange) uncut() bool { return !x.request.Stream || x.request.Background }
+
+// predicted is how much text a stream is expected to have, at most full. There is no
 // predictor yet; any stream begins with one step of growth.
 func (x *Exchange) predicted(full int64) int64 {
 	if x.request.MaxOutput == 0 {
@@ -58,9 +63,9 @@ func (x *Exchange) outputCap() int64 {
 		}
 	}
 	switch granted := x.reservation.Held().Output; {
-	case !x.request.Stream && granted < x.wanted:
+	case x.uncut() && granted < x.wanted:
 		lower(granted)
-	case x.request.Stream && x.policy.OutputCap == CapAlways:
+	case !x.uncut() && x.policy.OutputCap == CapAlways:
 		lower(x.reservation.Cuttable())
 	}
 	if most == 0 {

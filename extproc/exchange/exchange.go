@@ -136,6 +136,7 @@ type Exchange struct {
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
+	hidden      int64             // tokens of reasoning expected that is not shown, as far as they are held; see hidden.go
 	least       int64             // tokens of output without which there is none
 	most        int64             // tokens of output that the caps allow, all choices together; 0 if there are none
 	reservation *budget.Reservation
@@ -145,6 +146,9 @@ type Exchange struct {
 	unknown     bool      // what the answer costs cannot be known: the hold stands
 
 	stream    dialect.Stream
+	tools     dialect.ToolStream // the stream, if it knows of tools
+	inTool    bool               // what was forwarded ends inside a call of a tool
+	toolEnd   int64              // tokens of output that are held for it; see toolAhead
 	parser    sse.Parser
 	event     dialect.Event
 	counters  []*tokens.Counter // by slot
@@ -156,6 +160,7 @@ type Exchange struct {
 	unread    int64             // bytes of the answer which are not read, and estimated
 	guessed   bool              // counted has estimates in it
 	reasoned  bool              // the answer shows reasoning
+	summed    bool              // it shows a summary of it
 	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
 	delivered int64             // tokens of output that the client got, by our count or the provider's
@@ -342,6 +347,7 @@ func (x *Exchange) Reserved(res *budget.Reservation, d budget.Decision, err erro
 	x.state, x.reservation = stateAwaiting, res
 	most := x.outputCap()
 	x.most = x.capped(most)
+	x.holdHidden()
 	body, changed := x.request.Body(most)
 	m := continueSameBody
 	if changed {
@@ -386,7 +392,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 				x.complaint = []byte{}
 			}
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
-			x.unknown = status == 504 && !x.request.Stream
+			x.unknown = status == 504 && x.uncut()
 			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
@@ -397,7 +403,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			return x.replace(UpstreamError, 502, fmt.Sprintf("the upstream's answer has content-encoding %q and cannot be metered; switch compression off there", clip(encoding, 40)))
 		case kind == "text/event-stream":
 			x.state = stateStreaming
-			x.stream = x.api.NewStream(x.request)
+			x.openStream()
 			x.parser.Reset(x.policy.MaxEvent)
 			x.limitHeaders(r, h, true)
 		case kind == "application/json":
@@ -549,7 +555,7 @@ func (x *Exchange) brokenOff() Ready {
 		}
 	case stateUnary, stateAwaiting:
 		// Of an unary answer, all may have been produced: nobody will tell.
-		x.unknown = x.state == stateUnary || !x.request.Stream
+		x.unknown = x.state == stateUnary || x.uncut()
 	}
 	r := x.finish(o)
 	r.End = true
@@ -596,6 +602,7 @@ func (x *Exchange) finish(o Outcome) Ready {
 		rec.Cached, rec.Reasoning = x.reported.CacheRead, x.reported.Reasoning
 	}
 	x.learn()
+	x.learnHidden()
 	return r
 }
 
@@ -603,6 +610,12 @@ func (x *Exchange) finish(o Outcome) Ready {
 // the stand-in's making, so its factor is not theirs.
 func (x *Exchange) output() int64 {
 	return x.model.Output.Of(x.counted-x.estimates) + x.estimates
+}
+
+// goesOn says that the provider goes on with an answer whose client has left, or was cut
+// off, before its usage was known.
+func (x *Exchange) goesOn() bool {
+	return x.stream != nil && x.request.Background && !x.reported.Known && !x.done
 }
 
 // learn compares what was counted with what the provider reported, if both are of
@@ -634,7 +647,7 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 	switch {
 	case x.unforwarded:
 		return budget.Amount{}, false
-	case x.unknown:
+	case x.unknown || x.goesOn():
 		rec.OutputSource = Estimated
 		return x.reservation.Held(), true
 	case rec.Outcome == UpstreamError && x.stream == nil:
@@ -643,6 +656,10 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		return budget.Amount{}, false
 	}
 	used = budget.Amount{Input: x.input, Output: x.output()}
+	if n := x.withHidden(used.Output); x.counted > 0 && n > used.Output {
+		used.Output = n // the text comes when the reasoning is done
+		rec.OutputSource = Estimated
+	}
 	if x.guessed {
 		rec.OutputSource = Estimated
 	}

@@ -41,10 +41,18 @@ type Policy struct {
 	// those which do not take that.
 	IncludeUsage IncludeUsage
 	Rejected     *Rejected
+	// Hidden is what reasoning that is not shown takes, by model.
+	Hidden *Hidden
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
 	SilentCut bool
 	// Growth is how much output a stream asks for at first, in tokens.
 	Growth int64
+	// CutCompleted ends a cut answer of the Responses API with response.completed instead
+	// of response.incomplete.
+	CutCompleted bool
+	// ToolGrace is how much output is held ahead when a call of a tool begins, in tokens:
+	// a call that is not longer is not cut.
+	ToolGrace int64
 	// UnaryHold is what is held for the output of an unary answer whose request
 	// has no cap, in tokens for each choice.
 	UnaryHold int64
@@ -73,6 +81,7 @@ const (
 // The defaults of a [Policy].
 const (
 	DefaultGrowth     = 128
+	DefaultToolGrace  = 64
 	DefaultUnaryHold  = 16384 // the longest answer of most models
 	DefaultMaxRequest = 16 << 20
 	DefaultMaxEvent   = 4 << 20
@@ -87,6 +96,7 @@ func (p Policy) withDefaults() Policy {
 		}
 	}
 	set(&p.Growth, DefaultGrowth)
+	set(&p.ToolGrace, DefaultToolGrace)
 	set(&p.UnaryHold, DefaultUnaryHold)
 	set(&p.MaxRequest, DefaultMaxRequest)
 	if p.MaxEvent <= 0 {
@@ -94,6 +104,9 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.MaxAnswer <= 0 {
 		p.MaxAnswer = DefaultMaxAnswer
+	}
+	if p.Hidden == nil {
+		p.Hidden = NewHidden()
 	}
 	if p.Rejected == nil {
 		p.Rejected = NewRejected()

@@ -29,6 +29,7 @@ type Config struct {
 	Paths          Paths
 	UnknownAPI     UnknownAPI
 	OutputCap      OutputCap
+	ResponsesCut   ResponsesCut
 	IncludeUsage   IncludeUsage
 	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
 	Timeouts       Timeouts
@@ -97,6 +98,15 @@ const (
 	CapNever  OutputCap = "never"
 )
 
+// ResponsesCut says with which event a cut answer of the Responses API ends.
+type ResponsesCut string
+
+// The values of [ResponsesCut].
+const (
+	CutIncomplete ResponsesCut = "incomplete" // response.incomplete, as the API does
+	CutCompleted  ResponsesCut = "completed"  // response.completed, with the status incomplete
+)
+
 // IncludeUsage says which upstreams are asked for the usage of streams.
 type IncludeUsage string
 
@@ -124,6 +134,7 @@ func defaults() *Config {
 		MaxRequestBody: 16 << 20,
 		UnknownAPI:     UnknownRefuse,
 		OutputCap:      CapUnary,
+		ResponsesCut:   CutIncomplete,
 		IncludeUsage:   UsageAuto,
 		ClosingComment: true,
 		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},

@@ -124,6 +124,9 @@ func describe(c *Config) string {
 	line("max request body %d", c.MaxRequestBody)
 	line("paths pass=%q deny=%q", c.Paths.Pass, c.Paths.Deny)
 	line("unknown api %s, output cap %s, include usage %s, closing comment %v", c.UnknownAPI, c.OutputCap, c.IncludeUsage, c.ClosingComment)
+	if c.ResponsesCut != CutIncomplete {
+		line("responses cut %s", c.ResponsesCut)
+	}
 	line("timeouts exchange=%s idle=%s drain=%s", c.Timeouts.Exchange, c.Timeouts.Idle, c.Timeouts.Drain)
 	for _, w := range c.Warnings() {
 		line("warning %s", w)

@@ -47,6 +47,7 @@ func (d *decoder) config(root *node, c *Config) {
 		}, nil),
 		"unknown_api":     value(d, &c.UnknownAPI, oneOf(UnknownRefuse, UnknownPass)),
 		"output_cap":      value(d, &c.OutputCap, oneOf(CapUnary, CapAlways, CapNever)),
+		"responses_cut":   value(d, &c.ResponsesCut, oneOf(CutIncomplete, CutCompleted)),
 		"include_usage":   value(d, &c.IncludeUsage, oneOf(UsageAuto, UsageAlways, UsageNever)),
 		"closing_comment": value(d, &c.ClosingComment, parseBool),
 		"timeouts": d.section(fields{

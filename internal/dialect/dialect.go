@@ -57,6 +57,21 @@ type Stream interface {
 	Close(dst []byte, usage Usage) []byte
 }
 
+// ToolStream is a [Stream] that knows of the calls of tools in its answer.
+type ToolStream interface {
+	Stream
+	// InTool says that a call of a tool is under way, or begins with the event read last.
+	InTool() bool
+}
+
+// CompletedStream is a [Stream] whose API has two ways of saying that a length limit was
+// reached.
+type CompletedStream interface {
+	Stream
+	// CloseCompleted makes Close take the way that fewer clients take for an error.
+	CloseCompleted()
+}
+
 // MaxSlots bounds the texts of one stream that are told apart. What comes beyond
 // shares the last slot; its count is then the sum over its pieces.
 const MaxSlots = 256
@@ -74,6 +89,7 @@ type Event struct {
 	Texts     []Text
 	Extra     int64 // tokens, estimated, of what is not text: sound, images
 	Reasoning bool  // some of Texts is the model's reasoning, or a summary of it
+	Summary   bool  // it is a summary: the reasoning itself is not shown
 	Usage     Usage // of the whole answer so far, if Known
 	UsageOnly bool  // the event carries usage and nothing else: it exists because usage was asked for
 	Done      bool  // the API's end marker

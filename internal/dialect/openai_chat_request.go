@@ -4,7 +4,7 @@ package dialect
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
 		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
-		"web_search_options"}
+		"web_search_options", "reasoning_effort"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -53,13 +53,20 @@ func (p *chatRequest) parse() error {
 		i = value.end
 		switch key {
 		case "":
-			p.r.opaque = p.r.opaque || addsToPrompt(name.of(p.body)) && p.body[value.start] != 'n'
+			if addsToPrompt(name.of(p.body)) && p.body[value.start] != 'n' {
+				p.r.opaque = true
+				p.prompt.searches++
+			}
 		case "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n":
 			err = p.common(key, value)
+		case "reasoning_effort":
+			p.r.Effort = p.effort(value)
 		case "web_search_options": // what is found goes into the prompt
 			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		case "tools":
-			p.r.opaque = p.r.opaque || p.hostedTool(value)
+			hosted := p.hostedTools(value)
+			p.r.opaque = p.r.opaque || hosted > 0
+			p.prompt.searches += hosted
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 		case "documents", "prompt", "chat_template", "chat_template_kwargs": // of vLLM and others; OpenAI does not read them
 			p.r.opaque = p.r.opaque || p.says(value)
@@ -88,18 +95,18 @@ func addsToPrompt(raw []byte) bool {
 	return false
 }
 
-// hostedTool says that one of the tools is none that the client runs: its results go
-// into the prompt unseen.
-func (p *chatRequest) hostedTool(tools span) bool {
+// hostedTools is how many of the tools are none that the client runs: their results go into
+// the prompt unseen.
+func (p *chatRequest) hostedTools(tools span) (n int64) {
 	for tool := range elements(p.body, tools) {
 		for name, value := range members(p.body, tool) {
 			kind := string(value.of(p.body))
 			if string(name.of(p.body)) == `"type"` && kind != `"function"` && kind != `"custom"` {
-				return true
+				n++
 			}
 		}
 	}
-	return false
+	return n
 }
 
 // messages notes where each message of the array at i stands, and checks the keys

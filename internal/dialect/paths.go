@@ -30,7 +30,7 @@ var endpoints = []endpoint{
 	{end: "/completions", api: OpenAICompletions{}},
 	{end: "/embeddings", api: OpenAIEmbeddings{}},
 
-	{end: "/responses"},
+	{end: "/responses", api: OpenAIResponses{}},
 	{end: "/responses/{}/cancel", free: true},
 	{end: "/responses/input_tokens", free: true},
 

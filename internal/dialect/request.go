@@ -17,11 +17,13 @@ import (
 type Request struct {
 	Model      string
 	Stream     bool
-	WantsUsage bool  // the client itself asked for the usage of a stream
-	Choices    int64 // answers asked for; ≥ 1
-	MaxOutput  int64 // the cap on each answer in tokens; 0 if the request has none
-	LeastCap   int64 // the lowest cap that the API takes, in tokens; 0 if any will do
-	NoOutput   bool  // the API answers without output, such as with vectors; there is no cap then
+	WantsUsage bool   // the client itself asked for the usage of a stream
+	Choices    int64  // answers asked for; ≥ 1
+	MaxOutput  int64  // the cap on each answer in tokens; 0 if the request has none
+	LeastCap   int64  // the lowest cap that the API takes, in tokens; 0 if any will do
+	Effort     string // how much the model is to reason: a word that HiddenReasoning knows, or ""
+	Background bool   // the answer goes on at the provider without its client, so that it cannot be cut
+	NoOutput   bool   // the API answers without output, such as with vectors; there is no cap then
 
 	body     []byte
 	messages []message

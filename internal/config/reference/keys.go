@@ -55,6 +55,7 @@ var keys = slices.Concat(
 		{"paths.deny", list(256, pathGlob), "(none)", "refused with 403; stronger than `pass`", "[/v1/files*]"},
 		{"unknown_api", words("refuse", "pass"), "refuse", "requests of an API that cannot be metered: 403, or forwarded unmetered; see [`unknown_api`](#unknown_api)", ""},
 		{"output_cap", words("unary", "always", "never"), "unary", "whose output cap is lowered to what is left, see [`output_cap`](#output_cap)", ""},
+		{"responses_cut", words("incomplete", "completed"), "incomplete", "the event that ends a cut answer of the Responses API: `response.incomplete`, as the API does it, or `response.completed` with the status incomplete; see [apis.md](apis.md#a-cut-of-the-responses-api)", ""},
 		{"include_usage", words("auto", "always", "never"), "auto", "whether upstreams are asked for the usage of streams, see [`include_usage`](#include_usage)", ""},
 		{"closing_comment", boolean, "true", "a cut stream names the limit in an SSE comment before its closing events", ""},
 		{"timeouts", object(), "", "how long things may last", ""},
