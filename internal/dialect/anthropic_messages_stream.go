@@ -45,6 +45,8 @@ type messagesStream struct {
 	open                   []openBlock // blocks that were forwarded, and whose end was not
 }
 
+var _ ToolStream = new(messagesStream)
+
 // openBlock is a block that has begun.
 type openBlock struct {
 	index int64
@@ -483,8 +485,7 @@ func (s *messagesStream) Forwarded() {
 // Ended implements [Stream].
 func (s *messagesStream) Ended() bool { return s.stopped }
 
-// InTool says that a call of a tool is under way, or begins with the event read last: a
-// cut would leave the client with a part of its input.
+// InTool implements [ToolStream].
 func (s *messagesStream) InTool() bool {
 	if s.event.kind == kindBlockStart && s.event.block.tool {
 		return true
