@@ -174,7 +174,7 @@ func (x *Exchange) replace(o Outcome, status int, message string) Ready {
 func (x *Exchange) answerWith(o Outcome, status int, message string, set []*corev3.HeaderValueOption) Ready {
 	api := x.api
 	if api == nil {
-		api = dialect.OpenAIChat{} // the shape most clients understand
+		api = dialect.Shape(x.record.Path)
 	}
 	x.record.Status = status
 	r := x.finish(o)

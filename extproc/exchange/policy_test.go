@@ -67,6 +67,28 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// Of what is unknown, unknown_api: pass lets through websockets, but no tunnels, and no
+// other method in the upstream's eyes.
+func TestJudgeProtocols(t *testing.T) {
+	p, open := NewPolicy(Policy{Pass: []string{"/v1/realtime"}}), NewPolicy(Policy{PassUnknown: true})
+	for _, tt := range []struct {
+		policy *Policy
+		asked  asked
+		want   verdict
+	}{
+		{p, asked{method: "GET", path: "/v1/realtime", upgrade: "websocket"}, verdictPass},
+		{p, asked{method: "GET", path: "/v1/other", upgrade: "websocket"}, verdictUpgrade},
+		{open, asked{method: "GET", path: "/v1/other", upgrade: "websocket"}, verdictPass},
+		{open, asked{method: "CONNECT", path: "/v1/other", upgrade: "CONNECT"}, verdictUpgrade},
+		{open, asked{method: "GET", path: "/v1/chat/completions", upgrade: "websocket", route: dialect.ForPath("/v1/chat/completions")}, verdictUpgrade},
+		{open, asked{method: "GET", path: "/v1/other", override: "x-http-method-override"}, verdictOverride},
+	} {
+		if got := tt.policy.judge(tt.asked); got != tt.want {
+			t.Errorf("%+v: %d, want %d", tt.asked, got, tt.want)
+		}
+	}
+}
+
 func TestIdentify(t *testing.T) {
 	p := NewPolicy(Policy{Identities: []Identity{
 		{Name: "team", Sources: []Source{{JWT: "org.team"}, {Header: "x-team"}}},

@@ -1,6 +1,9 @@
 package dialect
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // AnthropicMessages is Anthropic's Messages API: POST …/v1/messages.
 //
@@ -53,6 +56,15 @@ func (AnthropicMessages) Refuse(status int, message string) []byte {
 		panic(err) // strings always marshal
 	}
 	return body
+}
+
+// Shape is the API in whose shape an error is told at a path that is not metered: the one
+// whose paths begin like it, or OpenAI's, which most clients understand.
+func Shape(path string) API {
+	if strings.Contains(path, "/v1/messages") {
+		return AnthropicMessages{}
+	}
+	return OpenAIChat{}
 }
 
 // ParseAnswer implements [API].

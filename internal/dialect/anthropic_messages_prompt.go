@@ -269,14 +269,14 @@ func (t *messagesTexts) source(at span, image bool, depth int) {
 }
 
 // toolList hands out the text of tools. It reports whether there are any.
-func (t *messagesTexts) toolList(at span) (any bool) {
+func (t *messagesTexts) toolList(at span) (found bool) {
 	if t.body[at.start] != '[' {
 		t.value(at)
 		return false
 	}
 	var text []byte
 	for tool := range elements(t.body, at) {
-		any = true
+		found = true
 		var kind span
 		text = text[:0]
 		for name, value := range members(t.body, tool) {
@@ -298,7 +298,7 @@ func (t *messagesTexts) toolList(at span) (any bool) {
 		t.count(text)
 		t.extra += messagesPerTool + toolCost(kind.of(t.body))
 	}
-	return any
+	return found
 }
 
 // toolCost is what a tool costs beside its text, by its type as raw JSON.

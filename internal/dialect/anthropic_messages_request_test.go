@@ -370,6 +370,8 @@ func TestMessagesTurns(t *testing.T) {
 	}{
 		{"a chat", []string{q, a, q, a, q}, "[1 1 2 2 -1]"},
 		{"a greeting", []string{a, q, a, q}, "[0 1 1 -1]"},
+		{"a summary", []string{`{"role":"assistant","content":[{"type":"compaction","content":"c"}]}`, q, a, q}, "[-1 1 1 -1]"},
+		{"the system in between", []string{q, a, `{"role":"system","content":"s"}`, q}, "[1 1 -1 -1]"},
 		{"a tool", []string{q, call, res, a, q}, "[1 1 1 1 -1]"},
 		{"an agent", []string{q, call, res, call, res, call, res}, "[-1 2 2 3 3 -1 -1]"},
 		{"prefilled", []string{q, a, q, a}, "[1 1 -1 -1]"},

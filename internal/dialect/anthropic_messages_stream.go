@@ -35,7 +35,7 @@ type messagesStream struct {
 	// What the provider has said of its usage so far. Later figures replace earlier
 	// ones, and those which an event leaves out stand.
 	tokens   messagesUsage
-	reported bool // output_tokens is known
+	reported bool // the event read last has output_tokens
 	hidden   bool // more is billed than is seen: thinking, which may be a summary; calls in a whole message
 
 	// What the event read last does once it has been forwarded.
@@ -44,6 +44,8 @@ type messagesStream struct {
 	started, stopped, done bool        // message_start, a stop_reason, message_stop were forwarded
 	open                   []openBlock // blocks that were forwarded, and whose end was not
 }
+
+var _ ToolStream = new(messagesStream)
 
 // openBlock is a block that has begun.
 type openBlock struct {
@@ -93,19 +95,17 @@ func (s *messagesStream) Event(data []byte, ev *Event) {
 	}
 	s.data, s.unknown, s.event = data, s.unknown[:0], messagesEvent{}
 	s.json.reset(data)
-	reported := s.reported
 	s.reported = false
 	if err := s.read(ev); err != nil || !blank(data[s.json.dec.InputOffset():]) {
 		// Not understood, so perhaps text: it counts as what it is.
 		ev.reset()
 		ev.Texts = append(ev.Texts, Text{MaxSlots - 1, data})
-		s.event, s.reported = messagesEvent{}, reported
+		s.event = messagesEvent{}
 		return
 	}
 	if s.reported {
 		ev.Usage = s.usage()
 	}
-	s.reported = s.reported || reported
 }
 
 // read reads one event. Its type and index may come after what they are about.
@@ -485,8 +485,7 @@ func (s *messagesStream) Forwarded() {
 // Ended implements [Stream].
 func (s *messagesStream) Ended() bool { return s.stopped }
 
-// InTool says that a call of a tool is under way, or begins with the event read last: a
-// cut would leave the client with a part of its input.
+// InTool implements [ToolStream].
 func (s *messagesStream) InTool() bool {
 	if s.event.kind == kindBlockStart && s.event.block.tool {
 		return true

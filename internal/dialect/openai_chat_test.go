@@ -275,27 +275,32 @@ func FuzzEvent(f *testing.F) {
 	f.Add([]byte(`{"id":"a","choices":[{"index":0,"delta":{"content":"x"}}]}`))
 	f.Add([]byte(`{"id":{"a":[1,2]},"created":"x","choices":[{"index":1e9,"delta":{"tool_calls":[{"index":-1,"function":{}}]}}],"usage":{"prompt_tokens":-1,"completion_tokens":1e99}}`))
 	f.Add([]byte(`[DONE]`))
+	f.Add([]byte(`{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"text":"a"}]},[["b"]],{"data":"AAAA"}]},"text":"c","usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":9}}],"x_groq":{"usage":{}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := OpenAIChat{}.ParseRequest([]byte(`{"messages":[],"stream":true}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := OpenAIChat{}.NewStream(r)
-		var ev Event
-		for range 2 {
-			s.Event(data, &ev)
-			for _, x := range ev.Texts {
-				if x.Slot < 0 || x.Slot >= MaxSlots {
-					t.Fatalf("slot %d", x.Slot)
+		RejectsStreamOptions(data)
+		for _, api := range []API{OpenAIChat{}, OpenAICompletions{}} {
+			r, err := api.ParseRequest([]byte(`{"messages":[],"prompt":["a","b"],"stream":true}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := api.NewStream(r)
+			var ev Event
+			for range 2 {
+				s.Event(data, &ev)
+				for _, x := range ev.Texts {
+					if x.Slot < 0 || x.Slot >= MaxSlots {
+						t.Fatalf("slot %d", x.Slot)
+					}
 				}
+				if u := ev.Usage; u.UncachedInput < 0 || u.CacheRead < 0 || u.CacheWrite < 0 || u.Output < 0 || u.Reasoning > u.Output || ev.Extra < 0 {
+					t.Fatalf("%+v", u)
+				}
+				s.Forwarded()
 			}
-			if u := ev.Usage; u.UncachedInput < 0 || u.CacheRead < 0 || u.Output < 0 || u.Reasoning > u.Output {
-				t.Fatalf("%+v", u)
-			}
-		}
-		for e := range strings.SplitSeq(strings.TrimSuffix(string(s.Close(nil, Usage{})), "\n\n"), "\n\n") {
-			if data := strings.TrimPrefix(e, "data: "); data != "[DONE]" && !json.Valid([]byte(data)) {
-				t.Fatalf("closing event %q", e)
+			for e := range strings.SplitSeq(strings.TrimSuffix(string(s.Close(nil, Usage{})), "\n\n"), "\n\n") {
+				if data := strings.TrimPrefix(e, "data: "); data != "[DONE]" && !json.Valid([]byte(data)) {
+					t.Fatalf("closing event %q", e)
+				}
 			}
 		}
 	})

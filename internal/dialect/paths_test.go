@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -58,4 +59,29 @@ func TestForPath(t *testing.T) {
 			t.Errorf("%q: %q exact %v free %v, want %+v", path, name, r.Exact, r.Free, want)
 		}
 	}
+}
+
+// FuzzForPath: an exact path is the same API's in every reading of it, and what is put in
+// front of a path, if it is plain, changes nothing.
+func FuzzForPath(f *testing.F) {
+	for _, s := range []string{"/v1/chat/completions", "/v1/chat%2f/completions;x", "/openai/deployments/%61/embeddings", "//..", "/v1/messages/count_tokens#", "\\", "%"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		r := ForPath(path)
+		if len(Deployment(path)) > maxDeployment || r.Free && r.API != nil {
+			t.Fatalf("%q: %+v", path, r)
+		}
+		if !r.Exact {
+			return
+		}
+		if again := ForPath("/prefix" + path); again != r && strings.HasPrefix(path, "/") {
+			t.Fatalf("%q is %+v, and behind a prefix %+v", path, r, again)
+		}
+		for _, reading := range readings(path) {
+			if other := endpointOf(reading); other != nil && other.route(true) != r {
+				t.Fatalf("%q is %+v, and read as %q %+v", path, r, reading, other.route(true))
+			}
+		}
+	})
 }
