@@ -4,7 +4,7 @@ package dialect
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
 		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
-		"web_search_options", "reasoning_effort"}
+		"web_search_options", "reasoning_effort", "models", "fallbacks"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -57,7 +57,7 @@ func (p *chatRequest) parse() error {
 				p.r.opaque = true
 				p.prompt.searches++
 			}
-		case "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n":
+		case "model", "models", "fallbacks", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n":
 			err = p.common(key, value)
 		case "reasoning_effort":
 			p.r.Effort = p.effort(value)

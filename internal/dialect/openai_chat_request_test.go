@@ -90,6 +90,27 @@ func TestRequestValues(t *testing.T) {
 	}
 }
 
+func TestOtherModels(t *testing.T) {
+	for members, want := range map[string]bool{
+		`"model":"a"`:                           false,
+		`"model":"a","models":["b"]`:            true,
+		`"model":"a","fallbacks":[{"a":["b"]}]`: true,
+		`"models":null`:                         false,
+		`"models":[]`:                           false,
+		`"models":"b"`:                          true,
+	} {
+		for _, api := range []API{OpenAIChat{}, OpenAICompletions{}, OpenAIEmbeddings{}} {
+			r, err := api.ParseRequest([]byte(`{"messages":[],"prompt":"p","input":"i",` + members + `}`))
+			if err != nil || r.OtherModels != want {
+				t.Errorf("%s, %s: %v, %v", api.Name(), members, err, !want)
+			}
+		}
+	}
+	if _, err := (OpenAIChat{}).ParseRequest([]byte(`{"messages":[],"Models":["b"]}`)); err == nil {
+		t.Error("another letter case is accepted")
+	}
+}
+
 func TestRequestRefused(t *testing.T) {
 	deep := strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000)
 	for _, tt := range []struct{ name, in, want string }{
