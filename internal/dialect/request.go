@@ -15,16 +15,17 @@ import (
 // tokens that come on top of them. Some of that depends on the model; the model
 // asked for is not always the one that is counted as, so the caller names it.
 type Request struct {
-	Model string
+	Model      string
+	Stream     bool
+	WantsUsage bool   // the client itself asked for the usage of a stream
+	Choices    int64  // answers asked for; ≥ 1
+	MaxOutput  int64  // the cap on each answer in tokens; 0 if the request has none
+	Effort     string // how much the model is to reason: a word that HiddenReasoning knows, or ""
+	NoOutput   bool   // the API answers without output, such as with vectors; there is no cap then
+
 	// OtherModels says that the request names further models, of which some servers take one
 	// if the first fails: "models" of OpenRouter, "fallbacks" of LiteLLM.
 	OtherModels bool
-	Stream      bool
-	WantsUsage  bool   // the client itself asked for the usage of a stream
-	Choices     int64  // answers asked for; ≥ 1
-	MaxOutput   int64  // the cap on each answer in tokens; 0 if the request has none
-	Effort      string // how much the model is to reason: a word that HiddenReasoning knows, or ""
-	NoOutput    bool   // the API answers without output, such as with vectors; there is no cap then
 
 	body     []byte
 	messages []message
