@@ -71,6 +71,8 @@ func TestRequestValues(t *testing.T) {
 		{"escaped value", `{"model":"gpt\u002d4o","messages":[]}`, "gpt-4o", 1, 0, 0},
 		{"larger cap counts", `{"max_tokens":5,"max_completion_tokens":9,"messages":[]}`, "", 1, 9, 9},
 		{"choices multiply", `{"max_tokens":5,"n":3,"messages":[]}`, "", 3, 5, 15},
+		{"best of more", `{"max_tokens":5,"n":2,"best_of":4,"messages":[]}`, "", 4, 5, 20},
+		{"best of fewer", `{"max_tokens":5,"n":2,"best_of":1,"messages":[]}`, "", 2, 5, 10},
 		{"most choices", `{"max_tokens":5,"n":128,"messages":[]}`, "", 128, 5, 640},
 		{"one cap is none", `{"max_tokens":-1,"max_completion_tokens":9,"messages":[]}`, "", 1, 0, 0},
 		{"negative", `{"max_tokens":-5,"n":-1,"messages":[]}`, "", 1, 0, 0},
