@@ -262,6 +262,7 @@ func policy(c *config.Config) exchange.Policy {
 		for _, name := range b.Per {
 			counted[name] = counted[name] || enforced
 			p.PlainPath = p.PlainPath || enforced && name == budget.ByPath
+			p.OneModel = p.OneModel || enforced && name == budget.ByModel
 		}
 		for _, m := range b.Match {
 			switch m.Property {
@@ -269,6 +270,8 @@ func policy(c *config.Config) exchange.Policy {
 				counted[m.Name] = counted[m.Name] || enforced
 			case budget.OfPath:
 				p.PlainPath = p.PlainPath || enforced
+			case budget.OfModel:
+				p.OneModel = p.OneModel || enforced
 			case budget.OfHeader:
 				names := &p.WatchHeaders
 				if enforced {

@@ -111,6 +111,25 @@ func TestPolicyOfLimits(t *testing.T) {
 	}
 }
 
+// Where limits depend on the model, a request may not name several.
+func TestPolicyOfModels(t *testing.T) {
+	for limit, want := range map[string]bool{
+		`per: user`:                              false,
+		`per: model`:                             true,
+		`match: {model: gpt-4*}`:                 true,
+		`match: {model: gpt-4*}, action: shadow`: false,
+		`per: [user, model], action: refuse`:     true,
+	} {
+		c, err := config.Parse("f", []byte("identity: {user: [{jwt: sub}]}\nbudgets: [{name: a, limit: 1 token, period: day, "+limit+"}]\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := policy(c).OneModel; got != want {
+			t.Errorf("%s: %v", limit, got)
+		}
+	}
+}
+
 // Budgets whose on_input is truncate shorten prompts; the others refuse them.
 func TestPolicyOfInput(t *testing.T) {
 	c, err := config.Parse("f", []byte("budgets: [{name: a, per: request, limit: {input: 1 token, output: 1 token}, on_input: truncate}, "+

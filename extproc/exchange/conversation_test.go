@@ -168,6 +168,8 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.MatchHeaders = v
 			case "watch-header":
 				c.policy.WatchHeaders = v
+			case "one-model":
+				c.policy.OneModel = true
 			case "plain-path":
 				c.policy.PlainPath = true
 			case "pass-unknown":

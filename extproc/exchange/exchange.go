@@ -300,6 +300,9 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 		}
 		return x.refuse(400, bad.Message)
 	}
+	if x.policy.OneModel && req.OtherModels {
+		return x.refuse(400, `the request names further models ("models", "fallbacks"), and budgets here depend on the model; name one, as "model"`)
+	}
 	x.request = req
 	x.askForUsage()
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream

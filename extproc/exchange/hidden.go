@@ -36,8 +36,9 @@ type hiddenModel struct {
 }
 
 const (
-	maxHidden   = 1024 // models with efforts; the one that was not used for the longest makes room
-	leastHidden = 4    // answers before what was learned counts
+	mostHidden  = 1 << 20 // tokens of one answer; more is no model's
+	maxHidden   = 1024    // models with efforts; the one that was not used for the longest makes room
+	leastHidden = 4       // answers before what was learned counts
 	// An answer that needed more moves what is expected by a quarter of the difference, one
 	// that needed less by a sixteenth: so four of five are expected to need less.
 	hiddenRise, hiddenFall = 1.0 / 4, 1.0 / 16
@@ -62,7 +63,7 @@ func (h *Hidden) of(model, effort string) int64 {
 
 // learn takes in what the reasoning of one choice has taken.
 func (h *Hidden) learn(model, effort string, tokens int64) {
-	key := model + " " + effort
+	key, tokens := model+" "+effort, min(tokens, mostHidden)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := h.models[key]

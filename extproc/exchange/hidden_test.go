@@ -38,6 +38,12 @@ func TestHidden(t *testing.T) {
 	if n := h.of("o3", ""); n > 10 {
 		t.Errorf("%d tokens are expected of who never reasons", n)
 	}
+	for range 100 {
+		h.learn("liar", "", 1<<62)
+	}
+	if n := h.of("liar", ""); n > mostHidden {
+		t.Errorf("%d tokens are expected", n)
+	}
 	// Most models never reason, and take no room; others take no more than there is.
 	h.learn("plain", "", 0)
 	for i := range 2 * maxHidden {

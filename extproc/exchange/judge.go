@@ -72,7 +72,7 @@ func (p *Policy) judge(q asked) verdict {
 	if plainPath(q.path) && matchAny(p.Pass, q.path) {
 		return verdictPass
 	}
-	unknown := q.route == dialect.Route{}
+	unknown := q.route.API == nil && (!q.route.Free || !q.route.Exact)
 	switch {
 	case q.override != "":
 		return verdictOverride

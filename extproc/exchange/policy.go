@@ -30,6 +30,10 @@ type Policy struct {
 	// because limits depend on it.
 	PlainPath bool
 
+	// OneModel refuses requests that let the upstream choose among models, because limits
+	// depend on the model.
+	OneModel bool
+
 	// Truncate names the limits per request that shorten a prompt instead of refusing
 	// it. Sizes are the ledger's limits per request; they are needed if there are names.
 	Truncate []string

@@ -47,6 +47,7 @@ func TestJudge(t *testing.T) {
 		{p, "GET", "/v1/models/..;/x", bare, verdictPass},
 		{p, "DELETE", "/v1/files/1", body, verdictPassBare},
 		{open, "DELETE", "/v1/files/1", body, verdictPass},
+		{open, "POST", "/v1/messages/Count_tokens", body, verdictPass},
 		{open, "GET", "/v1/chat/completions", body, verdictPassBare},
 		{open, "POST", "/v1/embeddings", body, verdictMeter},
 		{open, "POST", "/v1/audio/speech", body, verdictPass},

@@ -36,7 +36,7 @@ var templates = []string{
 	`{"messages":[]§"model":"m"}`,
 	`{"messages":[],"model"§"m"}`,
 	`{"prompt":§,"best_of":3,"n":2,"max_tokens":4}`,
-	`{"prompt":"a","best_of":§}`,
+	`{"prompt":"a","messages":[],"best_of":§}`,
 	`{"input":§,"model":"e"}`,
 	`{"input":["a","b"],§,"model":"e"}`,
 }
@@ -208,14 +208,14 @@ func agree(t *testing.T, whose string, api API, r *Request, body string, o secon
 	}
 	most, uncapped, found := int64(0), false, false
 	caps := []any{o.MaxTokens}
-	choices := max(1, number(o.N))
+	choices := max(1, number(o.N), number(o.BestOf))
 	if _, chat := api.(OpenAIChat); chat {
 		caps = append(caps, o.MaxCompletionTokens)
 		list(t, fail, r, o, "messages")
 	} else {
 		list(t, fail, r, o, "prompt")
 		prompts := int64(max(1, r.Messages()))
-		choices = prompts * max(choices, number(o.BestOf))
+		choices *= prompts
 	}
 	if choices != r.Choices {
 		fail("number of choices", r.Choices, choices)

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -413,13 +414,10 @@ func (s *chatStream) choices() int {
 
 // expected is how many choices were asked for, as far as they come back.
 func (s *chatStream) expected() int64 {
-	switch {
-	case s.req == nil:
+	if s.req == nil {
 		return 0
-	case s.plain:
-		return min(s.req.shown, maxStreamed)
 	}
-	return min(s.req.Choices, maxChoices)
+	return min(cmp.Or(s.req.shown, s.req.Choices), maxStreamed)
 }
 
 // Close implements [Stream]: a last chunk with finish_reason "length" for each

@@ -4,7 +4,7 @@ package dialect
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
 		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
-		"web_search_options", "reasoning_effort"}
+		"web_search_options", "reasoning_effort", "models", "fallbacks", "best_of"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -35,6 +35,7 @@ func (p *chatRequest) parse() error {
 		return err
 	}
 	var messages bool
+	bestOf := int64(1)
 	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {
 		name := span{i, skipString(p.body, i)}
 		key, err := decisionKey(name.of(p.body), chatKeys)
@@ -57,8 +58,10 @@ func (p *chatRequest) parse() error {
 				p.r.opaque = true
 				p.prompt.searches++
 			}
-		case "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n":
+		case "model", "models", "fallbacks", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n":
 			err = p.common(key, value)
+		case "best_of": // of vLLM; OpenAI's chat has none
+			bestOf, err = p.choices(key, value)
 		case "reasoning_effort":
 			p.r.Effort = p.effort(value)
 		case "web_search_options": // what is found goes into the prompt
@@ -81,6 +84,8 @@ func (p *chatRequest) parse() error {
 	if !messages {
 		return &BadRequest{`the request body has no "messages"`}
 	}
+	p.r.shown = p.r.Choices
+	p.r.Choices = max(p.r.Choices, bestOf)
 	p.finish(i)
 	return nil
 }

@@ -214,7 +214,7 @@ func TestClose(t *testing.T) {
 		t.Errorf("usage: %v", usage)
 	}
 
-	s = newStream(t, `{"messages":[],"stream":true}`)
+	s = newStream(t, `{"messages":[],"stream":true,"best_of":3}`)
 	texts(s, `{"id":"id1","created":5,"model":"gpt-4o","choices":[]}`)
 	reasons, usage = closing(t, s, Usage{Known: true})
 	if fmt.Sprint(reasons) != "map[0:length]" || usage != nil {

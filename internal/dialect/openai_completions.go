@@ -26,7 +26,7 @@ const defaultMaxTokens = 16
 // others take more.
 const maxStreamed = 4096
 
-var completionKeys = []string{"model", "prompt", "suffix", "stream", "stream_options", "max_tokens", "n", "best_of"}
+var completionKeys = []string{"model", "prompt", "suffix", "stream", "stream_options", "max_tokens", "n", "best_of", "models", "fallbacks"}
 
 // ParseRequest implements [API].
 func (OpenAICompletions) ParseRequest(body []byte) (*Request, error) {

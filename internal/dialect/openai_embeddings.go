@@ -13,7 +13,7 @@ var _ API = OpenAIEmbeddings{}
 // Name implements [API].
 func (OpenAIEmbeddings) Name() string { return "openai.embeddings" }
 
-var embeddingKeys = []string{"model", "input", "messages"}
+var embeddingKeys = []string{"model", "models", "fallbacks", "input", "messages"}
 
 // ParseRequest implements [API].
 func (OpenAIEmbeddings) ParseRequest(body []byte) (*Request, error) {
@@ -34,8 +34,8 @@ func (OpenAIEmbeddings) ParseRequest(body []byte) (*Request, error) {
 			return nil, err
 		}
 		switch key {
-		case "model":
-			err = p.model(value)
+		case "model", "models", "fallbacks":
+			err = p.common(key, value)
 		case "input":
 			found = true
 			p.list(value)

@@ -36,6 +36,8 @@ func (p *requestReader) common(key string, value span) (err error) {
 	switch key {
 	case "model":
 		err = p.model(value)
+	case "models", "fallbacks":
+		p.r.OtherModels = p.r.OtherModels || p.says(value)
 	case "stream":
 		p.r.Stream, err = p.flag(key, value)
 	case "stream_options":

@@ -25,6 +25,10 @@ type Request struct {
 	Background bool   // the answer goes on at the provider without its client, so that it cannot be cut
 	NoOutput   bool   // the API answers without output, such as with vectors; there is no cap then
 
+	// OtherModels says that the request names further models, of which some servers take one
+	// if the first fails: "models" of OpenRouter, "fallbacks" of LiteLLM.
+	OtherModels bool
+
 	body     []byte
 	messages []message
 	prompt   prompt  // reads messages, and what else the prompt consists of
