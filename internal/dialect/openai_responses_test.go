@@ -700,3 +700,35 @@ func FuzzPlainLength(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkResponsesEvent: a piece of a text, and last events whose answers have so many
+// bytes.
+func BenchmarkResponsesEvent(b *testing.B) {
+	b.Run("piece", func(b *testing.B) {
+		s := newResponses()
+		data := []byte(`{"type":"response.output_text.delta","sequence_number":6,"item_id":"msg_68f0b2b2a3f48190a1f5c6ad2f2f3a050c4e5a3d6e7f8091","output_index":0,"content_index":0,"delta":" there","logprobs":[],"obfuscation":"LcdzdJdMMgDHt6"}`)
+		var ev Event
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Event(data, &ev)
+			s.Forwarded()
+		}
+	})
+	for _, n := range []int{10_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("last=%d", n), func(b *testing.B) {
+			text := strings.Repeat(`a word\n`, n/len(`a word\n`))
+			s := newResponses()
+			var ev Event
+			s.Event([]byte(`{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"`+text+`"}`), &ev)
+			last := []byte(`{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"` + text + `"}]}],"usage":{"input_tokens":1,"output_tokens":2}}}`)
+			b.SetBytes(int64(len(last)))
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Event(last, &ev)
+			}
+			if len(ev.Texts) > 0 || !ev.Usage.Known {
+				b.Fatal("it was counted again")
+			}
+		})
+	}
+}
