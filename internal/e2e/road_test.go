@@ -41,6 +41,8 @@ type road struct {
 	tap    *tap
 	logs   *observer.ObservedLogs
 	envoy  *envoyrun.Envoy
+
+	extProc string // address of the server
 }
 
 type roadOptions struct {
@@ -112,6 +114,7 @@ func newRoad(t *testing.T, o roadOptions) *road {
 			t.Error(err)
 		}
 	})
+	r.extProc = lis.Addr().String()
 	o.envoy.Upstream, o.envoy.UpstreamHTTP2, o.envoy.ExtProc = cmp.Or(o.upstream, r.up.URL()), o.http2, lis.Addr().String()
 	r.startEnvoyWith(ctx, t, o.envoy)
 	return r
