@@ -205,7 +205,13 @@ func (t *messagesTexts) block(at span, depth int) {
 			}
 		case `"content"`:
 			t.blocks(value, depth+1)
-		case `"data"`, `"encrypted_content"`, `"encrypted_index"`, `"encrypted_stdout"`:
+		case `"data"`:
+			if kind == `"redacted_thinking"` {
+				t.hidden(value)
+			} else {
+				t.value(value)
+			}
+		case `"encrypted_content"`, `"encrypted_index"`, `"encrypted_stdout"`:
 			t.hidden(value)
 		default:
 			t.value(value)
@@ -282,8 +288,9 @@ func (t *messagesTexts) toolList(at span) (found bool) {
 		for name, value := range members(t.body, tool) {
 			switch string(name.of(t.body)) {
 			case `"type"`:
-				kind = value
-				continue
+				if kind = value; value.end-value.start <= maxIgnored {
+					continue
+				}
 			case `"cache_control"`, `"strict"`, `"defer_loading"`, `"eager_input_streaming"`, `"allowed_callers"`:
 				if value.end-value.start <= maxIgnored {
 					continue

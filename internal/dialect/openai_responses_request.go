@@ -143,12 +143,14 @@ func (p *responsesRequest) reasoning(at span) error {
 
 // hostedTools holds what tools may bring into the prompt that run at the provider.
 func (p *responsesRequest) hostedTools(tools span) {
+	hosted := 0
 	for tool := range elements(p.body, tools) {
 		for name, value := range members(p.body, tool) {
 			if string(name.of(p.body)) != `"type"` {
 				continue
 			}
-			if n, hosted := heldTokens(string(value.of(p.body))); hosted {
+			if n, held := heldTokens(string(value.of(p.body))); held && hosted < maxSearches {
+				hosted++
 				p.r.opaque = true
 				p.prompt.held += n
 			}

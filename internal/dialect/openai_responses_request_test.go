@@ -100,6 +100,7 @@ func TestResponsesHeld(t *testing.T) {
 		{`"input":[],"tools":[{"type":"web_search"}]`, true, heldSearch},
 		{`"input":[],"tools":[{"type":"file_search"},{"type":"mcp"}]`, true, heldFiles + heldTool},
 		{`"input":[],"tools":[{"type":"of_a_later_day"}]`, true, heldTool},
+		{`"input":[],"tools":[` + strings.Repeat(`{"type":"x"},`, 99) + `{"type":"x"}]`, true, maxSearches * heldTool},
 	} {
 		r := parseResponses(t, `{`+tt.members+`}`)
 		if r.Opaque() != tt.opaque {

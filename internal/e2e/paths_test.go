@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenbudget/tokenbudget/envoy"
+	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
 	"github.com/tokenbudget/tokenbudget/internal/standin"
 )
 
@@ -97,4 +99,40 @@ func becomes(t *testing.T, r *road, id, method, path, body, header string) strin
 		}
 	}
 	return "passes"
+}
+
+// TestUpgrades: also an Envoy that lets connections change to websockets asks the server
+// first, which refuses, unless the path is set free, so that the filter is off there.
+func TestUpgrades(t *testing.T) {
+	r := newRoad(t, roadOptions{limits: plenty(), interval: standin.NoPause})
+	bootstrap, err := envoy.BootstrapYAML(envoy.Options{
+		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: r.up.URL(), ExtProc: r.extProc, PassPaths: []string{"/free/*"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := regexp.MustCompile(`(?m)^( +)normalize_path: true$`)
+	bootstrap = setting.ReplaceAll(bootstrap, []byte("${1}upgrade_configs: [{upgrade_type: websocket}]\n$0"))
+	if !strings.Contains(string(bootstrap), "upgrade_configs") {
+		t.Fatal("there is no place for upgrade_configs")
+	}
+	proxy, err := envoyrun.Start(t.Context(), envoyrun.Options{Bootstrap: bootstrap})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proxy.Close() })
+	addr, err := proxy.ListenerAddr(t.Context(), envoy.ListenerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.url = "http://" + addr
+	for i, path := range []string{"/v1/realtime", "/v1/responses", "/v1/chat/completions"} {
+		if got := becomes(t, r, fmt.Sprint("upgrade-", i), "GET", path, "", "upgrade: websocket"); got != "403" {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	close(r.tap.of("free").returned) // the server does not see it
+	if got := becomes(t, r, "free", "GET", "/free/realtime", "", "upgrade: websocket"); got != "passes" {
+		t.Errorf("a path that is free: %s", got)
+	}
 }

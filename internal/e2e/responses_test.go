@@ -326,7 +326,10 @@ type before struct {
 func wroteBefore(t *testing.T, rec standin.Recording, cut int) (b before) {
 	t.Helper()
 	for _, e := range rec.Events[:cut] {
-		_, data, _ := strings.Cut(string(e), "data: ")
+		_, data, ok := strings.Cut(string(e), "data: ")
+		if !ok || strings.HasPrefix(data, "[DONE]") {
+			continue // a comment, or the end that some servers send
+		}
 		var event struct {
 			Type  string
 			Delta any
@@ -358,9 +361,10 @@ func cutStream(rec standin.Recording, cut int, completed bool) []byte {
 	var ev dialect.Event
 	var out []byte
 	for _, e := range rec.Events[:cut] {
-		_, data, _ := bytes.Cut(bytes.TrimSpace(e), []byte("data: "))
-		s.Event(data, &ev)
-		s.Forwarded()
+		if _, data, ok := bytes.Cut(bytes.TrimSpace(e), []byte("data: ")); ok {
+			s.Event(data, &ev)
+			s.Forwarded()
+		}
 		out = append(out, e...)
 	}
 	return s.Close(out, dialect.Usage{Known: true, UncachedInput: 8, Output: 5})
