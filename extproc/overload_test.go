@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -438,6 +439,25 @@ func TestParseMemory(t *testing.T) {
 	}
 	if n := MachineMemory(); n < 64<<20 {
 		t.Errorf("this machine has %d bytes", n)
+	}
+}
+
+// The limit of a service is found where the service is, not only at the root of the groups.
+func TestGroupFiles(t *testing.T) {
+	for cgroups, want := range map[string][]string{
+		"":       nil,
+		"0::/\n": {"/sys/fs/cgroup/memory.max"},
+		"0::/system.slice/tokenbudget.service\n": {
+			"/sys/fs/cgroup/system.slice/tokenbudget.service/memory.max", "/sys/fs/cgroup/system.slice/memory.max", "/sys/fs/cgroup/memory.max",
+		},
+		"9:name=systemd:/a\n4:cpu,memory:/b:c\n3:cpuset:/d\n0::/\n": {
+			"/sys/fs/cgroup/memory/b:c/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max",
+		},
+		"0::/../../up\nnonsense\n": {"/sys/fs/cgroup/up/memory.max", "/sys/fs/cgroup/memory.max"},
+	} {
+		if got := groupFiles(cgroups); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", cgroups, got, want)
+		}
 	}
 }
 
