@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"io"
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -35,9 +36,13 @@ func (s *midway) RecvMsg(m any) error {
 const maxMemoryPerStream = 32 << 10
 
 func TestMemoryPerStream(t *testing.T) {
+	const n = 500
 	s := newPlainServer(t)
 	defer s.receivers.wait()
 	defer s.receivers.close()
+	// However slow the machine is, nobody is turned away.
+	s.overload.counting = newCounting(n)
+	s.overload.strain.asked.Store(math.MaxInt64 / 2)
 	prompt := strings.Repeat("Good morning to all of you. ", 1000)
 	var all []mem.BufferSlice
 	for _, m := range []*extprocv3.ProcessingRequest{
@@ -67,6 +72,10 @@ func TestMemoryPerStream(t *testing.T) {
 				if err := s.process(stream); err != nil {
 					t.Error(err)
 				}
+				if len(stream.in) > 0 {
+					t.Error("a stream has ended before its answer")
+					silent.Done()
+				}
 			})
 			<-silent
 		}
@@ -82,7 +91,6 @@ func TestMemoryPerStream(t *testing.T) {
 	}
 	open(50)() // what is there once for all
 	before := used()
-	const n = 500
 	end := open(n)
 	each := (used() - before) / n
 	end()
