@@ -114,6 +114,7 @@ type chatStream struct {
 	req     *Request
 	whole   bool // it is no stream: one answer, which nothing has to close
 	slots   map[slotKey]int
+	latest  slotOf // the text that the last plain chunk was of
 	data    []byte // of the event that is read
 	unknown []span // parts of it which may be text in a shape that is not known
 
@@ -130,6 +131,13 @@ func (s *chatStream) init(req *Request) {
 
 // Event implements [Stream].
 func (s *chatStream) Event(data []byte, ev *Event) {
+	if !s.plainEvent(data, ev) {
+		s.eventDecoded(data, ev)
+	}
+}
+
+// eventDecoded is Event by the decoder, which understands all chunks.
+func (s *chatStream) eventDecoded(data []byte, ev *Event) {
 	ev.reset()
 	s.finishing = s.finishing[:0]
 	if string(data) == "[DONE]" {
@@ -219,10 +227,17 @@ func (s *chatStream) keep(dst *[]byte) error {
 		return s.json.dec.SkipValue()
 	}
 	v, err := s.json.dec.ReadValue()
-	if *dst == nil && err == nil && len(v) <= 256 {
-		*dst = append([]byte{}, v...)
+	if err == nil {
+		keepFirst(dst, v)
 	}
 	return err
+}
+
+// keepFirst copies a raw value that closing events repeat, if it is the first one and short.
+func keepFirst(dst *[]byte, v []byte) {
+	if *dst == nil && len(v) <= 256 {
+		*dst = append([]byte{}, v...)
+	}
 }
 
 // choice reads one element of choices. Its index may come after its text, so the
@@ -268,10 +283,17 @@ func (s *chatStream) choice(ev *Event) error {
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}
-	if finished && index < maxChoices {
-		s.finishing = append(s.finishing, index)
+	if finished {
+		s.finishes(index)
 	}
 	return err
+}
+
+// finishes notes that a choice ends with the event that is read.
+func (s *chatStream) finishes(index int64) {
+	if index < maxChoices {
+		s.finishing = append(s.finishing, index)
+	}
 }
 
 // message reads a delta or a message. The texts it adds have a provisional slot
