@@ -114,9 +114,10 @@ type chatStream struct {
 	req     *Request
 	whole   bool // it is no stream: one answer, which nothing has to close
 	slots   map[slotKey]int
-	latest  slotOf // the text that the last plain chunk was of
-	data    []byte // of the event that is read
-	unknown []span // parts of it which may be text in a shape that is not known
+	before  chunkHead // of the last plain chunk
+	latest  slotOf    // the text that it was of
+	data    []byte    // of the event that is read
+	unknown []span    // parts of it which may be text in a shape that is not known
 
 	// What closing events repeat: raw JSON values of the first chunk.
 	id, created, model, fingerprint []byte

@@ -5,73 +5,92 @@ package dialect
 // not there.
 type plainChunk struct {
 	id, created, model, fingerprint span
-	text                            span // a string that is not empty
+	choices, delta                  bool  // have begun
+	number, reason                  span  // index and finish_reason of the choice
+	index                           int64 // the first of these, below 1000
+	text                            span  // a string that is not empty
 	channel                         channel
-	index                           int64 // of the choice, below 1000
-	finished                        bool  // the choice ends
 }
 
-// readPlainChunk reads data in one pass, without the decoder. If it says true, [chatStream.chunk]
-// makes the same of data (FuzzPlainEvent). False says nothing and leaves c half filled: data is no
-// JSON, or no such chunk, or has what is rare, such as escapes in names.
-func readPlainChunk(data []byte, c *plainChunk) bool {
-	choices := span{}
+// read reads data in one pass, without the decoder. If it says true, [chatStream.eventDecoded]
+// makes the same of data (FuzzPlainEvent). False says nothing and leaves c half filled: data is
+// no JSON, or no such chunk, or has what is rare, such as escapes in names.
+func (c *plainChunk) read(data []byte) bool {
 	i, more := plainOpen(data, pastSpace(data, 0))
+	return c.members(data, i, more)
+}
+
+// readOn is read where c has all that stands in front of the text already.
+func (c *plainChunk) readOn(data []byte) bool {
+	if c.text.end = plainString(data, c.text.start); c.text.end-c.text.start <= len(`""`) {
+		return false
+	}
+	i, more := plainNext(data, c.text.end)
+	i, more = plainNext(data, c.deltaMembers(data, i, more))
+	i, more = plainNext(data, plainOneElement(data, c.choiceMembers(data, i, more)))
+	return c.members(data, i, more)
+}
+
+// beforeText forgets what stands behind the text, and the text.
+func (c *plainChunk) beforeText() {
+	for _, s := range []*span{&c.id, &c.created, &c.model, &c.fingerprint, &c.number, &c.reason} {
+		if s.start > c.text.start {
+			*s = span{}
+		}
+	}
+	if c.number.end == 0 {
+		c.index = 0
+	}
+	c.text.end = 0
+}
+
+// members reads the chunk's members from i on. It and the two below go on where others have
+// begun; more says whether there is a member.
+func (c *plainChunk) members(b []byte, i int, more bool) bool {
 	for more {
-		name, at := plainName(data, i)
+		name, at := plainName(b, i)
 		if at < 0 {
 			return false
 		}
 		var known *span
 		switch string(name) {
 		case "choices":
-			known = &choices
-			i = c.choices(data, at)
+			if c.choices {
+				return false
+			}
+			c.choices = true
+			if peek(b, at) != '[' {
+				return false
+			}
+			i, more = plainOpen(b, pastSpace(b, at+1))
+			i = plainOneElement(b, c.choiceMembers(b, i, more))
 		case "usage", "error", "x_groq":
-			i = plainNull(data, at)
+			i = plainNull(b, at)
 		case "id":
 			known = &c.id
-			i = plainValue(data, at, plainDepth)
 		case "created":
 			known = &c.created
-			i = plainValue(data, at, plainDepth)
 		case "model":
 			known = &c.model
-			i = plainValue(data, at, plainDepth)
 		case "system_fingerprint":
 			known = &c.fingerprint
-			i = plainValue(data, at, plainDepth)
 		default:
-			i = plainValue(data, at, plainDepth)
+			i = plainValue(b, at, plainDepth)
 		}
 		if known != nil {
 			if known.end > 0 {
 				return false
 			}
+			i = plainValue(b, at, plainDepth)
 			*known = span{at, i}
 		}
-		i, more = plainNext(data, i)
+		i, more = plainNext(b, i)
 	}
-	return choices.end > 0 && i > 0 && pastSpace(data, i) == len(data)
+	return i > 0 && c.choices && pastSpace(b, i) == len(b)
 }
 
-// choices reads an array with one choice, and returns its end, or -1.
-func (c *plainChunk) choices(b []byte, i int) int {
-	if peek(b, i) != '[' {
-		return -1
-	}
-	if i = c.choice(b, pastSpace(b, i+1)); i < 0 {
-		return -1
-	}
-	if i = pastSpace(b, i); peek(b, i) != ']' {
-		return -1
-	}
-	return i + 1
-}
-
-func (c *plainChunk) choice(b []byte, i int) int {
-	var index, delta, reason bool // have been there
-	i, more := plainOpen(b, i)
+// choiceMembers returns the end of the choice, or -1.
+func (c *plainChunk) choiceMembers(b []byte, i int, more bool) int {
 	for more {
 		name, at := plainName(b, i)
 		if at < 0 {
@@ -79,24 +98,24 @@ func (c *plainChunk) choice(b []byte, i int) int {
 		}
 		switch string(name) {
 		case "delta":
-			if delta {
+			if c.delta {
 				return -1
 			}
-			delta = true
-			i = c.delta(b, at)
+			c.delta = true
+			i, more = plainOpen(b, at)
+			i = c.deltaMembers(b, i, more)
 		case "index":
-			if index {
+			if c.number.end > 0 {
 				return -1
 			}
-			index = true
 			c.index, i = plainIndex(b, at)
+			c.number = span{at, i}
 		case "finish_reason":
-			if reason {
+			if c.reason.end > 0 {
 				return -1
 			}
-			reason = true
-			c.finished = peek(b, at) == '"'
 			i = plainValue(b, at, plainDepth)
+			c.reason = span{at, i}
 		case "logprobs", "content_filter_results", "content_filter_offsets", "native_finish_reason", "stop_reason", "matched_stop", "token_ids":
 			i = plainValue(b, at, plainDepth)
 		case "message":
@@ -109,10 +128,9 @@ func (c *plainChunk) choice(b []byte, i int) int {
 	return i
 }
 
-// delta reads what the choice's message is longer by. Two texts at once are not plain, for
-// their order counts.
-func (c *plainChunk) delta(b []byte, i int) int {
-	i, more := plainOpen(b, i)
+// deltaMembers returns the end of the delta, or -1. Two texts at once are not plain, for their
+// order counts.
+func (c *plainChunk) deltaMembers(b []byte, i int, more bool) int {
 	for more {
 		name, at := plainName(b, i)
 		if at < 0 {
@@ -123,10 +141,10 @@ func (c *plainChunk) delta(b []byte, i int) int {
 			i = c.piece(b, at, channelContent)
 		case "reasoning_content", "reasoning":
 			i = c.piece(b, at, channelReasoning)
-		case "role":
-			i = plainValue(b, at, plainDepth)
 		case "refusal":
 			i = c.piece(b, at, channelRefusal)
+		case "role":
+			i = plainValue(b, at, plainDepth)
 		default:
 			i = plainNull(b, at)
 		}
@@ -154,7 +172,7 @@ func (c *plainChunk) piece(b []byte, i int, of channel) int {
 // plainEvent is [chatStream.Event] for a plain chunk, and does nothing if data is none.
 func (s *chatStream) plainEvent(data []byte, ev *Event) bool {
 	var c plainChunk
-	if !readPlainChunk(data, &c) {
+	if !s.before.read(data, &c) {
 		return false
 	}
 	ev.reset()
@@ -170,7 +188,7 @@ func (s *chatStream) plainEvent(data []byte, ev *Event) bool {
 		ev.Texts = append(ev.Texts, Text{s.latest.slot, unquote(c.text.of(data), &ev.scratch)})
 		ev.Reasoning = c.channel == channelReasoning
 	}
-	if c.finished {
+	if c.reason.end > 0 && data[c.reason.start] == '"' {
 		s.finishes(c.index)
 	}
 	return true

@@ -67,6 +67,14 @@ func plainNext(b []byte, i int) (at int, more bool) {
 	return -1, false
 }
 
+// plainOneElement reads the bracket that closes an array behind its only element.
+func plainOneElement(b []byte, i int) int {
+	if i = pastSpace(b, i); peek(b, i) != ']' {
+		return -1
+	}
+	return i + 1
+}
+
 // plainValue reads any value, not deeper than depth.
 func plainValue(b []byte, i, depth int) int {
 	switch c := peek(b, i); c {

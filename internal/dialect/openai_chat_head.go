@@ -1,0 +1,40 @@
+package dialect
+
+import "bytes"
+
+// maxHead bounds what is kept of a chunk, in bytes.
+const maxHead = 512
+
+// chunkHead is what stands in front of the text of the last plain chunk that had one. In most
+// streams the next chunk begins with the same bytes, which mean the same, so they need only be
+// compared.
+type chunkHead struct {
+	bytes []byte     // up to the text's opening quote
+	chunk plainChunk // what was read of them
+}
+
+// read reads data into c as plainChunk.read does.
+func (h *chunkHead) read(data []byte, c *plainChunk) bool {
+	if n := len(h.bytes); n > 0 && len(data) > n && bytes.Equal(data[:n], h.bytes) {
+		if *c = h.chunk; c.readOn(data) {
+			return true
+		}
+		// The text may be empty, which is no text.
+		*c = plainChunk{}
+	}
+	if !c.read(data) {
+		return false
+	}
+	h.keep(data, c)
+	return true
+}
+
+// keep takes what stands in front of the text, if there is one, and room for it.
+func (h *chunkHead) keep(data []byte, c *plainChunk) {
+	if c.text.end == 0 || c.text.start >= maxHead {
+		return
+	}
+	h.bytes = append(h.bytes[:0], data[:c.text.start+1]...)
+	h.chunk = *c
+	h.chunk.beforeText()
+}
