@@ -56,7 +56,8 @@ func (OpenAIChat) Refuse(status int, message string) []byte {
 	return body
 }
 
-// answers are the scanners of [OpenAIChat.ParseAnswer].
+// answers are the scanners of answers and of events that are not plain. No stream keeps one, for
+// most need one just for their usage.
 var answers = sync.Pool{New: func() any { return newLenientScanner() }}
 
 // ParseAnswer implements [API].
@@ -110,7 +111,7 @@ type slotKey struct {
 // chatStream reads the chunks of a streamed answer. A whole answer has the same
 // shape with "message" for "delta", so it is read by the same code.
 type chatStream struct {
-	json    *scanner
+	json    *scanner // while an event is read by the decoder
 	req     *Request
 	whole   bool // it is no stream: one answer, which nothing has to close
 	slots   map[slotKey]int
@@ -126,7 +127,6 @@ type chatStream struct {
 }
 
 func (s *chatStream) init(req *Request) {
-	s.json = newLenientScanner()
 	s.req = req
 }
 
@@ -145,7 +145,13 @@ func (s *chatStream) eventDecoded(data []byte, ev *Event) {
 		ev.Done = true
 		return
 	}
-	if err := s.chunk(data, ev); err != nil {
+	s.json = answers.Get().(*scanner)
+	err := s.chunk(data, ev)
+	if s.json.reset(nil); len(data) <= maxPooled {
+		answers.Put(s.json)
+	}
+	s.json = nil
+	if err != nil {
 		// Not understood, so perhaps text: it counts as what it is.
 		ev.reset()
 		ev.Texts = append(ev.Texts, Text{MaxSlots - 1, data})
@@ -156,7 +162,6 @@ func (s *chatStream) eventDecoded(data []byte, ev *Event) {
 // around it.
 func (s *chatStream) LetGo() {
 	s.data = nil
-	s.json.reset(nil)
 }
 
 // Forwarded implements [Stream].
