@@ -54,13 +54,13 @@ func TestMemoryPerStream(t *testing.T) {
 		all = append(all, mem.BufferSlice{mem.SliceBuffer(data)})
 	}
 	open := func(n int) (done func()) {
-		var silent, ended sync.WaitGroup
+		var ended sync.WaitGroup
 		end := make(chan struct{})
-		silent.Add(n)
-		for range n {
+		for range n { // one after the other: so many prompts at the same time are overload
+			silent := make(chan struct{})
 			ended.Go(func() {
 				// The messages are copies, as they are of a connection.
-				stream := &midway{encoded: encoded{codec: newCodec()}, silent: silent.Done, end: end}
+				stream := &midway{encoded: encoded{codec: newCodec()}, silent: func() { close(silent) }, end: end}
 				for _, m := range all {
 					stream.in = append(stream.in, mem.BufferSlice{mem.SliceBuffer(m.Materialize())})
 				}
@@ -68,8 +68,8 @@ func TestMemoryPerStream(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			<-silent
 		}
-		silent.Wait()
 		return func() { close(end); ended.Wait() }
 	}
 	used := func() int64 {

@@ -270,7 +270,7 @@ func drainTimeout(c *config.Config) (d time.Duration) {
 func policy(c *config.Config) exchange.Policy {
 	p := exchange.Policy{
 		Pass: c.Paths.Pass, Deny: c.Paths.Deny, PassUnknown: c.UnknownAPI == config.UnknownPass,
-		SilentCut: !c.ClosingComment, MaxRequest: c.MaxRequestBody,
+		SilentCut: !c.ClosingComment, CutCompleted: c.ResponsesCut == config.CutCompleted, MaxRequest: c.MaxRequestBody,
 		Truncate:       c.Truncate,
 		RefuseDegraded: c.Degraded == config.DegradedRefuse, ResetCut: c.DegradedCut == config.DegradedReset,
 	}
@@ -280,12 +280,19 @@ func policy(c *config.Config) exchange.Policy {
 	case config.CapNever:
 		p.OutputCap = exchange.CapNever
 	}
+	switch c.IncludeUsage {
+	case config.UsageAlways:
+		p.IncludeUsage = exchange.UsageAlways
+	case config.UsageNever:
+		p.IncludeUsage = exchange.UsageNever
+	}
 	counted := make(map[string]bool) // identities that limits look at which do more than watch
 	for _, b := range c.Budgets {
 		enforced := b.Action != budget.ActionShadow
 		for _, name := range b.Per {
 			counted[name] = counted[name] || enforced
 			p.PlainPath = p.PlainPath || enforced && name == budget.ByPath
+			p.OneModel = p.OneModel || enforced && name == budget.ByModel
 		}
 		for _, m := range b.Match {
 			switch m.Property {
@@ -293,6 +300,8 @@ func policy(c *config.Config) exchange.Policy {
 				counted[m.Name] = counted[m.Name] || enforced
 			case budget.OfPath:
 				p.PlainPath = p.PlainPath || enforced
+			case budget.OfModel:
+				p.OneModel = p.OneModel || enforced
 			case budget.OfHeader:
 				names := &p.WatchHeaders
 				if enforced {

@@ -2,8 +2,8 @@ package dialect
 
 import "bytes"
 
-// maxHead bounds what is kept of a chunk, in bytes.
-const maxHead = 512
+// maxChunkHead bounds what is kept of a chunk, in bytes.
+const maxChunkHead = 512
 
 // chunkHead is what stands in front of the text of the last plain chunk that had one. In most
 // streams the next chunk begins with the same bytes, which mean the same, so they need only be
@@ -31,7 +31,7 @@ func (h *chunkHead) read(data []byte, c *plainChunk) bool {
 
 // keep takes what stands in front of the text, if there is one, and room for it.
 func (h *chunkHead) keep(data []byte, c *plainChunk) {
-	if c.text.end == 0 || c.text.start >= maxHead {
+	if c.text.end == 0 || c.text.start >= maxChunkHead || c.bare && c.delta {
 		return
 	}
 	h.bytes = append(h.bytes[:0], data[:c.text.start+1]...)

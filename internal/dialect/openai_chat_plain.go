@@ -10,6 +10,7 @@ type plainChunk struct {
 	index                           int64 // the first of these, below 1000
 	text                            span  // a string that is not empty
 	channel                         channel
+	bare                            bool // it is the choice's own, as in the completions API
 }
 
 // read reads data in one pass, without the decoder. If it says true, [chatStream.eventDecoded]
@@ -26,7 +27,9 @@ func (c *plainChunk) readOn(data []byte) bool {
 		return false
 	}
 	i, more := plainNext(data, c.text.end)
-	i, more = plainNext(data, c.deltaMembers(data, i, more))
+	if !c.bare {
+		i, more = plainNext(data, c.deltaMembers(data, i, more))
+	}
 	i, more = plainNext(data, plainOneElement(data, c.choiceMembers(data, i, more)))
 	return c.members(data, i, more)
 }
@@ -118,6 +121,9 @@ func (c *plainChunk) choiceMembers(b []byte, i int, more bool) int {
 			c.reason = span{at, i}
 		case "logprobs", "content_filter_results", "content_filter_offsets", "native_finish_reason", "stop_reason", "matched_stop", "token_ids":
 			i = plainValue(b, at, plainDepth)
+		case "text":
+			i = c.piece(b, at, channelContent)
+			c.bare = c.bare || c.text.start == at
 		case "message":
 			return -1
 		default:

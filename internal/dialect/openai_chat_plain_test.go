@@ -27,6 +27,11 @@ var usualChunks = []string{
 	`{"choices":[{"index":127,"delta":{"content":""},"finish_reason":"stop"}],"created":[1],"id":` + `"` + strings.Repeat("x", 300) + `"}`,
 	`{"choices":[{"index":999,"delta":{},"finish_reason":"stop"}]}`,
 	`{"choices":[{}]}`,
+	`{"id":"x","object":"text_completion","created":1,"choices":[{"text":" a","index":0,"logprobs":null,"finish_reason":null}],"model":"m"}`,
+	`{"choices":[{"text":"a","delta":{"content":""},"index":1}]}`,
+	`{"choices":[{"delta":{"content":"a"},"text":"","index":1}]}`,
+	`{"choices":[{"text":"","delta":{"content":"a"}}]}`,
+	`{"choices":[{"text":"a","text":"","index":1}]}`,
 }
 
 // unusualChunks are left to the decoder. Many differ from a usual one in one thing only.
@@ -46,7 +51,7 @@ var unusualChunks = []string{
 	`{"choices":[{"delta":{"content":["a"]}}]}`, `{"choices":[{"delta":{"content":{"a":1}}}]}`, `{"choices":[{"delta":{"content":1}}]}`, `{"choices":[{"delta":"t"}]}`, `{"choices":[{"delta":null}]}`,
 	`{"choices":[{"delta":{"content":"c","monologue":"m"}}]}`, `{"choices":[{"delta":{"monologue":"m"}}]}`, `{"choices":[{"delta":{"monologue":{}}}]}`, `{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"a"}}]}}]}`, `{"choices":[{"delta":{"tool_calls":[]}}]}`,
 	`{"choices":[{"delta":{"reasoning":"r","content":"c"}}]}`, `{"choices":[{"delta":{"reasoning":"r","reasoning_content":"r"}}]}`, `{"choices":[{"delta":{"reasoning_details":[{"text":"r"}]}}]}`, `{"choices":[{"delta":{"audio":{"data":"AAAA"}}}]}`, `{"choices":[{"delta":{"images":[{}]}}]}`,
-	`{"choices":[{"text":"t"}]}`, `{"choices":[{"message":{"content":"so far"},"delta":{"content":" far"}}]}`, `{"choices":[{"message":null,"delta":{"content":" far"}}]}`, `{"choices":[{"x":"t"}]}`, `{"choices":[{"x":1}]}`,
+	`{"choices":[{"text":"t","delta":{"content":"t"}}]}`, `{"choices":[{"delta":{"content":"t"},"text":"t"}]}`, `{"choices":[{"usage":{"prompt_tokens":1,"completion_tokens":2}}]}`, `{"choices":[{"message":{"content":"so far"},"delta":{"content":" far"}}]}`, `{"choices":[{"message":null,"delta":{"content":" far"}}]}`, `{"choices":[{"x":"t"}]}`, `{"choices":[{"x":1}]}`,
 	`{"choices":[{"index":1000}]}`, `{"choices":[{"index":-1}]}`, `{"choices":[{"index":1.5}]}`, `{"choices":[{"index":1e1}]}`, `{"choices":[{"index":01}]}`, `{"choices":[{"index":00}]}`, `{"choices":[{"index":null}]}`, `{"choices":[{"index":"1"}]}`, `{"choices":[{"index":}]}`,
 	`{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`, `{"choices":[{"delta":{"content":"a"}}],"usage":{}}`, `{"choices":[{"delta":{"content":"a"}}],"error":{}}`, `{"choices":[{"delta":{"content":"a"}}],"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":2}}}`,
 	`{"choices":[{"delta":{"content":"a"}}],"x":01}`, `{"choices":[{"delta":{"content":"a"}}],"x":+1}`, `{"choices":[{"delta":{"content":"a"}}],"x":1.}`, `{"choices":[{"delta":{"content":"a"}}],"x":tru}`, `{"choices":[{"delta":{"content":"a"}}],"x":[1,]}`, `{"choices":[{"delta":{"content":"a"}}],"x":{"a"}}`, `{"choices":[{"delta":{"content":"a"}}],"x":nul}`, `{"choices":[{"delta":{"content":"a"}}],"x":nulll}`,
@@ -155,7 +160,7 @@ func TestPlainChunkChanged(t *testing.T) {
 
 // TestPlainChunkRecorded: nearly all events of the recordings are plain, and mean the same.
 func TestPlainChunkRecorded(t *testing.T) {
-	for _, dir := range []string{"openai/chat-streaming", "openai-compatible/stream"} {
+	for _, dir := range []string{"openai/chat-streaming", "openai/completion-streaming", "openai-compatible/stream"} {
 		t.Run(dir, func(t *testing.T) {
 			body, err := fs.ReadFile(os.DirFS("../standin/recordings"), path.Join(dir, "response.sse"))
 			if err != nil {
