@@ -154,7 +154,7 @@ func FuzzOrder(f *testing.F) {
 					t.Error("a piece of the answer has no answer")
 				}
 				c.perform(r)
-			case arg&32 != 0:
+			case arg&128 != 0:
 				c.perform(c.x.Flush())
 			case arg&4 != 0:
 				idle()
