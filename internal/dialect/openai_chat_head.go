@@ -15,7 +15,7 @@ type chunkHead struct {
 
 // read reads data into c as plainChunk.read does.
 func (h *chunkHead) read(data []byte, c *plainChunk) bool {
-	if n := len(h.bytes); n > 0 && len(data) > n && bytes.Equal(data[:n], h.bytes) {
+	if h.begins(data) {
 		if *c = h.chunk; c.readOn(data) {
 			return true
 		}
@@ -27,6 +27,20 @@ func (h *chunkHead) read(data []byte, c *plainChunk) bool {
 	}
 	h.keep(data, c)
 	return true
+}
+
+// begins says that data begins as the last chunk did, but perhaps for its id: some servers give each
+// chunk one of its own.
+func (h *chunkHead) begins(data []byte) bool {
+	n, id := len(h.bytes), h.chunk.id
+	if n == 0 || len(data) <= n {
+		return false
+	}
+	if id.end == 0 {
+		return bytes.Equal(data[:n], h.bytes)
+	}
+	return bytes.Equal(data[id.end:n], h.bytes[id.end:]) && bytes.Equal(data[:id.start], h.bytes[:id.start]) &&
+		(bytes.Equal(data[id.start:id.end], h.bytes[id.start:id.end]) || data[id.start] == '"' && plainString(data, id.start) == id.end)
 }
 
 // keep takes what stands in front of the text, if there is one, and room for it.
