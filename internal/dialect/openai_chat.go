@@ -119,8 +119,7 @@ type chatStream struct {
 	slots   map[slotKey]int
 	before  chunkHead // of the last plain chunk
 	latest  slotOf    // the text that it was of
-	data    []byte    // of the event that is read
-	unknown []span    // parts of it which may be text in a shape that is not known
+	unknown []span    // parts of the event that is read which may be text in a shape that is not known
 
 	// What closing events repeat: raw JSON values of the first chunk.
 	id, created, model, fingerprint []byte
@@ -160,12 +159,6 @@ func (s *chatStream) eventDecoded(data []byte, ev *Event) {
 	}
 }
 
-// LetGo drops what refers to the data of the event that was read last, and to the memory
-// around it.
-func (s *chatStream) LetGo() {
-	s.data = nil
-}
-
 // Forwarded implements [Stream].
 func (s *chatStream) Forwarded() {
 	for _, index := range s.finishing {
@@ -178,7 +171,7 @@ func (s *chatStream) Forwarded() {
 
 // chunk reads one chunk or one whole answer.
 func (s *chatStream) chunk(data []byte, ev *Event) error {
-	s.data, s.unknown = data, s.unknown[:0]
+	s.unknown = s.unknown[:0]
 	s.json.reset(data)
 	choices := -1
 	err := s.json.object(func(name []byte) (err error) {
