@@ -59,13 +59,13 @@ func TestMemoryPerStream(t *testing.T) {
 		all = append(all, mem.BufferSlice{mem.SliceBuffer(data)})
 	}
 	open := func(n int) (done func()) {
-		var ended sync.WaitGroup
+		var silent, ended sync.WaitGroup
 		end := make(chan struct{})
-		for range n { // one after the other: so many prompts at the same time are overload
-			silent := make(chan struct{})
+		silent.Add(n)
+		for range n {
 			ended.Go(func() {
 				// The messages are copies, as they are of a connection.
-				stream := &midway{encoded: encoded{codec: newCodec()}, silent: func() { close(silent) }, end: end}
+				stream := &midway{encoded: encoded{codec: newCodec()}, silent: silent.Done, end: end}
 				for _, m := range all {
 					stream.in = append(stream.in, mem.BufferSlice{mem.SliceBuffer(m.Materialize())})
 				}
@@ -77,8 +77,8 @@ func TestMemoryPerStream(t *testing.T) {
 					silent.Done()
 				}
 			})
-			<-silent
 		}
+		silent.Wait()
 		return func() { close(end); ended.Wait() }
 	}
 	used := func() int64 {

@@ -210,6 +210,14 @@ func TestOverloadSettings(t *testing.T) {
 }
 
 // The environment's memory limit stands.
+func TestGCPercent(t *testing.T) {
+	for env, want := range map[string]int{"": 50, "100": 0, "off": 0} {
+		if n := gcPercent(env); n != want {
+			t.Errorf("GOGC=%q: %d, not %d", env, n, want)
+		}
+	}
+}
+
 func TestMemoryLimit(t *testing.T) {
 	if n := memoryLimit("1GiB"); n != 0 {
 		t.Errorf("limit %d in spite of the environment's", n)

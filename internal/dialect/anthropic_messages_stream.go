@@ -461,6 +461,13 @@ func (s *messagesStream) usage() Usage {
 	return out
 }
 
+// LetGo drops what refers to the data of the event that was read last, and to the memory
+// around it.
+func (s *messagesStream) LetGo() {
+	s.data = nil
+	s.json.reset(nil)
+}
+
 // Forwarded implements [Stream].
 func (s *messagesStream) Forwarded() {
 	e := s.event

@@ -57,7 +57,8 @@ func (OpenAIChat) Refuse(status int, message string) []byte {
 	return body
 }
 
-// answers are the scanners of [OpenAIChat.ParseAnswer].
+// answers are the scanners of answers and of events that are not plain. No stream keeps one, for
+// most need one just for their usage.
 var answers = sync.Pool{New: func() any { return newLenientScanner() }}
 
 // ParseAnswer implements [API].
@@ -111,13 +112,14 @@ type slotKey struct {
 // chatStream reads the chunks of a streamed answer. A whole answer has the same
 // shape with "message" for "delta", so it is read by the same code.
 type chatStream struct {
-	json    *scanner
+	json    *scanner // while an event is read by the decoder
 	req     *Request
 	whole   bool // it is no stream: one answer, which nothing has to close
 	plain   bool // it is of the completions API: choices have a text and no delta
 	slots   map[slotKey]int
-	data    []byte // of the event that is read
-	unknown []span // parts of it which may be text in a shape that is not known
+	before  chunkHead // of the last plain chunk
+	latest  slotOf    // the text that it was of
+	unknown []span    // parts of the event that is read which may be text in a shape that is not known
 
 	// What closing events repeat: raw JSON values of the first chunk.
 	id, created, model, fingerprint []byte
@@ -126,30 +128,35 @@ type chatStream struct {
 }
 
 func (s *chatStream) init(req *Request) {
-	s.json = newLenientScanner()
 	s.req = req
 }
 
 // Event implements [Stream].
 func (s *chatStream) Event(data []byte, ev *Event) {
+	if !s.plainEvent(data, ev) {
+		s.eventDecoded(data, ev)
+	}
+}
+
+// eventDecoded is Event by the decoder, which understands all chunks.
+func (s *chatStream) eventDecoded(data []byte, ev *Event) {
 	ev.reset()
 	s.finishing = s.finishing[:0]
 	if string(data) == "[DONE]" {
 		ev.Done = true
 		return
 	}
-	if err := s.chunk(data, ev); err != nil {
+	s.json = answers.Get().(*scanner)
+	err := s.chunk(data, ev)
+	if s.json.reset(nil); len(data) <= maxPooled {
+		answers.Put(s.json)
+	}
+	s.json = nil
+	if err != nil {
 		// Not understood, so perhaps text: it counts as what it is.
 		ev.reset()
 		ev.Texts = append(ev.Texts, Text{MaxSlots - 1, data})
 	}
-}
-
-// LetGo drops what refers to the data of the event that was read last, and to the memory
-// around it.
-func (s *chatStream) LetGo() {
-	s.data = nil
-	s.json.reset(nil)
 }
 
 // Forwarded implements [Stream].
@@ -164,7 +171,7 @@ func (s *chatStream) Forwarded() {
 
 // chunk reads one chunk or one whole answer.
 func (s *chatStream) chunk(data []byte, ev *Event) error {
-	s.data, s.unknown = data, s.unknown[:0]
+	s.unknown = s.unknown[:0]
 	s.json.reset(data)
 	choices := -1
 	err := s.json.object(func(name []byte) (err error) {
@@ -228,10 +235,17 @@ func (s *chatStream) keep(dst *[]byte) error {
 		return s.json.dec.SkipValue()
 	}
 	v, err := s.json.dec.ReadValue()
-	if *dst == nil && err == nil && len(v) <= 256 {
-		*dst = append([]byte{}, v...)
+	if err == nil {
+		keepFirst(dst, v)
 	}
 	return err
+}
+
+// keepFirst copies a raw value that closing events repeat, if it is the first one and short.
+func keepFirst(dst *[]byte, v []byte) {
+	if *dst == nil && len(v) <= 256 {
+		*dst = append([]byte{}, v...)
+	}
 }
 
 // choice reads one element of choices. Its index may come after its text, so the
@@ -292,10 +306,17 @@ func (s *chatStream) choice(ev *Event) error {
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}
-	if finished && index < max(maxChoices, s.expected()) {
-		s.finishing = append(s.finishing, index)
+	if finished {
+		s.finishes(index)
 	}
 	return err
+}
+
+// finishes notes that a choice ends with the event that is read.
+func (s *chatStream) finishes(index int64) {
+	if index < max(maxChoices, s.expected()) {
+		s.finishing = append(s.finishing, index)
+	}
 }
 
 // message reads a delta or a message. The texts it adds have a provisional slot
