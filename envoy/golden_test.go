@@ -94,7 +94,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestEnvoyAccepts: a real Envoy accepts every bootstrap, and the parts of a
+// TestEnvoyAccepts: real Envoys of each version accept every bootstrap, and the parts of a
 // filter at the places where they belong.
 func TestEnvoyAccepts(t *testing.T) {
 	needEnvoy(t)
@@ -110,10 +110,25 @@ func TestEnvoyAccepts(t *testing.T) {
 		if strings.HasPrefix(g.name, "filter") {
 			yaml = transplant(t, yaml)
 		}
-		if err := envoyrun.Validate(t.Context(), yaml); err != nil {
-			t.Errorf("%s: %v", g.name, err)
+		for _, envoy := range installed(t) {
+			if err := envoyrun.ValidateWith(t.Context(), envoy, yaml); err != nil {
+				t.Errorf("%s with %s: %v", g.name, envoy, err)
+			}
 		}
 	}
+}
+
+// installed are Envoys of all versions that the configuration is for.
+func installed(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, version := range envoyrun.Versions {
+		path, err := envoyrun.FindVersion(t.Context(), version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // transplant puts the parts of a filter document into the configuration of

@@ -89,6 +89,9 @@ func (g gateway) post(t *testing.T, path, body string, headers ...string) answer
 	}
 	for pair := range slices.Chunk(headers, 2) {
 		req.Header[pair[0]] = []string{pair[1]} // as it is written
+		if pair[0] == "Host" {
+			req.Host = pair[1]
+		}
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
