@@ -15,7 +15,7 @@ const (
 )
 
 const gatewayHead = `What Envoy Gateway takes to have a model API metered by tokenbudget: kubectl apply -f this-file
-Made by "tokenbudget envoy gateway". Without the server, requests are %s.
+Made by "tokenbudget envoy gateway". Without the server, requests are answered with 500.
 
 Envoy Gateway must have extensionApis.enableBackend%s in its own
 configuration. JWTs are checked by a SecurityPolicy, whose filter stands in front of ext_proc by default; keep
@@ -35,6 +35,9 @@ func GatewayYAML(opts Options, mesh Mesh) ([]byte, error) {
 	if mesh.Sidecar {
 		meshErr = errors.Join(meshErr, errors.New("envoy: Sidecar: Envoy Gateway has none"))
 	}
+	if s.FailOpen {
+		meshErr = errors.Join(meshErr, errors.New("envoy: FailOpen: Envoy Gateway refuses failOpen for an answer in FullDuplexStreamed; leave it out"))
+	}
 	if err := errors.Join(err, meshErr); err != nil {
 		return nil, err
 	}
@@ -50,7 +53,7 @@ func GatewayYAML(opts Options, mesh Mesh) ([]byte, error) {
 		patch = " and, since a budget throttles, enableEnvoyPatchPolicy"
 		objects = append(objects, s.gatewayPatch(mesh))
 	}
-	return encodeObjects(fmt.Sprintf(gatewayHead, failure(opts), patch), objects)
+	return encodeObjects(fmt.Sprintf(gatewayHead, patch), objects)
 }
 
 // gatewayListener is the Gateway.
@@ -206,7 +209,7 @@ func (s settings) gatewayExtension(mesh Mesh) object {
 		targets("HTTPRoute", mesh.Name),
 		{key: "extProc", value: list{object{
 			{key: "backendRefs", value: list{backendRef(mesh.serverName(), s.extProc.port)}},
-			{key: "failOpen", value: m.FailureModeAllow, comment: "true: requests pass unmetered while the server cannot be reached."},
+			{key: "failOpen", value: m.FailureModeAllow, comment: "Envoy Gateway does not allow true with FullDuplexStreamed."},
 			{key: "messageTimeout", value: m.MessageTimeout.AsDuration(), comment: "Covers requests only. On answers the server watches itself."},
 			{
 				key: "processingMode", comment: "These belong together: the decision before anything is sent, and an answer that can be cut.",

@@ -48,6 +48,11 @@ var goldens = []struct {
 	{"filter-full", FilterYAML, full},
 }
 
+func failClosed(o Options) Options {
+	o.FailOpen = false
+	return o
+}
+
 // manifests are objects for Kubernetes as a user gets them.
 var manifests = []struct {
 	name   string
@@ -59,7 +64,7 @@ var manifests = []struct {
 	{"istio-full", IstioYAML, full, Mesh{Name: "meter", Namespace: "edge", Labels: map[string]string{"app": "edge", "tier": "a"}, Host: "chat.example.com"}},
 	{"istio-sidecar", IstioYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true, Identities: []string{"team"}, StripHeaders: []string{"x-team"}, PassPaths: full.PassPaths}, Mesh{Sidecar: true}},
 	{"gateway", GatewayYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true}, Mesh{}},
-	{"gateway-full", GatewayYAML, full, Mesh{Name: "meter", Namespace: "edge", Host: "chat.example.com", GatewayClass: "mine"}},
+	{"gateway-full", GatewayYAML, failClosed(full), Mesh{Name: "meter", Namespace: "edge", Host: "chat.example.com", GatewayClass: "mine"}},
 	{"gateway-addresses", GatewayYAML, Options{Upstream: "http://127.0.0.1:8000", UpstreamHTTP2: true, ExtProc: "unix:/run/tokenbudget.sock", PassPaths: full.PassPaths, DenyPaths: []string{"/v1/files*"}}, Mesh{}},
 }
 
