@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/ext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 )
@@ -26,8 +31,8 @@ var crdModules = []struct{ module, sum, files string }{
 }
 
 // schemas are the schemas of the specs of the platforms' objects by apiVersion and kind.
-var schemas = sync.OnceValues(func() (map[string]*jsonschema.Schema, error) {
-	found := map[string]*jsonschema.Schema{}
+var schemas = sync.OnceValues(func() (map[string]crd, error) {
+	found := map[string]crd{}
 	for _, m := range crdModules {
 		cmd := exec.Command("go", "mod", "download", "-json", m.module)
 		cmd.Dir, cmd.Env = os.TempDir(), append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
@@ -53,14 +58,14 @@ var schemas = sync.OnceValues(func() (map[string]*jsonschema.Schema, error) {
 })
 
 // readDefinitions adds the schemas of a file of CustomResourceDefinitions.
-func readDefinitions(file string, found map[string]*jsonschema.Schema) error {
+func readDefinitions(file string, found map[string]crd) error {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	d := yaml.NewDecoder(bytes.NewReader(raw))
 	for {
-		var crd struct {
+		var def struct {
 			Kind string `yaml:"kind"`
 			Spec struct {
 				Group string `yaml:"group"`
@@ -75,19 +80,20 @@ func readDefinitions(file string, found map[string]*jsonschema.Schema) error {
 				} `yaml:"versions"`
 			} `yaml:"spec"`
 		}
-		if err := d.Decode(&crd); errors.Is(err, io.EOF) {
+		if err := d.Decode(&def); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if crd.Kind != "CustomResourceDefinition" {
+		if def.Kind != "CustomResourceDefinition" {
 			continue
 		}
-		for _, v := range crd.Spec.Versions {
-			name := crd.Spec.Group + "/" + v.Name + " " + crd.Spec.Names.Kind
+		for _, v := range def.Spec.Versions {
+			name := def.Spec.Group + "/" + v.Name + " " + def.Spec.Names.Kind
 			// By way of JSON, for the numbers that the compiler expects.
 			properties, _ := v.Schema.Open["properties"].(map[string]any)
-			text, err := json.Marshal(strict(properties["spec"]))
+			open, _ := properties["spec"].(map[string]any)
+			text, err := json.Marshal(strict(open))
 			if err != nil {
 				return err
 			}
@@ -100,38 +106,130 @@ func readDefinitions(file string, found map[string]*jsonschema.Schema) error {
 			if err := c.AddResource(url, schema); err != nil {
 				return err
 			}
-			if found[name], err = c.Compile(url); err != nil {
+			compiled, err := c.Compile(url)
+			if err != nil {
 				return err
 			}
+			found[name] = crd{open, compiled}
 		}
 	}
 }
 
+// rules are the schemas' rules in CEL; what they say of self is checked beside the schema.
+var rules = sync.OnceValues(func() (*cel.Env, error) {
+	return cel.NewEnv(cel.Variable("self", cel.DynType), ext.Strings(), ext.Lists(), ext.Sets(), cel.OptionalTypes())
+})
+
+// crd is the definition of one kind's spec.
+type crd struct {
+	open   map[string]any     // as Kubernetes writes it
+	schema *jsonschema.Schema // of it, strictly
+}
+
+// check validates a spec, against the schema and its rules. Defaults are filled in between, as
+// Kubernetes does.
+func (c crd) check(spec any) error {
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	if err := c.schema.Validate(value); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &spec); err != nil { // numbers as CEL knows them
+		return err
+	}
+	return obeys(c.open, spec, "spec")
+}
+
+// obeys runs the rules of a schema and of those within it.
+func obeys(schema map[string]any, v any, path string) (err error) {
+	properties, _ := schema["properties"].(map[string]any)
+	switch v := v.(type) {
+	case map[string]any:
+		others, _ := schema["additionalProperties"].(map[string]any)
+		for name, p := range properties {
+			if _, set := v[name]; !set {
+				if d, ok := p.(map[string]any)["default"]; ok {
+					v[name] = d
+				}
+			}
+		}
+		for name, child := range v {
+			if p, ok := properties[name].(map[string]any); ok {
+				err = errors.Join(err, obeys(p, child, path+"."+name))
+			} else if others != nil {
+				err = errors.Join(err, obeys(others, child, path+"."+name))
+			}
+		}
+	case []any:
+		items, _ := schema["items"].(map[string]any)
+		for _, child := range v {
+			err = errors.Join(err, obeys(items, child, path+"[]"))
+		}
+	}
+	all, _ := schema["x-kubernetes-validations"].([]any)
+	for _, r := range all {
+		rule, _ := r.(map[string]any)["rule"].(string)
+		if strings.Contains(rule, "oldSelf") { // for changes
+			continue
+		}
+		env, envErr := rules()
+		if envErr != nil {
+			return envErr
+		}
+		ast, issues := env.Compile(rule)
+		if issues.Err() != nil {
+			return issues.Err()
+		}
+		program, programErr := env.Program(ast)
+		if programErr != nil {
+			return programErr
+		}
+		if got, _, evalErr := program.Eval(map[string]any{"self": v}); evalErr != nil || got.Value() != true {
+			err = errors.Join(err, evalErr, errors.New(path+": "+fmt.Sprint(r.(map[string]any)["message"])))
+		}
+	}
+	return err
+}
+
 // strict makes a schema of Kubernetes' one of JSON Schema that refuses unknown fields, as kubectl
-// does. Rules in CEL (x-kubernetes-validations) are not checked.
+// does. It leaves the schema that it is given as it is.
 func strict(v any) any {
 	switch v := v.(type) {
 	case []any:
-		for i := range v {
-			v[i] = strict(v[i])
+		out := slices.Clone(v)
+		for i := range out {
+			out[i] = strict(out[i])
 		}
+		return out
 	case map[string]any:
+		out := maps.Clone(v)
 		properties, isObject := v["properties"].(map[string]any)
 		if _, isSchema := v["type"].(string); isObject && isSchema && v["x-kubernetes-preserve-unknown-fields"] == nil {
 			if v["additionalProperties"] == nil {
-				v["additionalProperties"] = false
+				out["additionalProperties"] = false
 			}
 		}
-		delete(v, "format") // int32 and the like
-		delete(v, "default")
-		for name := range properties {
-			properties[name] = strict(properties[name])
+		delete(out, "format") // int32 and the like
+		delete(out, "default")
+		if isObject {
+			properties = maps.Clone(properties)
+			for name := range properties {
+				properties[name] = strict(properties[name])
+			}
+			out["properties"] = properties
 		}
 		for _, key := range []string{"items", "additionalProperties", "allOf", "anyOf", "oneOf", "not"} {
 			if child, ok := v[key]; ok {
-				v[key] = strict(child)
+				out[key] = strict(child)
 			}
 		}
+		return out
 	}
 	return v
 }
@@ -153,21 +251,13 @@ func checkManifests(t *testing.T, name string, manifests []byte) (kinds []string
 		}
 		kind, _ := o["kind"].(string)
 		version, _ := o["apiVersion"].(string)
-		schema := known[version+" "+kind]
-		if schema == nil {
+		definition, ok := known[version+" "+kind]
+		if !ok {
 			t.Errorf("%s: there is no %s %s", name, version, kind)
 			continue
 		}
 		kinds = append(kinds, kind)
-		raw, err := json.Marshal(o["spec"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := schema.Validate(value); err != nil {
+		if err := definition.check(o["spec"]); err != nil {
 			t.Errorf("%s: %s: %v", name, kind, err)
 		}
 	}
@@ -198,14 +288,16 @@ func TestManifestsStrict(t *testing.T) {
 		{egVersion + " EnvoyExtensionPolicy", `{"extProc": [{"processingMode": {"response": {"body": "Full"}}}]}`},
 		{egVersion + " EnvoyExtensionPolicy", `{"extProc": [{"messageTimeouts": "1s"}]}`},
 		{egVersion + " ClientTrafficPolicy", `{"connection": {"bufferLimit": "much"}}`},
+		{egVersion + " EnvoyExtensionPolicy", `{"targetRef": {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "a"}, "extProc": [{"failOpen": true, "processingMode": {"response": {"body": "FullDuplexStreamed"}}}]}`},
 		{istioNetworking + " VirtualService", `{"http": [{"retry": {}}]}`},
+		{istioNetworking + " VirtualService", `{"http": [{"timeout": "0s"}]}`},
 		{"networking.istio.io/v1alpha3 EnvoyFilter", `{"configPatches": [{"applyTo": "HTTP_FILTERS"}]}`},
 	} {
-		value, err := jsonschema.UnmarshalJSON(strings.NewReader(tt.spec))
-		if err != nil {
+		var spec any
+		if err := json.Unmarshal([]byte(tt.spec), &spec); err != nil {
 			t.Fatal(err)
 		}
-		if known[tt.kind] == nil || known[tt.kind].Validate(value) == nil {
+		if definition, ok := known[tt.kind]; !ok || definition.check(spec) == nil {
 			t.Errorf("%s may be %s", tt.kind, tt.spec)
 		}
 	}

@@ -227,7 +227,7 @@ func (s settings) gatewayExtension(mesh Mesh) object {
 				manyStreams(),
 				{
 					key: "http2", comment: "Notices a dead server; nothing else does while an answer is running.",
-					value: object{{key: "connectionKeepalive", value: object{{key: "interval", value: keepalive}, {key: "timeout", value: keepalive}}}},
+					value: object{{key: "connectionKeepalive", value: object{{key: "interval", value: keepalive}, {key: "timeout", value: keepalive / 2}}}}, // which must be shorter
 				},
 			}},
 		}}},

@@ -292,8 +292,6 @@ func (s settings) istioRoute(mesh Mesh, name string, match list) object {
 	if !mesh.Sidecar {
 		route = append(route, field{key: "rewrite", value: object{{key: "authority", value: s.authority()}}})
 	}
-	return append(route,
-		field{key: "timeout", value: "0s", comment: "Answers take minutes; only silence ends them."},
-		field{key: "retries", value: object{{key: "attempts", value: 0}}, comment: "Istio retries twice unless told otherwise; a retry is spent, but not metered."},
-	)
+	// Istio has no timeout unless told, and does not take 0s for one.
+	return append(route, field{key: "retries", value: object{{key: "attempts", value: 0}}, comment: "Istio retries twice unless told otherwise; a retry is spent, but not metered. No timeout: answers take minutes."})
 }
