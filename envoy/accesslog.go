@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"maps"
 	"slices"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -16,7 +17,7 @@ import (
 var meteredFields = []string{
 	"api", "model", "stream", "outcome", "limit",
 	"input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "input_source", "output_source",
-	"truncated_messages", "throttled_ms", "shadow", "held", "ttft_ms",
+	"truncated_messages", "throttled_ms", "shadow", "degraded", "held", "ttft_ms",
 }
 
 // envoyFields are what Envoy itself knows. The path goes without the query, in
@@ -38,6 +39,17 @@ var envoyFields = map[string]string{
 	"duration_ms":         "%DURATION%",
 }
 
+// logFields are the fields of the access log, and the operators that fill them.
+func (s settings) logFields() map[string]string {
+	fields := maps.Clone(envoyFields)
+	for _, name := range slices.Concat(s.Identities, meteredFields) {
+		if _, taken := envoyFields[name]; !taken {
+			fields[name] = "%DYNAMIC_METADATA(" + MetadataNamespace + ":" + name + ")%"
+		}
+	}
+	return fields
+}
+
 // accessLog is one JSON line for each exchange on stdout. Fields without a value
 // are left out.
 func (s settings) accessLog() ([]*accesslogv3.AccessLog, error) {
@@ -45,10 +57,7 @@ func (s settings) accessLog() ([]*accesslogv3.AccessLog, error) {
 		return nil, nil
 	}
 	fields := map[string]*structpb.Value{}
-	for _, name := range slices.Concat(s.Identities, meteredFields) {
-		fields[name] = structpb.NewStringValue("%DYNAMIC_METADATA(" + MetadataNamespace + ":" + name + ")%")
-	}
-	for name, operator := range envoyFields {
+	for name, operator := range s.logFields() {
 		fields[name] = structpb.NewStringValue(operator)
 	}
 	config, err := anypb.New(&streamv3.StdoutAccessLog{AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{

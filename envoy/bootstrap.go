@@ -159,7 +159,7 @@ func (s settings) earlyHeaderMutation() ([]*corev3.TypedExtensionConfig, error) 
 func (s settings) virtualHost() (*routev3.VirtualHost, error) {
 	host := s.virtualHostLimits()
 	host.Name, host.Domains = UpstreamCluster, []string{"*"}
-	disabled, err := anypb.New(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}})
+	disabled, err := disabledRoute()
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +176,11 @@ func (s settings) virtualHost() (*routev3.VirtualHost, error) {
 	}
 	host.Routes = append(host.Routes, s.route(matchAll()))
 	return host, nil
+}
+
+// disabledRoute switches the filter off on a route.
+func disabledRoute() (*anypb.Any, error) {
+	return anypb.New(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}})
 }
 
 // virtualHostLimits are the settings of a virtual host that metering needs.

@@ -21,6 +21,10 @@ const (
 
 	connectTimeout = 5 * time.Second
 
+	// keepalive is the interval of HTTP/2 pings to the server, and how long their answer may
+	// take.
+	keepalive = 2 * time.Second
+
 	// A stream to the server is a request that lasts as long as an answer, and so
 	// is one to the upstream: Envoy's default of 1024 at a time would refuse
 	// others. What really bounds them is MaxConnections.
@@ -34,12 +38,9 @@ const (
 // extProcCluster is the tokenbudget server.
 func (s settings) extProcCluster() (*clusterv3.Cluster, error) {
 	c := newCluster(ExtProcCluster, s.extProc)
-	keepalive := &corev3.KeepaliveSettings{
-		Interval: durationpb.New(2 * time.Second),
-		Timeout:  durationpb.New(2 * time.Second),
-	}
+	pings := &corev3.KeepaliveSettings{Interval: durationpb.New(keepalive), Timeout: durationpb.New(keepalive)}
 	if err := setHTTP(c, &httpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: explicitHTTP2(&corev3.Http2ProtocolOptions{ConnectionKeepalive: keepalive}),
+		UpstreamProtocolOptions: explicitHTTP2(&corev3.Http2ProtocolOptions{ConnectionKeepalive: pings}),
 	}); err != nil {
 		return nil, err
 	}

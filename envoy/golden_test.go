@@ -48,15 +48,34 @@ var goldens = []struct {
 	{"filter-full", FilterYAML, full},
 }
 
+func failClosed(o Options) Options {
+	o.FailOpen = false
+	return o
+}
+
+// manifests are objects for Kubernetes as a user gets them.
+var manifests = []struct {
+	name   string
+	render func(Options, Mesh) ([]byte, error)
+	opts   Options
+	mesh   Mesh
+}{
+	{"istio", IstioYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true}, Mesh{}},
+	{"istio-full", IstioYAML, full, Mesh{Name: "meter", Namespace: "edge", Labels: map[string]string{"app": "edge", "tier": "a"}, Host: "chat.example.com"}},
+	{"istio-sidecar", IstioYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true, Identities: []string{"team"}, StripHeaders: []string{"x-team"}, PassPaths: full.PassPaths}, Mesh{Sidecar: true}},
+	{"gateway", GatewayYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true}, Mesh{}},
+	{"gateway-full", GatewayYAML, failClosed(full), Mesh{Name: "meter", Namespace: "edge", Host: "chat.example.com", GatewayClass: "mine"}},
+	{"gateway-addresses", GatewayYAML, Options{Upstream: "http://127.0.0.1:8000", UpstreamHTTP2: true, ExtProc: "unix:/run/tokenbudget.sock", PassPaths: full.PassPaths, DenyPaths: []string{"/v1/files*"}}, Mesh{}},
+}
+
 // TestGolden: what is rendered is what is written down in testdata.
 func TestGolden(t *testing.T) {
-	for _, g := range goldens {
-		got, err := g.render(g.opts)
+	check := func(name string, got []byte, err error) {
 		if err != nil {
-			t.Errorf("%s: %v", g.name, err)
-			continue
+			t.Errorf("%s: %v", name, err)
+			return
 		}
-		file := filepath.Join("testdata", g.name+".yaml")
+		file := filepath.Join("testdata", name+".yaml")
 		if *update {
 			if err := os.WriteFile(file, got, 0o644); err != nil {
 				t.Fatal(err)
@@ -70,9 +89,17 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s differs; run go test -update and look at the difference. Now:\n%s", file, got)
 		}
 	}
+	for _, g := range goldens {
+		got, err := g.render(g.opts)
+		check(g.name, got, err)
+	}
+	for _, m := range manifests {
+		got, err := m.render(m.opts, m.mesh)
+		check(m.name, got, err)
+	}
 }
 
-// TestEnvoyAccepts: a real Envoy accepts every bootstrap, and the parts of a
+// TestEnvoyAccepts: real Envoys of each version accept every bootstrap, and the parts of a
 // filter at the places where they belong.
 func TestEnvoyAccepts(t *testing.T) {
 	needEnvoy(t)
@@ -88,10 +115,25 @@ func TestEnvoyAccepts(t *testing.T) {
 		if strings.HasPrefix(g.name, "filter") {
 			yaml = transplant(t, yaml)
 		}
-		if err := envoyrun.Validate(t.Context(), yaml); err != nil {
-			t.Errorf("%s: %v", g.name, err)
+		for _, envoy := range installed(t) {
+			if err := envoyrun.ValidateWith(t.Context(), envoy, yaml); err != nil {
+				t.Errorf("%s with %s: %v", g.name, envoy, err)
+			}
 		}
 	}
+}
+
+// installed are Envoys of all versions that the configuration is for.
+func installed(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, version := range envoyrun.Versions {
+		path, err := envoyrun.FindVersion(t.Context(), version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	return paths
 }
 
 // transplant puts the parts of a filter document into the configuration of

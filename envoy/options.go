@@ -70,7 +70,8 @@ type ClientTLS struct {
 	ServerName string // a DNS name in the server's certificate; default: the host of ExtProc
 }
 
-func (o Options) withDefaults() Options {
+// WithDefaults returns the options with the defaults in place of zero values.
+func (o Options) WithDefaults() Options {
 	setDefault(&o.Listen, "127.0.0.1:10000")
 	setDefault(&o.ExtProc, "127.0.0.1:9002")
 	setDefault(&o.Admin, "127.0.0.1:9901")
@@ -115,7 +116,7 @@ var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9a-z-]+$")
 // resolve fills in the defaults and checks the options. The error names every
 // mistake.
 func (o Options) resolve(needUpstream bool) (settings, error) {
-	s := settings{Options: o.withDefaults()}
+	s := settings{Options: o.WithDefaults()}
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("envoy: "+format, args...)) }
 

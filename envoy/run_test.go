@@ -89,6 +89,9 @@ func (g gateway) post(t *testing.T, path, body string, headers ...string) answer
 	}
 	for pair := range slices.Chunk(headers, 2) {
 		req.Header[pair[0]] = []string{pair[1]} // as it is written
+		if pair[0] == "Host" {
+			req.Host = pair[1]
+		}
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
@@ -352,5 +355,39 @@ func TestUpstreamTLS(t *testing.T) {
 				t.Errorf("%+v: not the reason it failed", tt)
 			}
 		}
+	}
+}
+
+// TestServiceTimeout: the timeout that Envoy Gateway sets for each call of the server does not end
+// answers that take longer.
+func TestServiceTimeout(t *testing.T) {
+	needEnvoy(t)
+	server := &stub{}
+	up, err := standin.Start(standin.Options{Interval: standin.NoPause})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(up.Close)
+	b, err := BootstrapYAML(Options{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: up.URL(), ExtProc: server.serve(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := strings.Replace(string(b), "envoy_grpc:", "timeout: 0.1s\n"+strings.Repeat(" ", 24)+"envoy_grpc:", 1)
+	e, err := envoyrun.Start(t.Context(), envoyrun.Options{Bootstrap: []byte(limited), Concurrency: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	addr, err := e.ListenerAddr(t.Context(), ListenerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, begun := gateway{e, "http://" + addr}, time.Now()
+	got := g.post(t, chat, stream, "x-standin-id", "a", "x-standin-interval", "10ms")
+	if got.status != 200 || got.err != nil || !strings.HasSuffix(strings.TrimSpace(got.body), "[DONE]") {
+		t.Errorf("status %d, %v: %s", got.status, got.err, got.body)
+	}
+	if took := time.Since(begun); took < 200*time.Millisecond || !strings.Contains(limited, "timeout: 0.1s") {
+		t.Errorf("the answer took %v: nothing is shown", took)
 	}
 }

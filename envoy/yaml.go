@@ -63,7 +63,7 @@ func BootstrapYAML(opts Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(root, fmt.Sprintf(bootstrapHead, failure(opts)))
+	return encode(fmt.Sprintf(bootstrapHead, failure(opts)), root)
 }
 
 // FilterYAML returns the parts which an existing configuration takes over, each
@@ -108,7 +108,7 @@ func FilterYAML(opts Options) ([]byte, error) {
 		}
 		root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: part.place}, n)
 	}
-	return encode(root, fmt.Sprintf(filterHead, failure(opts)))
+	return encode(fmt.Sprintf(filterHead, failure(opts)), root)
 }
 
 // failure says what happens to requests without the server.
@@ -152,9 +152,8 @@ func block(n *yaml.Node) error {
 	return nil
 }
 
-// encode writes a tree with its comments.
-func encode(root *yaml.Node, head string) ([]byte, error) {
-	comment(root, "")
+// encode writes trees, each a document, with their comments.
+func encode(head string, roots ...*yaml.Node) ([]byte, error) {
 	var out bytes.Buffer
 	for line := range strings.Lines(head) {
 		out.WriteString(strings.TrimRight("# "+line, " \n") + "\n")
@@ -162,8 +161,11 @@ func encode(root *yaml.Node, head string) ([]byte, error) {
 	out.WriteByte('\n')
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	if err := enc.Encode(root); err != nil {
-		return nil, fmt.Errorf("envoy: %w", err)
+	for _, root := range roots {
+		comment(root, "")
+		if err := enc.Encode(root); err != nil {
+			return nil, fmt.Errorf("envoy: %w", err)
+		}
 	}
 	if err := enc.Close(); err != nil {
 		return nil, fmt.Errorf("envoy: %w", err)
@@ -183,7 +185,7 @@ func comment(n *yaml.Node, parent string) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		for _, path := range []string{key.Value, parent + "." + key.Value} {
-			if c, ok := comments[path]; ok {
+			if c, ok := comments[path]; ok && key.HeadComment == "" {
 				key.HeadComment = "# " + c
 			}
 		}

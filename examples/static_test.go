@@ -3,7 +3,6 @@ package examples
 import (
 	"flag"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -32,22 +31,11 @@ func TestEnvoyStatic(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join("envoy-static", "envoy.yaml")
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != string(want) {
-		t.Errorf("%s is not what is rendered now; run go test ./examples -update and look at the difference. Rendered:\n%s", file, got)
-	}
+	equal(t, file, got)
 	if testing.Short() {
 		t.Skip("runs a real Envoy")
 	}
-	if err := envoyrun.Validate(t.Context(), want); err != nil {
+	if err := envoyrun.Validate(t.Context(), got); err != nil {
 		t.Error(err)
 	}
 }

@@ -20,13 +20,15 @@ import (
 
 var envoyCommand = command{
 	name:  "envoy",
-	args:  "bootstrap|filter -config FILE [flags]",
+	args:  "bootstrap|filter|istio|gateway -config FILE [flags]",
 	short: "prints the configuration for Envoy",
 	long: `"bootstrap" is a whole static configuration: envoy -c FILE. "filter" is the HTTP
-filter and its cluster, to be put into a configuration that exists. Both agree
+filter and its cluster, to be put into a configuration that exists. "istio" and "gateway"
+are Kubernetes objects for Istio and for Envoy Gateway: kubectl apply -f FILE. All agree
 with the configuration file that the server reads. If it names TLS for listen.extproc,
 Envoy uses TLS as well, with the files of -extproc-ca, -extproc-cert and -extproc-key,
-which are on Envoy's machine and read when it starts.`,
+which are on Envoy's machine and read when it starts; for "gateway" they are a ConfigMap and
+a Secret, which the output names.`,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
 		path := configFlag(fs)
 		o := envoy.Options{}
@@ -41,10 +43,11 @@ which are on Envoy's machine and read when it starts.`,
 		fs.StringVar(&files.ServerName, "extproc-server-name", "", "`NAME` in the server's certificate (default the host of -extproc, or else the certificate's first)")
 		fs.StringVar(&o.Admin, "envoy-admin", "127.0.0.1:9901", "`ADDRESS` of Envoy's own admin interface")
 		fs.BoolVar(&o.FailOpen, "fail-open", false, "let requests pass unmetered while the server is away")
+		mesh := meshFlags(fs)
 		return func(_ context.Context, e env, args []string) error {
 			// The kind comes first, before the flags, as commands do.
 			if len(args) == 0 {
-				return usagef("say what to print: bootstrap or filter")
+				return usagef("say what to print: bootstrap, filter, istio or gateway")
 			}
 			kind := args[0]
 			if err := parseFlags(fs, args[1:]); err != nil {
@@ -53,9 +56,16 @@ which are on Envoy's machine and read when it starts.`,
 			if err := noArguments(fs.Args()); err != nil {
 				return err
 			}
-			render := map[string]func(envoy.Options) ([]byte, error){"bootstrap": envoy.BootstrapYAML, "filter": envoy.FilterYAML}[kind]
+			render := map[string]func(envoy.Options) ([]byte, error){
+				"bootstrap": envoy.BootstrapYAML, "filter": envoy.FilterYAML,
+				"istio":   func(o envoy.Options) ([]byte, error) { return envoy.IstioYAML(o, *mesh) },
+				"gateway": func(o envoy.Options) ([]byte, error) { return envoy.GatewayYAML(o, *mesh) },
+			}[kind]
 			if render == nil {
-				return usagef("%q cannot be printed; known are bootstrap and filter", kind)
+				return usagef("%q cannot be printed; known are bootstrap, filter, istio and gateway", kind)
+			}
+			if err := onlyFor(fs, kind); err != nil {
+				return err
 			}
 			c, err := loadRemote(e, *path)
 			if err != nil {

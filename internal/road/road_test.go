@@ -58,6 +58,10 @@ var rules = []rule{
 		why: "a leaf imports nothing of this module",
 	},
 	{
+		who: []string{"./internal/doctor/..."}, bans: []string{"./..."}, allows: []string{"./internal/doctor/..."},
+		why: "a leaf imports nothing of this module",
+	},
+	{
 		who: []string{"./..."}, bans: []string{"./internal/certs/certtest"},
 		why: "certificates that anybody can make are for tests",
 	},
@@ -266,6 +270,7 @@ func TestRulesBite(t *testing.T) {
 		{"./internal/glob": {"./internal/sse"}},
 		{"./internal/certs": {"./internal/sse"}},
 		{"./internal/wire": {"./internal/dialect"}},
+		{"./internal/doctor": {"./envoy"}},
 		{"./extproc": {"./internal/certs/certtest"}},
 		{"./internal/count": {"./budget"}},
 		{"./budget": {"./extproc"}},
