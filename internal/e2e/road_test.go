@@ -44,7 +44,7 @@ type road struct {
 	edit   func(bootstrap []byte) []byte // changes the rendered configuration; nil: it stays
 
 	extProc string // address of the server
-	path   string                        // of the Envoy binary; empty for the usual one
+	path    string // of the Envoy binary; empty for the usual one
 }
 
 type roadOptions struct {
