@@ -29,7 +29,7 @@ func writeLogConfig(t *testing.T, path, socket string) {
 }
 
 // passes plays Envoy for one exchange that passes, of which there is a line in the log.
-func passes(t *testing.T, ctx context.Context, conn *grpc.ClientConn) {
+func passes(ctx context.Context, t *testing.T, conn *grpc.ClientConn) {
 	t.Helper()
 	stream, err := extprocv3.NewExternalProcessorClient(conn).Process(ctx, grpc.WaitForReady(true))
 	if err != nil {
@@ -75,7 +75,7 @@ func TestServeLogNotRead(t *testing.T) {
 	within, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 20 {
-		passes(t, within, conn)
+		passes(within, t, conn)
 	}
 	stop()
 	select {
@@ -117,7 +117,7 @@ func TestServeLogBroken(t *testing.T) {
 	within, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 20 {
-		passes(t, within, conn)
+		passes(within, t, conn)
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
