@@ -100,7 +100,7 @@ const (
 // load is what one session takes of the server's room.
 type load struct {
 	// Of the receiver:
-	announced int64         // bytes of its body, while it is on its way
+	announced int64         // bytes of its body, while it is on its way to be decided on
 	body      int64         // bytes of its body, while it is counted or waits for that
 	counts    bool          // it has a place among those that are counted
 	shed      exchange.Shed // what becomes of the message that has come,
@@ -188,6 +188,9 @@ func (e *session) begin(m *extprocv3.ProcessingRequest) exchange.Ready {
 	}
 	r := e.x.Step(m)
 	e.counted()
+	if !e.x.Uploading() {
+		e.arrived() // or it never will, or passes, which takes no room here
+	}
 	if r.Record != nil && r.Record.Limit == exchange.LimitOverload && r.Record.Outcome == exchange.Denied {
 		e.server.tellOverload(e.load.reason)
 	}

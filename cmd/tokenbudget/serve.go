@@ -86,6 +86,10 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 		log.Warn("the log was not read as fast as it was written; lines are missing", zap.Int64("lines", lines))
 	})
 	log = newLog(logged)
+	// Without this the first line after the death of who reads the log would end the process.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 	defer func() { err = cmp.Or(err, logged.Close(logCloseTimeout)) }()
 	if limit := memoryLimit(os.Getenv("GOMEMLIMIT")); limit > 0 {
 		debug.SetMemoryLimit(limit)
