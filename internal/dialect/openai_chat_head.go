@@ -45,7 +45,7 @@ func (h *chunkHead) begins(data []byte) bool {
 
 // keep takes what stands in front of the text, if there is one, and room for it.
 func (h *chunkHead) keep(data []byte, c *plainChunk) {
-	if c.text.end == 0 || c.text.start >= maxChunkHead || c.bare && c.delta {
+	if c.text.end == 0 || c.text.start >= maxChunkHead {
 		return
 	}
 	h.bytes = append(h.bytes[:0], data[:c.text.start+1]...)

@@ -124,7 +124,7 @@ var mutants = []mutant{
 	{"two texts of a usual event are one", charged, "internal/dialect/openai_chat_plain.go",
 		"\tif c.text.end > 0 {\n\t\treturn -1\n\t}\n", "", []string{inDialect + "TestPlainChunk", inDialect + "TestPlainChunkChanged"}},
 	{"an event that begins alike ends alike", charged, "internal/dialect/openai_chat_plain.go",
-		", &c.number, &c.reason}", "}", []string{inDialect + "TestPlainChunkChanged"}},
+		", &c.number, &c.reason}", "}", []string{inDialect + "TestPlainChunkHead"}},
 	{"a choice is ended twice", "an answer that is cut ends as the API says", "internal/dialect/openai_chat.go",
 		"\t\tif i < len(s.finished) && s.finished[i] {\n\t\t\tcontinue\n\t\t}\n", "", []string{inDialect + "TestClose"}},
 	{"texts without number are told apart", bounded, "internal/dialect/openai_chat.go",
