@@ -280,7 +280,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if e := h.get("content-encoding"); e != "" && e != "identity" {
+	if e := h.get("content-encoding"); e != "" && e != "identity" && !x.observed {
 		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
 	}
 	return x.awaitBody(h)
@@ -306,6 +306,9 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	case stateRequestHeaders:
 		return x.headersNotSeen()
 	default:
+		if x.observed {
+			return Ready{} // the answer came before all of it
+		}
 		return x.unexpected("request body")
 	}
 	body, whole, answer := x.collect(m)
@@ -407,6 +410,9 @@ func (x *Exchange) requestTrailers() Ready {
 		return x.bodyTrailers()
 	case stateRequestHeaders:
 		return x.headersNotSeen()
+	}
+	if x.observed {
+		return Ready{}
 	}
 	return x.unexpected("request trailers")
 }
