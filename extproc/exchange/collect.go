@@ -69,6 +69,9 @@ func (x *Exchange) collect(m *extprocv3.HttpBody) (body []byte, whole bool, answ
 	case !pieces:
 		return body, true, Ready{}
 	}
+	if x.shed != ShedNone {
+		return nil, false, x.overloaded() // nothing more is to be kept of it
+	}
 	x.pieces++
 	if x.pieces > 1 || !m.GetEndOfStream() {
 		x.collected = append(x.collected, body...)
