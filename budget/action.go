@@ -91,6 +91,9 @@ type demand struct {
 	full  int64 // all that it may get
 }
 
+// none says that there will be no output, so that limits in output are not concerned.
+func (d demand) none() bool { return d.full == 0 }
+
 // on is what a limit needs to have room for, and what it holds at most.
 func (d demand) on(a Admission) (need, hold int64) {
 	switch a {

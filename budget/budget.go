@@ -191,8 +191,8 @@ type Request struct {
 	Path       string     // where, without the query
 	Headers    []Identity // the headers that limits match, by their names in lower case
 	Input      int64      // tokens of the prompt
-	Output     int64      // tokens of output wanted in the first hold; ≥ 1
-	MinOutput  int64      // with less than this the request is denied; 1 ≤ MinOutput ≤ Output
+	Output     int64      // tokens of output wanted in the first hold; 0 only if there will be none
+	MinOutput  int64      // with less than this the request is denied; 1 ≤ MinOutput ≤ Output, or 0 with it
 	FullOutput int64      // all the output that it may get, for limits with AdmitFull; at least Output
 	Watch      bool       // nothing can be refused: every limit is taken for one with ActionShadow
 }

@@ -88,7 +88,7 @@ func (ls layers) fit(c charge, d demand) (output int64, refused *layer) {
 	for i := range ls {
 		w := &ls[i]
 		fixed, counts := c.of(w.rule.Unit), countsOutput(w.rule.Unit)
-		if fixed == 0 && !counts || !w.rule.enforces() {
+		if fixed == 0 && (!counts || d.none()) || !w.rule.enforces() {
 			continue
 		}
 		room, need := w.left(c.when)-fixed, int64(0)
@@ -122,7 +122,7 @@ func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *la
 		switch {
 		case !w.rule.enforces():
 			watched = true
-		case counts:
+		case counts && (fixed > 0 || !d.none()):
 			need, hold := d.on(w.rule.Admission)
 			got, ok := w.take(c.when, fixed, need, hold)
 			if !ok {

@@ -248,7 +248,10 @@ func (a Amount) clamped() Amount {
 // clamp brings the numbers into the ranges that the fields state.
 func (q *Request) clamp() {
 	q.Input = clampTokens(q.Input)
-	q.Output = max(1, clampTokens(q.Output))
+	if q.Output < 0 {
+		q.Output = 1
+	}
+	q.Output = clampTokens(q.Output)
 	q.MinOutput = min(max(q.MinOutput, 1), q.Output)
 	q.FullOutput = max(q.Output, clampTokens(q.FullOutput))
 }

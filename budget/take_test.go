@@ -9,7 +9,7 @@ import (
 // at one counter in a tight loop, since a step that is not atomic goes wrong within nanoseconds,
 // or not at all.
 func TestTakeIsAtomic(t *testing.T) {
-	const workers, times = 8, 500_000
+	const workers, times = 8, 2_000_000
 	l := open(t, Options{Now: newClock().now, Limits: []Limit{{Name: "all", Amount: 1 << 40, Period: Total}}})
 	r := reserve(t, l, ask(1, 1))
 	w := r.layers[0].row

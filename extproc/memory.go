@@ -3,14 +3,12 @@ package extproc
 import (
 	"math"
 	"os"
+	"path"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 )
-
-// Where Linux says how much memory there is, in the order in which they are asked: for the
-// container (control groups, version 2 and 1), then of the machine.
-var memoryFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/proc/meminfo"}
 
 // unknownMemory is taken for the memory where nothing says how much there is, in bytes.
 const unknownMemory = 4 << 30
@@ -19,7 +17,8 @@ const unknownMemory = 4 << 30
 // container may use, else what the machine has.
 func MachineMemory() int64 {
 	least := int64(math.MaxInt64)
-	for _, name := range memoryFiles {
+	groups, _ := os.ReadFile("/proc/self/cgroup") // elsewhere than on Linux there are none
+	for _, name := range append(groupFiles(string(groups)), "/proc/meminfo") {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			continue
@@ -32,6 +31,33 @@ func MachineMemory() int64 {
 		return unknownMemory
 	}
 	return least
+}
+
+// groupFiles are the files which say how much memory the control groups may use that this
+// process is in, of version 2 and 1, and those around them; cgroups is what
+// /proc/self/cgroup says (cgroups(7)). In a container its own is the outermost that can be
+// seen; a service of systemd is within others.
+func groupFiles(cgroups string) (names []string) {
+	for line := range strings.Lines(cgroups) {
+		_, line, _ = strings.Cut(line, ":")
+		controllers, group, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		dir, file := "/sys/fs/cgroup", "memory.max"
+		switch {
+		case !ok:
+			continue
+		case slices.Contains(strings.Split(controllers, ","), "memory"):
+			dir, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		case controllers != "":
+			continue
+		}
+		for group = path.Clean("/" + group); ; group = path.Dir(group) {
+			names = append(names, path.Join(dir, group, file))
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return names
 }
 
 // parseMemory reads a number of bytes, or the line MemTotal of /proc/meminfo. "max", and

@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"io"
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -35,9 +36,13 @@ func (s *midway) RecvMsg(m any) error {
 const maxMemoryPerStream = 32 << 10
 
 func TestMemoryPerStream(t *testing.T) {
+	const n = 500
 	s := newPlainServer(t)
 	defer s.receivers.wait()
 	defer s.receivers.close()
+	// However slow the machine is, nobody is turned away.
+	s.overload.counting = newCounting(n)
+	s.overload.strain.asked.Store(math.MaxInt64 / 2)
 	prompt := strings.Repeat("Good morning to all of you. ", 1000)
 	var all []mem.BufferSlice
 	for _, m := range []*extprocv3.ProcessingRequest{
@@ -54,22 +59,26 @@ func TestMemoryPerStream(t *testing.T) {
 		all = append(all, mem.BufferSlice{mem.SliceBuffer(data)})
 	}
 	open := func(n int) (done func()) {
-		var silent, ended sync.WaitGroup
+		var ended sync.WaitGroup
 		end := make(chan struct{})
-		silent.Add(n)
-		for range n {
+		for range n { // one after the other: so many prompts at the same time are overload
+			silent := make(chan struct{})
 			ended.Go(func() {
 				// The messages are copies, as they are of a connection.
-				stream := &midway{encoded: encoded{codec: newCodec()}, silent: silent.Done, end: end}
+				stream := &midway{encoded: encoded{codec: newCodec()}, silent: func() { close(silent) }, end: end}
 				for _, m := range all {
 					stream.in = append(stream.in, mem.BufferSlice{mem.SliceBuffer(m.Materialize())})
 				}
 				if err := s.process(stream); err != nil {
 					t.Error(err)
 				}
+				if len(stream.in) > 0 {
+					t.Error("a stream has ended before its answer")
+					close(silent)
+				}
 			})
+			<-silent
 		}
-		silent.Wait()
 		return func() { close(end); ended.Wait() }
 	}
 	used := func() int64 {
@@ -82,7 +91,6 @@ func TestMemoryPerStream(t *testing.T) {
 	}
 	open(50)() // what is there once for all
 	before := used()
-	const n = 500
 	end := open(n)
 	each := (used() - before) / n
 	end()

@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/tokenbudget/tokenbudget/budget"
 )
 
 // refused says whether a message turns a request away because of overload, and how.
@@ -131,6 +135,37 @@ func TestShedAnnounced(t *testing.T) {
 		}
 		if n := r.metric("tokenbudget_overload_total", "reason", "memory"); n != 1 {
 			t.Errorf("%v were counted as turned away", n)
+		}
+	})
+}
+
+// Who passes unmetered, or whose body is not seen, keeps no place for it: that would last
+// as long as the whole exchange, and keep others out.
+func TestAnnouncedButNotRead(t *testing.T) {
+	bubble(t, func(o *Options) { o.Overload.MaxBuffered = 8 << 20; o.Policy.PassUnknown = true }, func(t *testing.T, r *rig) {
+		large := fmt.Sprint(4 << 20) // of 6 MiB
+		p := r.dial()
+		defer p.hangUp()
+		p.send(requestHeaders(":method", "POST", ":path", "/v1/files", "content-length", large))
+		if p.next().GetRequestHeaders() == nil {
+			t.Fatal("it does not pass")
+		}
+		synctest.Wait()
+		if n := r.server.overload.announced.Load(); n != 0 {
+			t.Errorf("%d bytes are announced by a request that passes", n)
+		}
+		r.setLimits(budget.Limit{Name: "all", Amount: 100_000_000, Period: budget.Total})
+		unseen := r.dial()
+		defer unseen.hangUp()
+		m := requestHeaders(":method", "POST", ":path", "/v1/chat/completions", "x-user", "ann", "content-length", large)
+		m.ProtocolConfig = &extprocv3.ProtocolConfiguration{RequestBodyMode: filterv3.ProcessingMode_NONE, ResponseBodyMode: filterv3.ProcessingMode_FULL_DUPLEX_STREAMED}
+		unseen.send(m)
+		if unseen.next().GetRequestHeaders() == nil {
+			t.Fatal("it is not forwarded")
+		}
+		synctest.Wait()
+		if n := r.server.overload.announced.Load(); n != 0 {
+			t.Errorf("%d bytes are announced by a request whose body does not come", n)
 		}
 	})
 }
@@ -404,6 +439,25 @@ func TestParseMemory(t *testing.T) {
 	}
 	if n := MachineMemory(); n < 64<<20 {
 		t.Errorf("this machine has %d bytes", n)
+	}
+}
+
+// The limit of a service is found where the service is, not only at the root of the groups.
+func TestGroupFiles(t *testing.T) {
+	for cgroups, want := range map[string][]string{
+		"":       nil,
+		"0::/\n": {"/sys/fs/cgroup/memory.max"},
+		"0::/system.slice/tokenbudget.service\n": {
+			"/sys/fs/cgroup/system.slice/tokenbudget.service/memory.max", "/sys/fs/cgroup/system.slice/memory.max", "/sys/fs/cgroup/memory.max",
+		},
+		"9:name=systemd:/a\n4:cpu,memory:/b:c\n3:cpuset:/d\n0::/\n": {
+			"/sys/fs/cgroup/memory/b:c/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max",
+		},
+		"0::/../../up\nnonsense\n": {"/sys/fs/cgroup/up/memory.max", "/sys/fs/cgroup/memory.max"},
+	} {
+		if got := groupFiles(cgroups); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", cgroups, got, want)
+		}
 	}
 }
 

@@ -26,6 +26,10 @@ type settings struct {
 // Policy.MaxRequest than the server had when Serve was called, bodies of more than twice
 // of what it was then, and a MiB, fail: the size of messages is settled there.
 func (s *Server) Set(n Settings) {
+	if old := s.settings.Load(); old != nil { // what was learned stays true
+		n.Policy.Rejected = cmp.Or(n.Policy.Rejected, old.policy.Rejected)
+		n.Policy.Hidden = cmp.Or(n.Policy.Hidden, old.policy.Hidden)
+	}
 	s.settings.Store(&settings{
 		policy:   exchange.NewPolicy(n.Policy),
 		exchange: cmp.Or(n.ExchangeTimeout, DefaultExchangeTimeout),

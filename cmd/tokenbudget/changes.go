@@ -32,6 +32,8 @@ func changes(old, c *config.Config) []string {
 	section("output_cap", old.OutputCap, c.OutputCap)
 	section("degraded", old.Degraded, c.Degraded)
 	section("degraded_cut", old.DegradedCut, c.DegradedCut)
+	section("responses_cut", old.ResponsesCut, c.ResponsesCut)
+	section("include_usage", old.IncludeUsage, c.IncludeUsage)
 	section("closing_comment", old.ClosingComment, c.ClosingComment)
 	section("timeouts", old.Timeouts, c.Timeouts)
 	section("overload", old.Overload, c.Overload)

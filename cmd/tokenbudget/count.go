@@ -24,10 +24,11 @@ const maxLine = 64 << 20
 
 var countCommand = command{
 	name:  "count",
-	args:  "[-model M [-config C] | -encoding E | -tokenizer T] [-request | -jsonl] [FILE]",
+	args:  "[-model M [-config C] | -encoding E | -tokenizer T] [-request [-api A] | -jsonl] [FILE]",
 	short: "counts tokens as the server does",
 	long: `FILE is a text; standard input if it is missing. With -request it is the JSON body
-of an OpenAI chat request, counted with what the format adds. With -jsonl each line
+of a request, counted with what the format adds; its members say of which API it is,
+or -api does, by a name such as openai.embeddings or a path. With -jsonl each line
 is {"text": "…"} or {"text_b64": "…"}, and one count a line is printed.
 The text is counted as ordinary text: special tokens in it have no meaning.
 Without -model, -encoding and -tokenizer the model is that of the request, or o200k_base
@@ -38,6 +39,7 @@ counts. With -config the models of that configuration are known, too.`,
 		tokenizer := fs.String("tokenizer", "", "count with this `FILE`, a tokenizer.json of Hugging Face")
 		config := fs.String("config", "", "look up the model in the models of this configuration `FILE`")
 		request := fs.Bool("request", false, "count a JSON API request")
+		api := fs.String("api", "", "the request is of this `API`: a name, or the path that it is sent to")
 		lines := fs.Bool("jsonl", false, "count each line of a JSON lines file")
 		return func(_ context.Context, e env, args []string) error {
 			switch {
@@ -49,6 +51,8 @@ counts. With -config the models of that configuration are known, too.`,
 				return usagef("-config is for -model, or the model of a request; it excludes -encoding and -tokenizer")
 			case *config != "" && *model == "" && !*request:
 				return usagef("-config needs -model or -request")
+			case *api != "" && !*request:
+				return usagef("-api needs -request")
 			case *request && *lines:
 				return usagef("-request and -jsonl exclude each other")
 			case len(args) > 1:
@@ -84,7 +88,7 @@ counts. With -config the models of that configuration are known, too.`,
 			}
 			n := int64(0)
 			if *request {
-				n, err = countRequest(e, text, counter, m, *model == "" && *encoding == "" && *tokenizer == "")
+				n, err = countRequest(e, text, *api, counter, m, *model == "" && *encoding == "" && *tokenizer == "")
 			} else {
 				n = int64(m.Encoding.Count(text))
 			}
@@ -114,9 +118,36 @@ func pickModel(e env, counter *count.Counter, model, encoding, tokenizer string)
 	return m, err
 }
 
+// pickAPI returns the API of a request: the one of that name or path, or by its body.
+func pickAPI(name string, body []byte) (dialect.API, error) {
+	var names []string
+	for _, a := range dialect.APIs() {
+		if a.Name() == name {
+			return a, nil
+		}
+		names = append(names, a.Name())
+	}
+	known := strings.Join(names, ", ")
+	if path, _, _ := strings.Cut(name, "?"); path != "" {
+		if r := dialect.ForPath(path); r.API != nil && r.Exact {
+			return r.API, nil
+		}
+		return nil, fmt.Errorf("-api %q is no API that is known; use a path, or one of %s", name, known)
+	}
+	a, err := dialect.Guess(body)
+	if err == nil && a == nil {
+		err = fmt.Errorf("the request is like none of the APIs that are known; say which it is with -api: %s", known)
+	}
+	return a, err
+}
+
 // countRequest counts a request as m does. With byModel its own model decides.
-func countRequest(e env, body []byte, counter *count.Counter, m count.Model, byModel bool) (int64, error) {
-	req, err := dialect.OpenAIChat{}.ParseRequest(body)
+func countRequest(e env, body []byte, api string, counter *count.Counter, m count.Model, byModel bool) (int64, error) {
+	a, err := pickAPI(api, body)
+	if err != nil {
+		return 0, err
+	}
+	req, err := a.ParseRequest(body)
 	if err != nil {
 		return 0, err
 	}

@@ -338,6 +338,7 @@ budgets:
 models: [{match: a, as: gpt-4o}]
 paths: {deny: [/x]}
 unknown_api: pass
+responses_cut: completed
 closing_comment: false
 overload: {max_exchanges: 5}
 budgets:
@@ -349,7 +350,7 @@ budgets:
 		"budget a: 1 tokens removed", "budget b: 2 input_tokens removed",
 		"budget c (tokens): period, timezone, match, overrides, max_subjects changed",
 		"budget b: 3 → 4 output_tokens", "budget d: 3 streams added", "the order of budgets changed",
-		"admin_token changed", "models changed", "paths changed", "unknown_api changed", "closing_comment changed", "overload changed",
+		"admin_token changed", "models changed", "paths changed", "unknown_api changed", "responses_cut changed", "closing_comment changed", "overload changed",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

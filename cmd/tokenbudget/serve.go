@@ -86,6 +86,10 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 		log.Warn("the log was not read as fast as it was written; lines are missing", zap.Int64("lines", lines))
 	})
 	log = newLog(logged)
+	// Without this the first line after the death of who reads the log would end the process.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 	defer func() { err = cmp.Or(err, logged.Close(logCloseTimeout)) }()
 	if limit := memoryLimit(os.Getenv("GOMEMLIMIT")); limit > 0 {
 		debug.SetMemoryLimit(limit)
@@ -270,7 +274,7 @@ func drainTimeout(c *config.Config) (d time.Duration) {
 func policy(c *config.Config) exchange.Policy {
 	p := exchange.Policy{
 		Pass: c.Paths.Pass, Deny: c.Paths.Deny, PassUnknown: c.UnknownAPI == config.UnknownPass,
-		SilentCut: !c.ClosingComment, MaxRequest: c.MaxRequestBody,
+		SilentCut: !c.ClosingComment, CutCompleted: c.ResponsesCut == config.CutCompleted, MaxRequest: c.MaxRequestBody,
 		Truncate:       c.Truncate,
 		RefuseDegraded: c.Degraded == config.DegradedRefuse, ResetCut: c.DegradedCut == config.DegradedReset,
 	}
@@ -280,12 +284,19 @@ func policy(c *config.Config) exchange.Policy {
 	case config.CapNever:
 		p.OutputCap = exchange.CapNever
 	}
+	switch c.IncludeUsage {
+	case config.UsageAlways:
+		p.IncludeUsage = exchange.UsageAlways
+	case config.UsageNever:
+		p.IncludeUsage = exchange.UsageNever
+	}
 	counted := make(map[string]bool) // identities that limits look at which do more than watch
 	for _, b := range c.Budgets {
 		enforced := b.Action != budget.ActionShadow
 		for _, name := range b.Per {
 			counted[name] = counted[name] || enforced
 			p.PlainPath = p.PlainPath || enforced && name == budget.ByPath
+			p.OneModel = p.OneModel || enforced && name == budget.ByModel
 		}
 		for _, m := range b.Match {
 			switch m.Property {
@@ -293,6 +304,8 @@ func policy(c *config.Config) exchange.Policy {
 				counted[m.Name] = counted[m.Name] || enforced
 			case budget.OfPath:
 				p.PlainPath = p.PlainPath || enforced
+			case budget.OfModel:
+				p.OneModel = p.OneModel || enforced
 			case budget.OfHeader:
 				names := &p.WatchHeaders
 				if enforced {

@@ -49,17 +49,19 @@ func TestPolicy(t *testing.T) {
 paths: {pass: [/health], deny: ["/v1/files*"]}
 unknown_api: pass
 output_cap: always
+responses_cut: completed
+include_usage: always
 closing_comment: false
 max_request_body: 1MiB`, exchange.Policy{
 				Identities: ids(false), Pass: []string{"/health"}, Deny: []string{"/v1/files*"}, PassUnknown: true,
-				OutputCap: exchange.CapAlways, SilentCut: true, MaxRequest: 1 << 20,
+				OutputCap: exchange.CapAlways, IncludeUsage: exchange.UsageAlways, SilentCut: true, CutCompleted: true, MaxRequest: 1 << 20,
 			},
 		},
 		{
 			"degraded", identities + "}\ndegraded: refuse\ndegraded_cut: reset",
 			exchange.Policy{Identities: ids(false), RefuseDegraded: true, ResetCut: true, MaxRequest: 16 << 20},
 		},
-		{"never", identities + "}\noutput_cap: never", exchange.Policy{Identities: ids(false), OutputCap: exchange.CapNever, MaxRequest: 16 << 20}},
+		{"never", identities + "}\noutput_cap: never\ninclude_usage: never", exchange.Policy{Identities: ids(false), OutputCap: exchange.CapNever, IncludeUsage: exchange.UsageNever, MaxRequest: 16 << 20}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := policy(parse(t, tc.text)); !reflect.DeepEqual(got, tc.want) {
@@ -111,6 +113,25 @@ func TestPolicyOfLimits(t *testing.T) {
 		}
 		if !slices.Equal(p.MatchHeaders, tc.headers) || !slices.Equal(p.WatchHeaders, tc.watched) || p.PlainPath != tc.plain || !slices.Equal(need, tc.need) {
 			t.Errorf("%s: headers %q and %q, plain %v, required %q", tc.limits, p.MatchHeaders, p.WatchHeaders, p.PlainPath, need)
+		}
+	}
+}
+
+// Where limits depend on the model, a request may not name several.
+func TestPolicyOfModels(t *testing.T) {
+	for limit, want := range map[string]bool{
+		`per: user`:                              false,
+		`per: model`:                             true,
+		`match: {model: gpt-4*}`:                 true,
+		`match: {model: gpt-4*}, action: shadow`: false,
+		`per: [user, model], action: refuse`:     true,
+	} {
+		c, err := config.Parse("f", []byte("identity: {user: [{jwt: sub}]}\nbudgets: [{name: a, limit: 1 token, period: day, "+limit+"}]\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := policy(c).OneModel; got != want {
+			t.Errorf("%s: %v", limit, got)
 		}
 	}
 }

@@ -122,6 +122,7 @@ func (x *Exchange) askUnseen(length int64) Ready {
 func (x *Exchange) forward() Ready {
 	most := x.outputCap()
 	x.most = x.capped(most)
+	x.holdHidden()
 	if x.unseen {
 		return x.send(x.headersAnswer())
 	}

@@ -32,7 +32,8 @@ import (
 //	request-trailers  the request's trailers
 //	answer            response headers; status=, type=, eos, and any other argument is a header
 //	say               stream events whose contents are the lines of the input; choice=N, eos
-//	data              stream events whose data are the lines of the input; eos
+//	data              stream events whose data are the lines of the input; eos, and named for
+//	                  events that are named as the data's type
 //	raw               the bytes of a piece of the answer, Go escapes understood; eos
 //	                  whole, for these three: the piece is never split, since the mode has one message only
 //	trailers          response trailers
@@ -172,6 +173,10 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.ResetCut = true
 			case "refuse-degraded":
 				c.policy.RefuseDegraded = true
+			case "tool-grace":
+				c.policy.ToolGrace = number(t, v[0])
+			case "cut-completed":
+				c.policy.CutCompleted = true
 			case "silent":
 				c.policy.SilentCut = true
 			case "cap":
@@ -184,6 +189,8 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.MatchHeaders = v
 			case "watch-header":
 				c.policy.WatchHeaders = v
+			case "one-model":
+				c.policy.OneModel = true
 			case "plain-path":
 				c.policy.PlainPath = true
 			case "pass-unknown":
@@ -313,6 +320,11 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 		for line := range strings.SplitSeq(d.Input, "\n") {
 			if d.Cmd == "say" {
 				line = `{"choices":[{"index":` + choice + `,"delta":{"content":` + strconv.Quote(line) + `}}]}`
+			}
+			if d.HasArg("named") {
+				_, kind, _ := strings.Cut(line, `"type":"`)
+				kind, _, _ = strings.Cut(kind, `"`)
+				body.WriteString("event: " + kind + "\n")
 			}
 			body.WriteString("data: " + line + "\n\n")
 		}

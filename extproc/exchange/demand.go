@@ -6,20 +6,28 @@ package exchange
 // choices, or what stands in for a cap.
 func (x *Exchange) demand() (full int64) {
 	req := x.request
+	if req.NoOutput {
+		return 0
+	}
 	full = x.policy.UnaryHold * req.Choices
 	if req.MaxOutput > 0 {
 		full = req.Output()
 	}
-	if x.streams() {
-		x.wanted, x.least = x.predicted(full), 1
+	if !x.uncut() {
+		x.hidden = x.expectHidden(full)
+		x.wanted, x.least = min(x.predicted(full)+x.hidden, full), 1
 		return full
 	}
 	// It cannot be cut, so all of it is held, and each choice needs something.
-	x.wanted, x.least = full, min(req.Choices, full)
+	x.wanted, x.least = full, min(max(req.LeastCap, 1)*req.Choices, full)
 	return full
 }
 
-// predicted is how much output a stream is expected to have, at most full. There is no
+// uncut says that to cut the answer would not end it: it is no stream, or none that is
+// metered as it passes, or goes on at the provider without its client.
+func (x *Exchange) uncut() bool { return !x.streams() || x.request.Background }
+
+// predicted is how much text a stream is expected to have, at most full. There is no
 // predictor yet; any stream begins with one step of growth.
 func (x *Exchange) predicted(full int64) int64 {
 	if x.request.MaxOutput == 0 {
@@ -55,9 +63,9 @@ func (x *Exchange) outputCap() int64 {
 		}
 	}
 	switch granted := x.reservation.Held().Output; {
-	case !x.streams() && granted < x.wanted:
+	case x.uncut() && granted < x.wanted:
 		lower(granted)
-	case x.streams() && (x.policy.OutputCap == CapAlways || x.runsOn()):
+	case !x.uncut() && (x.policy.OutputCap == CapAlways || x.runsOn()):
 		lower(x.reservation.Cuttable())
 	}
 	if most == 0 {

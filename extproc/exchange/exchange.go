@@ -123,13 +123,18 @@ type Exchange struct {
 
 	api         dialect.API
 	request     *dialect.Request
+	bare        bool   // it passes as long as it has no body
 	deployment  string // of the path, "" if it names none; it is the model then
 	model       count.Model
 	path        string            // without the query
+	authority   string            // the host that was asked
+	asked       uint64            // the upstream, if it was asked for its usage and may reject that; see Rejected
+	complaint   []byte            // the beginning of an answer that may do so; nil for others
 	matched     []budget.Identity // headers that limits match
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
+	hidden      int64             // tokens of reasoning expected that is not shown, as far as they are held; see hidden.go
 	least       int64             // tokens of output without which there is none
 	most        int64             // tokens of output that the caps allow, all choices together; 0 if there are none
 	reservation *budget.Reservation
@@ -139,6 +144,9 @@ type Exchange struct {
 	unknown     bool      // what the answer costs cannot be known: the hold stands
 
 	stream    dialect.Stream
+	tools     dialect.ToolStream // the stream, if it knows of tools
+	inTool    bool               // a call is under way that room was held for
+	toolEnd   int64              // tokens of output that are held for it; see toolAhead
 	parser    sse.Parser
 	event     dialect.Event
 	counters  []*tokens.Counter // by slot
@@ -150,6 +158,7 @@ type Exchange struct {
 	unread    int64             // bytes of the answer which are not read, and estimated
 	guessed   bool              // counted has estimates in it
 	reasoned  bool              // the answer shows reasoning
+	summed    bool              // it shows a summary of it
 	done      bool              // the API's end marker has passed
 	chunks    int64             // messages of the answer's body
 	large     bool              // the last one is
@@ -232,32 +241,29 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	}
 	msg := m.GetRequestHeaders()
 	h := headers(msg.GetHeaders().GetHeaders())
-	method, path := h.get(":method"), h.get(":path")
-	x.record = Record{RequestID: clip(h.get("x-request-id"), maxRequestID), Path: pathOnly(path)}
+	x.record = Record{RequestID: clip(h.get("x-request-id"), maxRequestID), Path: pathOnly(h.get(":path"))}
 	if m.GetObservabilityMode() {
 		x.observe()
 	}
 
-	api, exact := dialect.ForPath(x.record.Path)
-	switch x.policy.judge(method, x.record.Path, api, exact, !msg.GetEndOfStream()) {
-	case verdictPass:
+	q := askedFor(h, x.record.Path, !msg.GetEndOfStream())
+	switch v := x.policy.judge(q); v {
+	case verdictMeter:
+	case verdictPass, verdictPassBare:
 		if x.shed == ShedAll {
 			return x.overloaded()
 		}
+		x.bare = v == verdictPassBare
 		return x.pass(Bypassed)
-	case verdictDeny:
-		return x.refuse(403, "this path is not allowed here")
-	case verdictAlmost:
-		return x.refuse(403, fmt.Sprintf("%s %s is almost a path that is metered; only POST to its exact spelling is", method, clip(x.record.Path, 200)))
-	case verdictUnknown:
-		return x.refuse(403, fmt.Sprintf("%s %s is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass", method, clip(x.record.Path, 200)))
+	default:
+		return x.refuse(403, v.explain(q))
 	}
 
 	if x.policy.PlainPath && !plainPath(x.record.Path) {
 		return x.refuse(403, fmt.Sprintf("servers may read the path %s in several ways, and budgets here depend on it; write it without escapes, \\, ;, // and /.", clip(x.record.Path, 200)))
 	}
-	x.deployment, x.path = dialect.Deployment(x.record.Path), x.record.Path
-	x.api, x.record.API, x.record.Path = api, api.Name(), ""
+	x.deployment, x.path, x.authority = dialect.Deployment(x.record.Path), x.record.Path, h.get(":authority")
+	x.api, x.record.API, x.record.Path = q.route.API, q.route.API.Name(), ""
 	if unusable := x.noteModes(); unusable != "" {
 		return x.refuse(500, unusable)
 	}
@@ -280,8 +286,8 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if e := h.get("content-encoding"); e != "" && e != "identity" && !x.observed {
-		return x.refuse(415, fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40)))
+	if message := unreadable(h); message != "" && !x.observed {
+		return x.refuse(415, message)
 	}
 	return x.awaitBody(h)
 }
@@ -295,6 +301,9 @@ func (x *Exchange) pass(o Outcome) Ready {
 func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	switch x.state {
 	case statePassing:
+		if x.bare && len(m.GetBody()) > 0 {
+			return x.refuse(403, bareMessage)
+		}
 		if x.shut {
 			return x.send(clearedRequestBody)
 		}
@@ -335,7 +344,11 @@ func (x *Exchange) decide(body []byte) Ready {
 		}
 		return x.refuse(400, bad.Message)
 	}
+	if x.policy.OneModel && req.OtherModels {
+		return x.refuse(400, `the request names further models ("models", "fallbacks"), and budgets here depend on the model; name one, as "model"`)
+	}
 	x.request = req
+	x.askForUsage()
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
 	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
 	x.prompt = x.policy.Count.Prompt(x.model, req)
@@ -440,8 +453,11 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		switch kind := mediaType(h.get("content-type")); {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
+			if x.complains(status) {
+				x.complaint = []byte{}
+			}
 			// A timeout, be it Envoy's, tells nothing of what the upstream has done.
-			x.unknown = status == 504 && (x.unseen || !x.streams())
+			x.unknown = status == 504 && (x.unseen || x.uncut())
 			r.GetResponseHeaders().GetResponse().HeaderMutation = remove(h, nil, false)
 		case !x.can.answer.seen:
 			x.answerUnseen("the answer was not seen")
@@ -475,7 +491,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 func (x *Exchange) beginStream() {
 	x.state = stateStreaming
 	x.record.Stream = x.record.Stream || x.unseen
-	x.stream = x.api.NewStream(x.request)
+	x.openStream()
 	x.parser.Reset(x.policy.MaxEvent)
 }
 
@@ -504,6 +520,7 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 			x.readAnswer()
 		}
 	case statePassing:
+		x.keepComplaint(body, eos)
 		if x.reservation != nil && x.record.Outcome == Completed {
 			return x.passUnread(body, eos)
 		}
@@ -537,6 +554,7 @@ func (x *Exchange) responseTrailers() Ready {
 	case stateAwaiting:
 		x.answerUnseen("the answer was not seen")
 	case statePassing:
+		x.keepComplaint(nil, true)
 	default:
 		return x.unexpected("response trailers")
 	}
@@ -572,7 +590,7 @@ func (x *Exchange) readAnswer() {
 	if !plausible(usage) {
 		usage = dialect.Usage{}
 	}
-	if !compare && (!usage.Known || usage.Output == 0) {
+	if !compare && !x.request.NoOutput && (!usage.Known || usage.Output == 0) {
 		_, err = x.api.ParseAnswer(x.answer, count)
 	}
 	if errors.Is(err, dialect.ErrFailed) {
@@ -699,6 +717,7 @@ func (x *Exchange) finish(o Outcome) Ready {
 		rec.Cached, rec.Reasoning = x.reported.CacheRead, x.reported.Reasoning
 	}
 	x.learn()
+	x.learnHidden()
 	return r
 }
 
@@ -706,6 +725,12 @@ func (x *Exchange) finish(o Outcome) Ready {
 // the stand-in's making, so its factor is not theirs.
 func (x *Exchange) output() int64 {
 	return x.model.Output.Of(x.counted-x.estimates) + x.estimates
+}
+
+// goesOn says that the provider goes on with an answer whose client has left, or was cut
+// off, before its usage was known.
+func (x *Exchange) goesOn() bool {
+	return x.stream != nil && x.request.Background && !x.reported.Known && !x.done
 }
 
 // learn compares what was counted with what the provider reported, if both are of
@@ -722,7 +747,7 @@ func (x *Exchange) learn() {
 	// may be a summary of what is billed; of an unary answer we cannot tell.
 	hidden := x.reported.Reasoning
 	alike := hidden == 0 || !x.reasoned && x.stream != nil
-	if alike && !x.guessed && x.counted == x.atReport {
+	if alike && !x.reported.Unseen && !x.guessed && x.counted == x.atReport {
 		output = count.Pair{Counted: x.counted, Reported: x.reported.Output - hidden}
 	}
 	x.policy.Count.Learn(x.model, input, output)
@@ -737,7 +762,7 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 	switch {
 	case x.unforwarded:
 		return budget.Amount{}, false
-	case x.unknown:
+	case x.unknown || x.goesOn():
 		rec.OutputSource = Estimated
 		return x.reservation.Held(), true
 	case rec.Outcome == UpstreamError && x.stream == nil:
@@ -746,6 +771,10 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 		return budget.Amount{}, false
 	}
 	used = budget.Amount{Input: x.input, Output: x.output()}
+	if n := x.withHidden(used.Output); x.counted > 0 && n > used.Output {
+		used.Output = n // the text comes when the reasoning is done
+		rec.OutputSource = Estimated
+	}
 	if x.guessed {
 		rec.OutputSource = Estimated
 	}

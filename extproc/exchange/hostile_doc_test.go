@@ -67,7 +67,7 @@ func corpusTable(t *testing.T, file string) string {
 			row(c.Title, strings.Join(tests, ", "))
 			return d.Expected
 		}
-		api, _ := dialect.ForPath(c.Path)
+		api := dialect.ForPath(c.Path).API
 		name := ""
 		if api != nil {
 			name = api.Name()

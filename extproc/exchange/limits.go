@@ -104,6 +104,11 @@ func remove(h headers, set []*corev3.HeaderValueOption, length bool) *extprocv3.
 			m.RemoveHeaders = append(m.RemoveHeaders, name)
 		}
 	}
+	for _, v := range h {
+		if name := v.GetKey(); strings.HasPrefix(name, "anthropic-ratelimit-") || strings.HasPrefix(name, "anthropic-priority-") {
+			m.RemoveHeaders = append(m.RemoveHeaders, name)
+		}
+	}
 	if length && h.has("content-length") {
 		m.RemoveHeaders = append(m.RemoveHeaders, "content-length")
 	}

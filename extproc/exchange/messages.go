@@ -169,7 +169,7 @@ func (x *Exchange) replace(o Outcome, status int, message string) Ready {
 func (x *Exchange) answerWith(o Outcome, status int, message string, set []*corev3.HeaderValueOption) Ready {
 	api := x.api
 	if api == nil {
-		api = dialect.OpenAIChat{} // the shape most clients understand
+		api = dialect.Shape(x.record.Path)
 	}
 	if x.observed {
 		return x.observedRefusal(o)

@@ -175,7 +175,7 @@ func (x *Exchange) lostEnd(o Outcome) Outcome {
 			x.record.Reason = "the answer was not seen"
 			return Completed
 		}
-		x.unknown = x.unseen || !x.streams()
+		x.unknown = x.unseen || x.uncut()
 	case stateStreaming:
 		switch {
 		case x.done && o == Aborted:

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/internal/count"
-	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
 
@@ -30,6 +30,10 @@ type Policy struct {
 	// because limits depend on it.
 	PlainPath bool
 
+	// OneModel refuses requests that let the upstream choose among models, because limits
+	// depend on the model.
+	OneModel bool
+
 	// Truncate names the limits per request that shorten a prompt instead of refusing
 	// it. Sizes are the ledger's limits per request; they are needed if there are names.
 	Truncate []string
@@ -37,6 +41,12 @@ type Policy struct {
 
 	// OutputCap says whose output cap is lowered to what is left of the budget.
 	OutputCap OutputCap
+	// IncludeUsage says whether upstreams are asked for the usage of streams. Rejected knows
+	// those which do not take that.
+	IncludeUsage IncludeUsage
+	Rejected     *Rejected
+	// Hidden is what reasoning that is not shown takes, by model.
+	Hidden *Hidden
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
 	SilentCut bool
 	// RefuseDegraded refuses exchanges in modes of Envoy's filter other than the usual ones,
@@ -47,6 +57,12 @@ type Policy struct {
 	ResetCut bool
 	// Growth is how much output a stream asks for at first, in tokens.
 	Growth int64
+	// CutCompleted ends a cut answer of the Responses API with response.completed instead
+	// of response.incomplete.
+	CutCompleted bool
+	// ToolGrace is how much output is held ahead when a call of a tool begins, in tokens:
+	// a call that is not longer is not cut.
+	ToolGrace int64
 	// UnaryHold is what is held for the output of an unary answer whose request
 	// has no cap, in tokens for each choice.
 	UnaryHold int64
@@ -75,6 +91,7 @@ const (
 // The defaults of a [Policy].
 const (
 	DefaultGrowth     = 128
+	DefaultToolGrace  = 64
 	DefaultUnaryHold  = 16384 // the longest answer of most models
 	DefaultMaxRequest = 16 << 20
 	DefaultMaxEvent   = 4 << 20
@@ -89,6 +106,7 @@ func (p Policy) withDefaults() Policy {
 		}
 	}
 	set(&p.Growth, DefaultGrowth)
+	set(&p.ToolGrace, DefaultToolGrace)
 	set(&p.UnaryHold, DefaultUnaryHold)
 	set(&p.MaxRequest, DefaultMaxRequest)
 	if p.MaxEvent <= 0 {
@@ -96,6 +114,12 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.MaxAnswer <= 0 {
 		p.MaxAnswer = DefaultMaxAnswer
+	}
+	if p.Hidden == nil {
+		p.Hidden = NewHidden()
+	}
+	if p.Rejected == nil {
+		p.Rejected = NewRejected()
 	}
 	if p.Count == nil {
 		p.Count = count.New(count.Options{})
@@ -223,50 +247,32 @@ func (h headers) get(name string) string {
 	return ""
 }
 
+// all returns every value of a header.
+func (h headers) all(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range h {
+			if v.GetKey() != name {
+				continue
+			}
+			value := v.GetValue()
+			if raw := v.GetRawValue(); len(raw) > 0 {
+				value = string(raw)
+			}
+			if !yield(value) {
+				return
+			}
+		}
+	}
+}
+
 // has says that there is a header of the given name.
 func (h headers) has(name string) bool {
 	return slices.ContainsFunc(h, func(v *corev3.HeaderValue) bool { return v.GetKey() == name })
 }
 
-// verdict is what a request's method and path alone decide.
-type verdict uint8
-
-const (
-	verdictMeter   verdict = iota // a known API: read the body
-	verdictPass                   // free
-	verdictDeny                   // configured to be refused
-	verdictUnknown                // of no known API, with a body
-	verdictAlmost                 // a known API's path, but for the method or the spelling, with a body
-)
-
-// judge decides on a request by its method, its path without the query, and
-// whether it has a body. api is the API that is spoken at the path, and exact says
-// that the path is spelled as the API has it.
-func (p *Policy) judge(method, path string, api dialect.API, exact, body bool) verdict {
-	if matchAny(p.Deny, path) {
-		return verdictDeny
-	}
-	// A pattern that sets a path free must mean the path which the upstream will
-	// see: what an upstream may resolve to another path is not taken for it.
-	if plainPath(path) && matchAny(p.Pass, path) {
-		return verdictPass
-	}
-	switch {
-	case api != nil && exact && method == "POST":
-		return verdictMeter
-	case !body:
-		return verdictPass
-	case api != nil:
-		return verdictAlmost
-	case method == "GET", method == "HEAD", method == "OPTIONS", method == "DELETE", p.PassUnknown:
-		return verdictPass
-	}
-	return verdictUnknown
-}
-
 // plainPath says that there is nothing in path which servers read differently.
 func plainPath(path string) bool {
-	return !strings.ContainsAny(path, `%\;`) && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
+	return !strings.ContainsAny(path, `%\;#`) && !strings.Contains(path, "//") && !strings.Contains(path, "/.")
 }
 
 func matchAny(patterns []string, path string) bool {

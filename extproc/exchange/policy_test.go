@@ -26,8 +26,10 @@ func TestJudge(t *testing.T) {
 		{p, "POST", "/v1/chat/completions", bare, verdictMeter}, // and is refused for its lack of one
 		{p, "POST", "/openai/deployments/x/chat/completions", body, verdictMeter},
 		{p, "GET", "/v1/chat/completions", bare, verdictPass},
-		{p, "GET", "/v1/chat/completions", body, verdictAlmost},
-		{p, "DELETE", "/v1/chat/completions", body, verdictAlmost},
+		{p, "GET", "/v1/chat/completions", body, verdictPassBare},
+		{p, "DELETE", "/v1/chat/completions", body, verdictPassBare},
+		{p, "post", "/v1/chat/completions", body, verdictAlmost},
+		{p, "get", "/v1/files", body, verdictUnknown},
 		{p, "PUT", "/v1/chat/completions", body, verdictAlmost},
 		{p, "POST", "/free/x", body, verdictPass},
 		{p, "POST", "/free/x/chat/completions", body, verdictPass}, // as the configuration says
@@ -35,12 +37,20 @@ func TestJudge(t *testing.T) {
 		{p, "GET", "/free/not/this", bare, verdictDeny},
 		{p, "POST", "/v1/models/../chat/completions", body, verdictMeter},
 		{p, "POST", "/v1/models/..%2fchat/completions", body, verdictAlmost},
+		{p, "POST", "/v1/messages/count_tokens", body, verdictPass},
+		{p, "POST", "/v1/messages/count_tokens/", body, verdictUnknown},
+		{p, "POST", "/v1//messages/count_tokens", body, verdictUnknown},
+		{p, "PUT", "/v1/messages/count_tokens", body, verdictUnknown},
 		{p, "POST", "/v1/models//chat/completions", body, verdictMeter},
 		{p, "POST", "/v1/models/..\\chat/completions", body, verdictAlmost},
 		{p, "POST", "/v1/models/..;/x", body, verdictUnknown},
 		{p, "GET", "/v1/models/..;/x", bare, verdictPass},
-		{p, "DELETE", "/v1/files/1", body, verdictPass},
-		{open, "POST", "/v1/embeddings", body, verdictPass},
+		{p, "DELETE", "/v1/files/1", body, verdictPassBare},
+		{open, "DELETE", "/v1/files/1", body, verdictPass},
+		{open, "POST", "/v1/messages/Count_tokens", body, verdictPass},
+		{open, "GET", "/v1/chat/completions", body, verdictPassBare},
+		{open, "POST", "/v1/embeddings", body, verdictMeter},
+		{open, "POST", "/v1/audio/speech", body, verdictPass},
 		{open, "POST", "/no", body, verdictDeny},
 		{open, "POST", "/v1/Chat/Completions", body, verdictAlmost},
 		{open, "POST", "/v1/chat/completions/", body, verdictAlmost},
@@ -52,9 +62,30 @@ func TestJudge(t *testing.T) {
 		{open, "PATCH", "/v1/chat/completions", body, verdictAlmost},
 		{open, "POST", "/v1/chat/completions/chatcmpl-1", body, verdictPass},
 	} {
-		api, exact := dialect.ForPath(tt.path)
-		if got := tt.policy.judge(tt.method, tt.path, api, exact, tt.body); got != tt.want {
+		if got := tt.policy.judge(asked{method: tt.method, path: tt.path, route: dialect.ForPath(tt.path), body: tt.body}); got != tt.want {
 			t.Errorf("%s %s: %d, want %d", tt.method, tt.path, got, tt.want)
+		}
+	}
+}
+
+// Of what is unknown, unknown_api: pass lets through websockets, but no tunnels, and no
+// other method in the upstream's eyes.
+func TestJudgeProtocols(t *testing.T) {
+	p, open := NewPolicy(Policy{Pass: []string{"/v1/realtime"}}), NewPolicy(Policy{PassUnknown: true})
+	for _, tt := range []struct {
+		policy *Policy
+		asked  asked
+		want   verdict
+	}{
+		{p, asked{method: "GET", path: "/v1/realtime", upgrade: "websocket"}, verdictPass},
+		{p, asked{method: "GET", path: "/v1/other", upgrade: "websocket"}, verdictUpgrade},
+		{open, asked{method: "GET", path: "/v1/other", upgrade: "websocket"}, verdictPass},
+		{open, asked{method: "CONNECT", path: "/v1/other", upgrade: "CONNECT"}, verdictUpgrade},
+		{open, asked{method: "GET", path: "/v1/chat/completions", upgrade: "websocket", route: dialect.ForPath("/v1/chat/completions")}, verdictUpgrade},
+		{open, asked{method: "GET", path: "/v1/other", override: "x-http-method-override"}, verdictOverride},
+	} {
+		if got := tt.policy.judge(tt.asked); got != tt.want {
+			t.Errorf("%+v: %d, want %d", tt.asked, got, tt.want)
 		}
 	}
 }

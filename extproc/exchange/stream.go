@@ -67,10 +67,13 @@ func (x *Exchange) lookAhead(n int64) bool {
 	if x.most > 0 {
 		ahead = min(ahead, x.most-x.delivered) // no more will come
 	}
+	if x.inTool && x.delivered < x.toolEnd {
+		ahead = min(ahead, x.toolEnd-x.delivered) // which is held
+	}
 	if ahead <= 0 {
 		return true
 	}
-	d, ok := x.reservation.Spend(x.delivered + ahead)
+	d, ok := x.reservation.Spend(x.withHidden(x.delivered + ahead))
 	x.refusedBy = d
 	return ok
 }
@@ -103,13 +106,14 @@ func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 	// use. It is often the end of the answer, which a cut would only hide.
 	if len(x.event.Texts) > 0 || x.event.Extra > 0 {
 		total := max(x.output(), x.reported.Output)
-		if d, ok := x.reservation.Spend(total); !ok {
+		if d, ok := x.reservation.Spend(x.withHidden(total + x.toolAhead(total))); !ok {
 			x.refusedBy = d
 			return false, false
 		}
 		x.delivered = total
 	}
 	x.stream.Forwarded()
+	x.leaveTool()
 	x.done = x.done || x.event.Done
 	return !x.event.UsageOnly || x.request.WantsUsage || x.unseen, true
 }
@@ -131,6 +135,7 @@ func (x *Exchange) take(ev *dialect.Event) {
 		x.guessed = true
 	}
 	x.reasoned = x.reasoned || ev.Reasoning
+	x.summed = x.summed || ev.Summary
 	if len(ev.Texts) > 0 && x.record.TTFT == 0 {
 		x.record.TTFT = x.policy.Now().Sub(x.start)
 	}

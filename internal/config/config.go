@@ -31,6 +31,8 @@ type Config struct {
 	OutputCap      OutputCap
 	Degraded       Degraded
 	DegradedCut    DegradedCut
+	ResponsesCut   ResponsesCut
+	IncludeUsage   IncludeUsage
 	ClosingComment bool // whether a cut stream says why, in a comment before its closing events
 	Timeouts       Timeouts
 	Overload       Overload
@@ -118,6 +120,25 @@ const (
 	DegradedReset DegradedCut = "reset" // the answer is broken off, which cancels the upstream
 )
 
+// ResponsesCut says with which event a cut answer of the Responses API ends.
+type ResponsesCut string
+
+// The values of [ResponsesCut].
+const (
+	CutIncomplete ResponsesCut = "incomplete" // response.incomplete, as the API does
+	CutCompleted  ResponsesCut = "completed"  // response.completed, with the status incomplete
+)
+
+// IncludeUsage says which upstreams are asked for the usage of streams.
+type IncludeUsage string
+
+// The values of [IncludeUsage].
+const (
+	UsageAuto   IncludeUsage = "auto" // those that have not rejected it
+	UsageAlways IncludeUsage = "always"
+	UsageNever  IncludeUsage = "never"
+)
+
 // Timeouts bound every wait. Idle, if the file does not set it, follows a shorter
 // Exchange.
 type Timeouts struct {
@@ -137,6 +158,8 @@ func defaults() *Config {
 		OutputCap:      CapUnary,
 		Degraded:       DegradedMeter,
 		DegradedCut:    DegradedClose,
+		ResponsesCut:   CutIncomplete,
+		IncludeUsage:   UsageAuto,
 		ClosingComment: true,
 		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
 		Overload:       Overload{MaxDelay: time.Second},

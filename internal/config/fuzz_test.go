@@ -125,6 +125,7 @@ func checkConfig(t *testing.T, c *Config) {
 	if c.Listen.ExtProc == "" || c.Store.File.Dir == "" || c.Store.File.Sync <= 0 || c.MaxRequestBody <= 0 ||
 		!slices.Contains([]Missing{MissingShared, MissingRefuse}, c.Missing) ||
 		!slices.Contains([]UnknownAPI{UnknownRefuse, UnknownPass}, c.UnknownAPI) ||
+		!slices.Contains([]IncludeUsage{UsageAuto, UsageAlways, UsageNever}, c.IncludeUsage) ||
 		!slices.Contains([]OutputCap{CapUnary, CapAlways, CapNever}, c.OutputCap) ||
 		c.Timeouts.Idle < time.Second || c.Timeouts.Idle > c.Timeouts.Exchange || c.Timeouts.Drain < 0 {
 		t.Fatalf("incomplete: %+v", c)

@@ -123,7 +123,10 @@ func describe(c *Config) string {
 	}
 	line("max request body %d", c.MaxRequestBody)
 	line("paths pass=%q deny=%q", c.Paths.Pass, c.Paths.Deny)
-	line("unknown api %s, output cap %s, closing comment %v", c.UnknownAPI, c.OutputCap, c.ClosingComment)
+	line("unknown api %s, output cap %s, include usage %s, closing comment %v", c.UnknownAPI, c.OutputCap, c.IncludeUsage, c.ClosingComment)
+	if c.ResponsesCut != CutIncomplete {
+		line("responses cut %s", c.ResponsesCut)
+	}
 	line("timeouts exchange=%s idle=%s drain=%s", c.Timeouts.Exchange, c.Timeouts.Idle, c.Timeouts.Drain)
 	if c.Overload != defaults().Overload {
 		line("overload exchanges=%d buffered=%d delay=%s", c.Overload.MaxExchanges, c.Overload.MaxBuffered, c.Overload.MaxDelay)

@@ -49,6 +49,8 @@ func (d *decoder) config(root *node, c *Config) {
 		"output_cap":      value(d, &c.OutputCap, oneOf(CapUnary, CapAlways, CapNever)),
 		"degraded":        value(d, &c.Degraded, oneOf(DegradedMeter, DegradedRefuse)),
 		"degraded_cut":    value(d, &c.DegradedCut, oneOf(DegradedClose, DegradedReset)),
+		"responses_cut":   value(d, &c.ResponsesCut, oneOf(CutIncomplete, CutCompleted)),
+		"include_usage":   value(d, &c.IncludeUsage, oneOf(UsageAuto, UsageAlways, UsageNever)),
 		"closing_comment": value(d, &c.ClosingComment, parseBool),
 		"timeouts": d.section(fields{
 			"exchange": value(d, &c.Timeouts.Exchange, duration(time.Second, 24*time.Hour)),

@@ -31,8 +31,8 @@ type sample struct {
 	nobody []string            // nor these identities
 }
 
-// metered are the paths of requests that are metered; see dialect.ForPath.
-const metered = "/chat/completions"
+// metered are the ends of paths whose requests are metered; see dialect.ForPath.
+var metered = []string{"/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages"}
 
 // concernedBy reports whether a limit concerns the request.
 func (s *sample) concernedBy(l budget.Limit) bool {
@@ -47,7 +47,9 @@ func (s *sample) fulfils(m budget.Condition) bool {
 	case m.Property == budget.OfHeader && s.bare:
 		return false
 	case m.Property == budget.OfPath:
-		return coveredBy(metered, m.Any) && coveredBy("/*"+metered, m.Any)
+		return !slices.ContainsFunc(metered, func(end string) bool {
+			return !coveredBy(end, m.Any) || !coveredBy("/*"+end, m.Any)
+		})
 	case m.Property == budget.OfIdentity && slices.Contains(s.nobody, m.Name):
 		return coveredBy(budget.None, m.Any)
 	}
@@ -167,11 +169,12 @@ func samplesOf(c *Config, l budget.Limit) []sample {
 	for _, m := range l.Match {
 		var longer []sample
 		for _, s := range samples {
-			for _, g := range m.Any {
-				if m.Property == budget.OfPath {
-					g = meteredPath(g)
-				}
-				if g == "" || g == budget.None && c.Missing == MissingRefuse {
+			globs := m.Any
+			if m.Property == budget.OfPath {
+				globs = meteredPaths(m.Any)
+			}
+			for _, g := range globs {
+				if g == budget.None && c.Missing == MissingRefuse {
 					continue // there are no such requests
 				}
 				if len(longer) == maxSamples {
@@ -187,19 +190,28 @@ func samplesOf(c *Config, l budget.Limit) []sample {
 	return only(samples, func(s sample) bool { return s.concernedBy(l) })
 }
 
-// meteredPath is the path of metered requests that a glob matches; "" if it is not plain
+// meteredPaths are the paths of metered requests that globs match, as far as it is plain
 // that there are some.
-func meteredPath(g string) string {
-	if !strings.HasSuffix(g, metered) {
-		if !strings.HasSuffix(g, "*") {
-			return ""
+func meteredPaths(globs []string) (paths []string) {
+	for _, g := range globs {
+		isMetered := slices.ContainsFunc(metered, func(end string) bool { return strings.HasSuffix(g, end) })
+		for _, end := range metered {
+			path := g
+			switch {
+			case isMetered && end != metered[0]:
+				continue // it stands for itself, once
+			case !isMetered && !strings.HasSuffix(g, "*"):
+				continue
+			case !isMetered:
+				path += end
+			}
+			if path[0] == '*' {
+				path = "/" + path
+			}
+			paths = append(paths, path)
 		}
-		g += metered
 	}
-	if g[0] == '*' {
-		g = "/" + g
-	}
-	return g
+	return paths
 }
 
 // outside describes the requests that are like s and which none of the limits concerns;

@@ -9,8 +9,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
+
+// What is taken for metered is what the dialects know.
+func TestMeteredPaths(t *testing.T) {
+	if known := dialect.Metered(); !slices.Equal(known, metered) {
+		t.Errorf("the dialects know %q, and this package %q", known, metered)
+	}
+}
 
 func TestUnlimited(t *testing.T) {
 	const (
@@ -31,8 +39,10 @@ func TestUnlimited(t *testing.T) {
 		{"each team", header + "- {name: teams, per: team, limit: 5 tokens, period: day}\n", ""},
 		{"all by a glob", header + ab + "- {name: rest, match: {team: '*', user: '**'}, limit: 5 tokens, period: day}\n", ""},
 		{"all paths", header + "- {name: all, match: {path: '/*'}, limit: 5 tokens, period: day}\n", ""},
-		{"all that is metered", header + "- {name: chat, match: {path: '*/chat/completions'}, limit: 5 tokens, period: day}\n", ""},
-		{"two paths that are all", header + "- {name: all, match: {path: [/chat/completions, '/*/chat/completions']}, limit: 5 tokens, period: day}\n", ""},
+		{"one API", header + "- {name: chat, match: {path: '*/chat/completions'}, limit: 5 tokens, period: day}\n",
+			`requests with another path than "*/chat/completions" are not limited`},
+		{"all that is metered", header + "- {name: all, match: {path: ['*/completions', '*/embeddings', '*/responses', '*/v1/messages']}, limit: 5 tokens, period: day}\n", ""},
+		{"all paths, in two", header + "- {name: all, match: {path: ['/*ns', '/*s']}, limit: 5 tokens, period: day}\n", ""},
 		{"one of two kinds of paths", header + "- {name: all, match: {path: /chat/completions}, limit: 5 tokens, period: day}\n",
 			`requests with another path than "/chat/completions" are not limited`},
 		{"one path", header + "- {name: v1, match: {path: '/v1/*'}, limit: 5 tokens, period: day}\n",

@@ -36,7 +36,7 @@ func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
 	}
 	if n := d.at[&c.Paths.Pass]; n != nil {
 		for _, pattern := range c.Paths.Pass {
-			if glob.Match(pattern, "/v1/chat/completions") {
+			if slices.ContainsFunc(metered, func(end string) bool { return glob.Match(pattern, "/v1"+strings.TrimPrefix(end, "/v1")) }) {
 				d.warn(n, "make it narrower", "%s lets model requests through unmetered", quote(pattern))
 			}
 		}

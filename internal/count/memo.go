@@ -124,9 +124,12 @@ type mark struct {
 // sum appends the hash of text to dst.
 func (w *walk) sum(dst, text []byte) []byte { return w.memo.mac.Seal(dst, w.nonce[:], nil, text) }
 
-// start begins with a purpose and the model, on which the count depends.
-func (w *walk) start(purpose byte, model string) {
+// start begins with a purpose, the format of messages and the model, on which the count
+// depends.
+func (w *walk) start(purpose byte, format, model string) {
 	w.input = append(w.input[:0], purpose)
+	w.input = append(w.input, format...)
+	w.input = append(w.input, 0)
 	w.input = append(w.input, model...)
 	w.fold()
 }
@@ -181,7 +184,7 @@ func worthwhile(r *dialect.Request) bool {
 // longest beginning that is remembered.
 func (m *Memo) messages(model Model, r *dialect.Request) int64 {
 	w := walk{memo: m}
-	w.start('m', model.Name)
+	w.start('m', r.Format(), model.Name)
 	for i := range r.Messages() {
 		if w.add(r.RawMessage(i)) {
 			w.marks = append(w.marks, mark{i + 1, [digest]byte(w.input)})
@@ -223,7 +226,7 @@ func (m *Memo) message(model Model, r *dialect.Request, i int) (n int64) {
 		return n + extra
 	}
 	w := walk{memo: m}
-	w.start('1', model.Name)
+	w.start('1', r.Format(), model.Name)
 	w.add(raw)
 	if known, ok := m.get(w.input, model.Encoding); ok {
 		return known
@@ -240,7 +243,7 @@ func (m *Memo) text(model Model, text []byte) int64 {
 		return int64(model.Encoding.Count(text))
 	}
 	w := walk{memo: m}
-	w.start('t', "")
+	w.start('t', "", "")
 	w.add(text)
 	if n, ok := m.get(w.input, model.Encoding); ok {
 		return n

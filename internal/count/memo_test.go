@@ -194,7 +194,7 @@ func TestMemoText(t *testing.T) {
 		memo.entries.Wait()
 	}
 	w := walk{memo: memo}
-	w.start('t', "")
+	w.start('t', "", "")
 	w.add(long)
 	if n, ok := memo.get(w.input, m.Encoding); !ok || n != int64(m.Encoding.Count(long)) {
 		t.Errorf("remembered %d, %v", n, ok)
@@ -216,30 +216,32 @@ func TestMemoKeys(t *testing.T) {
 	a, b := strings.Repeat("a", 2*memoStep), strings.Repeat("b", memoStep/2)
 	known := map[string]string{}
 	for _, tt := range []struct {
-		purpose  byte
-		model    string
-		messages []string
+		purpose       byte
+		format, model string
+		messages      []string
 	}{
-		{'m', "x", []string{a}},
-		{'t', "x", []string{a}},
-		{'m', "y", []string{a}},
-		{'m', "xa", []string{a[1:]}},
-		{'m', "x", []string{a, b, b}},
-		{'m', "x", []string{a + b, b}},
-		{'m', "x", []string{a, b + b}},
-		{'m', "x", []string{a + b + b}},
-		{'m', "x", []string{a, b + "b", b[1:]}},
-		{'m', "x", []string{a, b[1:], b + "b"}},
-		{'m', "x", []string{a, "", b, b}},
-		{'m', "x", []string{b, b, a}},
+		{'m', "f", "x", []string{a}},
+		{'m', "fx", "", []string{a}},
+		{'m', "", "x", []string{a}},
+		{'t', "", "x", []string{a}},
+		{'m', "", "y", []string{a}},
+		{'m', "", "xa", []string{a[1:]}},
+		{'m', "", "x", []string{a, b, b}},
+		{'m', "", "x", []string{a + b, b}},
+		{'m', "", "x", []string{a, b + b}},
+		{'m', "", "x", []string{a + b + b}},
+		{'m', "", "x", []string{a, b + "b", b[1:]}},
+		{'m', "", "x", []string{a, b[1:], b + "b"}},
+		{'m', "", "x", []string{a, "", b, b}},
+		{'m', "", "x", []string{b, b, a}},
 	} {
 		w := walk{memo: memo}
-		w.start(tt.purpose, tt.model)
+		w.start(tt.purpose, tt.format, tt.model)
 		marked := false
 		for _, m := range tt.messages {
 			marked = w.add([]byte(m))
 		}
-		name := fmt.Sprintf("%c %s %d", tt.purpose, tt.model, len(tt.messages))
+		name := fmt.Sprintf("%c %q %q %d", tt.purpose, tt.format, tt.model, len(tt.messages))
 		if !marked || len(w.input) != digest {
 			t.Errorf("%s: no entry at its end", name)
 		}
@@ -249,7 +251,7 @@ func TestMemoKeys(t *testing.T) {
 		known[string(w.input)] = name
 
 		again := walk{memo: memo}
-		again.start(tt.purpose, tt.model)
+		again.start(tt.purpose, tt.format, tt.model)
 		for _, m := range tt.messages {
 			again.add([]byte(m))
 		}
@@ -257,13 +259,35 @@ func TestMemoKeys(t *testing.T) {
 			t.Errorf("%s has another hash the second time", name)
 		}
 		foreign := walk{memo: newMemo(t, 1)}
-		foreign.start(tt.purpose, tt.model)
+		foreign.start(tt.purpose, tt.format, tt.model)
 		for _, m := range tt.messages {
 			foreign.add([]byte(m))
 		}
 		if string(foreign.input) == string(w.input) {
 			t.Errorf("%s: the key makes no difference", name)
 		}
+	}
+}
+
+// A message is read in another way by another API.
+func TestMemoFormats(t *testing.T) {
+	c := New(Options{Memo: newMemo(t, 64)})
+	m := c.Model("gpt-4o")
+	ids := "[" + strings.Repeat("1000,", 2000) + "1000]"
+	chat := chatRequest(t, []json.RawMessage{json.RawMessage(ids)}, "")
+	plain, err := dialect.OpenAICompletions{}.ParseRequest([]byte(`{"prompt":[` + ids + `]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if n := c.Prompt(m, plain); n != 2001 {
+			t.Errorf("the ids count as %d tokens", n)
+		}
+		c.memo.entries.Wait()
+		if n := c.Prompt(m, chat); n < 4000 {
+			t.Errorf("as a message of a chat they count as %d tokens", n)
+		}
+		c.memo.entries.Wait()
 	}
 }
 

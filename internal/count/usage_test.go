@@ -45,6 +45,14 @@ var recorded = []known{
 	{name: "chat-text-to-image-tool", off: 1, why: "the two recordings with tools differ by one in what is not published"},
 	{name: "chat-audio-to-text", off: -3, why: "27 of text, which is 4 more than it has; 1 for 135 ms of sound, which counts as 2"},
 	{name: "chat-web-search", off: 7, why: "reported without what messages and replies add; one recording is no rule"},
+	{name: "completion-basic"},
+	{name: "completion-suffix"},
+	{name: "completion-text-batch"},
+	{name: "completion-token"},
+	{name: "completion-token-batch"},
+	{name: "embeddings-dimensions"},
+	{name: "embeddings-max-tokens"},
+	{name: "embeddings-tokens"},
 }
 
 func TestRecordedUsage(t *testing.T) {
@@ -56,7 +64,7 @@ func TestRecordedUsage(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.body, k.reported = string(body), reportedInput(t, k.name)
-		model, n := prompt(t, body)
+		model, n := prompt(t, path(t, k.name), body)
 		row(t, k, n)
 		fmt.Fprintf(&table, "| %s | %s | %d | %d | %+d |\n", k.name, model, n, k.reported, n-k.reported)
 	}
@@ -82,9 +90,23 @@ func row(t *testing.T, k known, counted int64) {
 	}
 }
 
-func prompt(t *testing.T, body []byte) (model string, tokens int64) {
+// path is that of a recorded request.
+func path(t *testing.T, name string) string {
 	t.Helper()
-	r, err := dialect.OpenAIChat{}.ParseRequest(body)
+	var meta struct{ Path string }
+	body, err := os.ReadFile(filepath.Join(recordings, name, "meta.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(body, &meta); err != nil {
+		t.Fatal(err)
+	}
+	return meta.Path
+}
+
+func prompt(t *testing.T, path string, body []byte) (model string, tokens int64) {
+	t.Helper()
+	r, err := dialect.ForPath(path).API.ParseRequest(body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +161,7 @@ func TestPublishedUsage(t *testing.T) {
 		if err := json.Unmarshal(line, &k); err != nil {
 			t.Fatal(err)
 		}
-		_, counted := prompt(t, k.Request)
+		_, counted := prompt(t, "/v1/chat/completions", k.Request)
 		row(t, known{name: k.Source + ": " + k.Name, reported: k.Reported, off: k.Off}, counted)
 		n++
 	}

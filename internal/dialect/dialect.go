@@ -22,12 +22,7 @@
 // One file holds one API; see [ForPath] for which are known.
 package dialect
 
-import (
-	"errors"
-	"net/url"
-	"strings"
-	"unicode/utf8"
-)
+import "errors"
 
 // API is one wire protocol. Implementations are stateless and safe for
 // concurrent use.
@@ -65,6 +60,21 @@ type Stream interface {
 	Close(dst []byte, usage Usage) []byte
 }
 
+// ToolStream is a [Stream] that knows of the calls of tools in its answer.
+type ToolStream interface {
+	Stream
+	// InTool says that a call of a tool is under way, or begins with the event read last.
+	InTool() bool
+}
+
+// CompletedStream is a [Stream] whose API has two ways of saying that a length limit was
+// reached.
+type CompletedStream interface {
+	Stream
+	// CloseCompleted makes Close take the way that fewer clients take for an error.
+	CloseCompleted()
+}
+
 // MaxSlots bounds the texts of one stream that are told apart. What comes beyond
 // shares the last slot; its count is then the sum over its pieces.
 const MaxSlots = 256
@@ -82,6 +92,7 @@ type Event struct {
 	Texts     []Text
 	Extra     int64 // tokens, estimated, of what is not text: sound, images
 	Reasoning bool  // some of Texts is the model's reasoning, or a summary of it
+	Summary   bool  // it is a summary: the reasoning itself is not shown
 	Usage     Usage // of the whole answer so far, if Known
 	UsageOnly bool  // the event carries usage and nothing else: it exists because usage was asked for
 	Done      bool  // the API's end marker
@@ -103,6 +114,7 @@ type Usage struct {
 	CacheWrite    int64 // tokens of the prompt written to a cache
 	Output        int64 // tokens of the answer, reasoning included
 	Reasoning     int64 // of Output: tokens of hidden or visible reasoning
+	Unseen        bool  // the answer may show less than Output counts, without Reasoning saying how much
 }
 
 // Input is the whole prompt.
@@ -117,60 +129,3 @@ var ErrFailed = errors.New("the answer is an error")
 type BadRequest struct{ Message string }
 
 func (e *BadRequest) Error() string { return e.Message }
-
-// ForPath returns the API that a POST to path speaks, or nil. The path is the
-// request's without its query. Only the end of it counts, because gateways and
-// deployments put prefixes in front (/openai/v1/…, /openai/deployments/x/…).
-// exact is false where only a lenient server would take the path for the API's:
-// in another letter case, with escapes, parameters or slashes too many.
-func ForPath(path string) (api API, exact bool) {
-	const chat = "/chat/completions"
-	if strings.HasSuffix(path, chat) {
-		return OpenAIChat{}, true
-	}
-	if strings.HasSuffix(resolved(path), chat) {
-		return OpenAIChat{}, false
-	}
-	return nil, false
-}
-
-// maxDeployment is the longest name of a deployment, in bytes; as long as a model's.
-const maxDeployment = 256
-
-// Deployment returns the deployment that a path of Azure OpenAI names, as in
-// /openai/deployments/NAME/chat/completions, or "". Azure takes the model from there and
-// ignores the body's. The path is the request's without its query. The letter case of
-// what stands in front of the name does not matter: a client must not choose by it
-// which of the two models is counted.
-func Deployment(path string) string {
-	const before, behind = "/openai/deployments/", "/chat/completions"
-	path, ok := strings.CutSuffix(path, behind)
-	i := strings.LastIndexByte(path, '/')
-	if !ok || i+1 < len(before) || !strings.EqualFold(path[i+1-len(before):i+1], before) {
-		return ""
-	}
-	name, err := url.PathUnescape(path[i+1:])
-	if err != nil || len(name) > maxDeployment || !utf8.ValidString(name) {
-		return ""
-	}
-	return name
-}
-
-// resolved is a path as the most lenient server might read it.
-func resolved(path string) string {
-	for range 3 { // escapes of escapes
-		plain, err := url.PathUnescape(path)
-		if err != nil || plain == path {
-			break
-		}
-		path = plain
-	}
-	var out strings.Builder
-	for segment := range strings.SplitSeq(strings.ReplaceAll(strings.ToLower(path), "\\", "/"), "/") {
-		segment, _, _ = strings.Cut(segment, ";")
-		if segment = strings.TrimSpace(segment); segment != "" && segment != "." {
-			out.WriteString("/" + segment)
-		}
-	}
-	return out.String()
-}

@@ -74,6 +74,11 @@ func imageSize(url []byte) (width, height uint32) {
 	if !ok {
 		return 0, 0
 	}
+	return encodedImageSize(data)
+}
+
+// encodedImageSize is imageSize of the image's base64, without quotes.
+func encodedImageSize(data []byte) (width, height uint32) {
 	var b [30]byte // a short image is zeros behind its end
 	decodePrefix(b[:], data)
 	switch le, be := binary.LittleEndian, binary.BigEndian; {

@@ -227,8 +227,11 @@ func validate(body []byte) error {
 }
 
 // decode is validate by the decoder, which knows what is wrong, and where.
-func decode(body []byte) error {
-	s := validators.Get().(*scanner)
+func decode(body []byte) error { return decodeBy(&validators, body) }
+
+// decodeBy is decode by a scanner of a pool.
+func decodeBy(pool *sync.Pool, body []byte) error {
+	s := pool.Get().(*scanner)
 	s.reset(body)
 	_, err := s.dec.ReadValue()
 	switch {
@@ -241,7 +244,7 @@ func decode(body []byte) error {
 	}
 	s.reset(nil) // lets go of the body
 	if len(body) <= maxPooled {
-		validators.Put(s)
+		pool.Put(s)
 	}
 	return err
 }

@@ -1,6 +1,9 @@
 package dialect
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestOpaque(t *testing.T) {
 	for _, tt := range []struct {
@@ -43,6 +46,26 @@ func TestOpaque(t *testing.T) {
 		}
 		if r.Opaque() != tt.want {
 			t.Errorf("%s: opaque is %v", tt.body, r.Opaque())
+		}
+	}
+}
+
+// What providers look up by themselves is held for.
+func TestSearches(t *testing.T) {
+	for body, want := range map[string]int64{
+		`{"messages":[]}`: 0,
+		`{"messages":[],"tools":[{"type":"function"},{"type":"web_search"},{"type":"code_interpreter"}]}`: 2,
+		`{"messages":[],"data_sources":[{"type":"azure_search"}],"plugins":[{"id":"web"}]}`:               2,
+		`{"messages":[],"search_parameters":null}`:                                                        0,
+		`{"messages":[],"web_search_options":{}}`:                                                         0,
+		`{"messages":[],"tools":[` + strings.Repeat(`{"type":"x"},`, 99) + `{"type":"x"}]}`:               16,
+	} {
+		r, err := OpenAIChat{}.ParseRequest([]byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := r.Rest("gpt-4o", func([]byte) {}) / tokensPerSearch; n != want {
+			t.Errorf("%.60s: %d searches, want %d", body, n, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -113,6 +114,7 @@ type chatStream struct {
 	json    *scanner
 	req     *Request
 	whole   bool // it is no stream: one answer, which nothing has to close
+	plain   bool // it is of the completions API: choices have a text and no delta
 	slots   map[slotKey]int
 	data    []byte // of the event that is read
 	unknown []span // parts of it which may be text in a shape that is not known
@@ -177,7 +179,14 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 				return s.choice(ev)
 			})
 		case `"usage"`:
-			ev.Usage, err = s.usage()
+			err = s.report(ev)
+		case `"x_groq"`:
+			err = s.json.object(func(name []byte) error {
+				if string(name) == `"usage"` {
+					return s.report(ev)
+				}
+				return s.json.dec.SkipValue()
+			})
 		case `"error"`:
 			ev.Failed = s.json.dec.PeekKind() != jsontext.KindNull
 			err = s.json.dec.SkipValue()
@@ -233,21 +242,27 @@ func (s *chatStream) choice(ev *Event) error {
 	}
 	first := len(ev.Texts)
 	var index int64
-	finished, delta := false, false
-	from, to := 0, 0 // the texts of the message
+	finished, delta, said := false, false, false
+	var message, text struct{ from, to int } // which of the event's texts are theirs
 	err := s.json.object(func(name []byte) (err error) {
 		switch string(name) {
 		case `"index"`:
 			index, _, err = s.json.integer()
 		case `"delta"`:
 			delta = true
+			before := len(ev.Texts)
 			err = s.message(ev)
+			said = len(ev.Texts) > before
 		case `"message"`:
-			from = len(ev.Texts)
+			message.from = len(ev.Texts)
 			err = s.message(ev)
-			to = len(ev.Texts)
+			message.to = len(ev.Texts)
 		case `"text"`:
+			text.from = len(ev.Texts)
 			err = s.add(ev, channelContent)
+			text.to = len(ev.Texts)
+		case `"usage"`:
+			err = s.report(ev)
 		case `"finish_reason"`:
 			finished = s.json.dec.PeekKind() == jsontext.KindString
 			err = s.json.dec.SkipValue()
@@ -258,17 +273,26 @@ func (s *chatStream) choice(ev *Event) error {
 		}
 		return err
 	})
-	if delta && to > from {
-		// Some servers repeat the message so far beside each piece of it.
-		ev.Texts = slices.Delete(ev.Texts, from, to)
+	// Some servers repeat the message so far beside each piece of it, others the piece as
+	// the completions API has it.
+	if !delta {
+		message.to = message.from
 	}
+	if !said {
+		text.to = text.from
+	}
+	if text.from < message.from { // the later one goes first, so that the other stays where it is
+		message, text = text, message
+	}
+	ev.Texts = slices.Delete(ev.Texts, text.from, text.to)
+	ev.Texts = slices.Delete(ev.Texts, message.from, message.to)
 	if s.whole {
 		return err // nobody asks which text is whose
 	}
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}
-	if finished && index < maxChoices {
+	if finished && index < max(maxChoices, s.expected()) {
 		s.finishing = append(s.finishing, index)
 	}
 	return err
@@ -384,21 +408,6 @@ func holdsText(v jsontext.Value) bool {
 	return len(v) > len(`""`) && (k == jsontext.KindString || k == jsontext.KindBeginObject || k == jsontext.KindBeginArray)
 }
 
-// add adds the text that comes next. An object or an array in its place, which
-// some servers send, counts as the JSON it is.
-func (s *chatStream) add(ev *Event, c channel) error {
-	v, err := s.json.dec.ReadValue()
-	if err != nil || !holdsText(v) {
-		return err
-	}
-	text := []byte(v)
-	if v.Kind() == jsontext.KindString {
-		text = unquote(v, &ev.scratch)
-	}
-	ev.Texts = append(ev.Texts, Text{provisional(c, 0), text})
-	return nil
-}
-
 // provisional packs channel and tool into one number until the choice is known.
 func provisional(c channel, tool int64) int { return int(min(tool, 1<<20))<<8 | int(c) }
 
@@ -419,58 +428,6 @@ func (s *chatStream) slot(choice int64, provisional int) int {
 	return slot
 }
 
-// usage reads a usage object. null, another kind, or an object without the two
-// counts is unknown.
-func (s *chatStream) usage() (Usage, error) {
-	var prompt, cached, written, completion, reasoning int64
-	var hasPrompt, hasCompletion bool
-	err := s.json.object(func(name []byte) (err error) {
-		switch string(name) {
-		case `"prompt_tokens"`:
-			prompt, hasPrompt, err = s.json.integer()
-		case `"completion_tokens"`:
-			completion, hasCompletion, err = s.json.integer()
-		case `"prompt_tokens_details"`:
-			err = s.json.object(func(name []byte) (err error) {
-				switch string(name) {
-				case `"cached_tokens"`:
-					cached, _, err = s.json.integer()
-				case `"cache_write_tokens"`:
-					written, _, err = s.json.integer()
-				default:
-					err = s.json.dec.SkipValue()
-				}
-				return err
-			})
-		case `"completion_tokens_details"`:
-			err = s.json.object(func(name []byte) (err error) {
-				if string(name) == `"reasoning_tokens"` {
-					reasoning, _, err = s.json.integer()
-					return err
-				}
-				return s.json.dec.SkipValue()
-			})
-		default:
-			err = s.json.dec.SkipValue()
-		}
-		return err
-	})
-	if err != nil || !hasPrompt || !hasCompletion {
-		return Usage{}, err
-	}
-	// Both are part of prompt_tokens.
-	cached = min(cached, prompt)
-	written = min(written, prompt-cached)
-	return Usage{
-		Known:         true,
-		UncachedInput: prompt - cached - written,
-		CacheRead:     cached,
-		CacheWrite:    written,
-		Output:        completion,
-		Reasoning:     min(reasoning, completion),
-	}, nil
-}
-
 // Ended implements [Stream].
 func (s *chatStream) Ended() bool {
 	return len(s.finished) >= s.choices() && !slices.Contains(s.finished, false)
@@ -478,11 +435,15 @@ func (s *chatStream) Ended() bool {
 
 // choices is how many the answer has, or is to have.
 func (s *chatStream) choices() int {
-	n := len(s.finished)
-	if s.req != nil {
-		n = max(n, int(min(s.req.Choices, maxChoices)))
+	return max(len(s.finished), int(s.expected()))
+}
+
+// expected is how many choices were asked for, as far as they come back.
+func (s *chatStream) expected() int64 {
+	if s.req == nil {
+		return 0
 	}
-	return n
+	return min(cmp.Or(s.req.shown, s.req.Choices), maxStreamed)
 }
 
 // Close implements [Stream]: a last chunk with finish_reason "length" for each
@@ -496,7 +457,12 @@ func (s *chatStream) Close(dst []byte, usage Usage) []byte {
 		dst = s.head(dst)
 		dst = append(dst, `"choices":[{"index":`...)
 		dst = strconv.AppendInt(dst, int64(i), 10)
-		dst = append(dst, `,"delta":{},"logprobs":null,"finish_reason":"length"}]`...)
+		if s.plain {
+			dst = append(dst, `,"text":""`...)
+		} else {
+			dst = append(dst, `,"delta":{}`...)
+		}
+		dst = append(dst, `,"logprobs":null,"finish_reason":"length"}]`...)
 		if s.req != nil && s.req.WantsUsage {
 			dst = append(dst, `,"usage":null`...)
 		}
@@ -529,7 +495,11 @@ func (s *chatStream) head(dst []byte) []byte {
 	}
 	dst = append(dst, `data: {`...)
 	member(`"id":`, s.id, `""`)
-	member(`"object":`, nil, `"chat.completion.chunk"`)
+	if s.plain {
+		member(`"object":`, nil, `"text_completion"`)
+	} else {
+		member(`"object":`, nil, `"chat.completion.chunk"`)
+	}
 	member(`"created":`, s.created, `0`)
 	member(`"model":`, s.model, `""`)
 	if s.fingerprint != nil {

@@ -66,17 +66,22 @@ var chatModels = []chatModel{
 // chatModelOf looks up a model. Vendors in front of its name, as in
 // "azure/eu/gpt-4o" or "ft:gpt-4o", do not matter, nor does the case of letters.
 func chatModelOf(name string) *chatModel {
-	name = strings.ToLower(name)
-	vendor, _, _ := strings.Cut(name, ":") // a slash behind a colon belongs to a variant
-	name = name[strings.LastIndexByte(vendor, '/')+1:]
-	name = strings.TrimPrefix(name, "ft:")
-	name = strings.TrimPrefix(name, "openai.")
+	name = bareModel(name)
 	for i := range chatModels {
 		if strings.HasPrefix(name, chatModels[i].prefix) {
 			return &chatModels[i]
 		}
 	}
 	panic("dialect: the last model has no prefix, so it fits")
+}
+
+// bareModel is the name of a model in lower case, without what vendors put in front.
+func bareModel(name string) string {
+	name = strings.ToLower(name)
+	vendor, _, _ := strings.Cut(name, ":") // a slash behind a colon belongs to a variant
+	name = name[strings.LastIndexByte(vendor, '/')+1:]
+	name = strings.TrimPrefix(name, "ft:")
+	return strings.TrimPrefix(name, "openai.")
 }
 
 // reply is what introduces the model's reply.

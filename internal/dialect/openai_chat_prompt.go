@@ -2,9 +2,10 @@ package dialect
 
 // chatPrompt reads the prompt of a chat request.
 type chatPrompt struct {
-	members []chatMember // what else than messages the prompt consists of
-	system  bool         // there is a message of the system or the developer
-	padded  bool         // and its text ends in a letter or digit, which a line feed does not join
+	members  []chatMember // what else than messages the prompt consists of
+	searches int64        // what the provider may look up by itself: see tokensPerSearch
+	system   bool         // there is a message of the system or the developer
+	padded   bool         // and its text ends in a letter or digit, which a line feed does not join
 
 	name  string // of the model asked for last, and what is known of it
 	model *chatModel
@@ -54,6 +55,19 @@ const (
 	// bytesPerPage.
 	tokensPerPage = 1500
 	bytesPerPage  = 50_000
+)
+
+// What is not in the request, but in the prompt that is billed. It is held as this, and the
+// reported usage settles it; see docs/accounting.md. Guesses.
+const (
+	// pagesPerFileID is the length of a file that the provider has.
+	pagesPerFileID = 4
+	// tokensPerSearch is what each tool and search that runs at the provider puts into
+	// the prompt: five passages of 800 tokens. OpenAI's own web_search_options have none: by
+	// the recording, what it finds is not reported with the prompt.
+	tokensPerSearch = 4000
+	// maxSearches bounds them: no provider offers more.
+	maxSearches = 16
 )
 
 // harmonyPreface is the system message in front of every conversation with gpt-oss.
@@ -140,7 +154,7 @@ func (p *chatPrompt) message(raw []byte, model string, count func([]byte)) int64
 // rest implements [prompt].
 func (p *chatPrompt) rest(body []byte, model string, count func([]byte)) int64 {
 	m, t := p.begin(body, model, count)
-	t.extra = m.reply()
+	t.extra = m.reply() + min(p.searches, maxSearches)*tokensPerSearch
 	tools, format := false, false
 	for _, member := range p.members {
 		value := member.value
@@ -358,6 +372,9 @@ func (t *promptTexts) file(at span) {
 		case `"file_data"`:
 			pages += decodedSize(t.data(value).of(t.body)) / bytesPerPage
 		case `"file_id"`:
+			if len(value.of(t.body)) > len(`""`) && t.body[value.start] == '"' {
+				pages = max(pages, pagesPerFileID)
+			}
 			t.ignored(value)
 		default:
 			t.value(value)
@@ -456,6 +473,12 @@ func (t *promptTexts) format(at span) bool {
 			t.ignored(value)
 		}
 	}
+	t.schemaFormat(described)
+	return true
+}
+
+// schemaFormat hands out the description of a format with a JSON schema.
+func (t *promptTexts) schemaFormat(described span) {
 	text := []byte(harmonyFormats)
 	for name, value := range members(t.body, described) {
 		v := value.of(t.body)
@@ -465,7 +488,7 @@ func (t *promptTexts) format(at span) bool {
 				v = unquote(v, t.emptyScratch())
 			}
 			text = append(append(text, v...), "\n\n"...)
-		case `"strict"`:
+		case `"strict"`, `"type"`:
 			if len(v) > maxIgnored {
 				text = append(text, v...)
 			}
@@ -474,7 +497,6 @@ func (t *promptTexts) format(at span) bool {
 		}
 	}
 	t.count(text)
-	return true
 }
 
 // prediction reads the answer that the client predicts. What the provider rejects

@@ -22,7 +22,7 @@ func TestMessageExtra(t *testing.T) {
 		{"result", `{"role":"tool","tool_call_id":"1","content":"r"}`, "tool r", 3 + 2, 3 + 2 + 6},
 		{"result of a function", `{"role":"function","name":"f","content":"r"}`, "function f r", 3 + 1 - 2, 3 + 1 + 2 + 6},
 		{"earlier sound", `{"role":"assistant","audio":{"id":"a"}}`, "assistant", 103, 105},
-		{"a file", `{"role":"user","content":[{"type":"file","file":{"file_id":"x"}}]}`, "user", 1503, 1503},
+		{"a file", `{"role":"user","content":[{"type":"file","file":{"file_id":"x"}}]}`, "user", 6003, 6003},
 		{"a longer file", `{"role":"user","content":[{"type":"file","file":{"file_data":"` + strings.Repeat("A", 120_000/3*4) + `"}}]}`, "user", 4503, 4503},
 		{"low detail", `{"role":"user","content":[{"image_url":{"url":"https://example.com","detail":"low"}}]}`, "user", 88, 73},
 		{"an image", `{"role":"user","content":[{"image_url":"https://example.com"}]}`, "user", 768, 633},

@@ -1,15 +1,10 @@
 package dialect
 
-import (
-	"math"
-	"strconv"
-)
-
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
 		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
-		"web_search_options"}
+		"web_search_options", "reasoning_effort", "models", "fallbacks", "best_of"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -17,13 +12,10 @@ var (
 
 // ParseRequest implements [API].
 func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
-	if int64(len(body)) > math.MaxUint32 {
-		return nil, &BadRequest{"the request body is larger than 4 GiB"}
-	}
 	if err := validate(body); err != nil {
 		return nil, err
 	}
-	p := chatRequest{body: body, r: &Request{Choices: 1, capKey: "max_completion_tokens", body: body}}
+	p := chatRequest{requestReader: newRequestReader(body, "max_completion_tokens")}
 	p.r.prompt = &p.prompt
 	if err := p.parse(); err != nil {
 		return nil, err
@@ -33,19 +25,17 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 
 // chatRequest reads one request, whose body is valid JSON.
 type chatRequest struct {
-	body     []byte
-	r        *Request
-	prompt   chatPrompt
-	uncapped bool // one of the caps is zero or negative
+	requestReader
+	prompt chatPrompt
 }
 
 func (p *chatRequest) parse() error {
-	i := skipFiller(p.body, 0)
-	if p.body[i] != '{' {
-		return &BadRequest{"the request body must be a JSON object"}
+	i, err := p.begin()
+	if err != nil {
+		return err
 	}
 	var messages bool
-	var options optionsPlace
+	bestOf := int64(1)
 	for i = skipFiller(p.body, i+1); p.body[i] != '}'; i = skipFiller(p.body, i) {
 		name := span{i, skipString(p.body, i)}
 		key, err := decisionKey(name.of(p.body), chatKeys)
@@ -64,21 +54,22 @@ func (p *chatRequest) parse() error {
 		i = value.end
 		switch key {
 		case "":
-			p.r.opaque = p.r.opaque || addsToPrompt(name.of(p.body)) && p.body[value.start] != 'n'
-		case "model":
-			err = p.model(value)
-		case "stream":
-			p.r.Stream, err = p.flag(key, value)
-		case "stream_options":
-			err = p.streamOptions(value, &options)
-		case "max_tokens", "max_completion_tokens":
-			err = p.maxTokens(key, value)
-		case "n":
-			err = p.choices(value)
+			if addsToPrompt(name.of(p.body)) && p.body[value.start] != 'n' {
+				p.r.opaque = true
+				p.prompt.searches++
+			}
+		case "model", "models", "fallbacks", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n":
+			err = p.common(key, value)
+		case "best_of": // of vLLM; OpenAI's chat has none
+			bestOf, err = p.choices(key, value)
+		case "reasoning_effort":
+			p.r.Effort = p.effort(value)
 		case "web_search_options": // what is found goes into the prompt
 			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		case "tools":
-			p.r.opaque = p.r.opaque || p.hostedTool(value)
+			hosted := p.hostedTools(value)
+			p.r.opaque = p.r.opaque || hosted > 0
+			p.prompt.searches += hosted
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 		case "documents", "prompt", "chat_template", "chat_template_kwargs": // of vLLM and others; OpenAI does not read them
 			p.r.opaque = p.r.opaque || p.says(value)
@@ -90,16 +81,12 @@ func (p *chatRequest) parse() error {
 			return err
 		}
 	}
-	p.r.insert = i
 	if !messages {
 		return &BadRequest{`the request body has no "messages"`}
 	}
-	if p.uncapped {
-		p.r.MaxOutput = 0
-	}
-	if p.r.Stream {
-		p.askForUsage(options)
-	}
+	p.r.shown = p.r.Choices
+	p.r.Choices = max(p.r.Choices, bestOf)
+	p.finish(i)
 	return nil
 }
 
@@ -113,83 +100,18 @@ func addsToPrompt(raw []byte) bool {
 	return false
 }
 
-// hostedTool says that one of the tools is none that the client runs: its results go
-// into the prompt unseen.
-func (p *chatRequest) hostedTool(tools span) bool {
+// hostedTools is how many of the tools are none that the client runs: their results go into
+// the prompt unseen.
+func (p *chatRequest) hostedTools(tools span) (n int64) {
 	for tool := range elements(p.body, tools) {
 		for name, value := range members(p.body, tool) {
 			kind := string(value.of(p.body))
 			if string(name.of(p.body)) == `"type"` && kind != `"function"` && kind != `"custom"` {
-				return true
+				n++
 			}
 		}
 	}
-	return false
-}
-
-func (p *chatRequest) model(at span) error {
-	switch p.body[at.start] {
-	case 'n': // some servers know their one model
-	case '"':
-		var scratch []byte
-		p.r.Model = string(unquote(at.of(p.body), &scratch))
-		if len(p.r.Model) > 256 {
-			return &BadRequest{`"model" is longer than 256 bytes`}
-		}
-	default:
-		return &BadRequest{`"model" must be a string`}
-	}
-	return nil
-}
-
-// flag reads true, false or null, which is false.
-func (p *chatRequest) flag(key string, at span) (set bool, err error) {
-	switch p.body[at.start] {
-	case 't':
-		return true, nil
-	case 'f', 'n':
-		return false, nil
-	}
-	return false, &BadRequest{`"` + key + `" must be true or false`}
-}
-
-// number reads a number or null.
-func (p *chatRequest) number(key string, at span) (n int64, ok bool, err error) {
-	switch c := p.body[at.start]; {
-	case c == 'n':
-		return 0, false, nil
-	case c == '-' || c >= '0' && c <= '9':
-		return clampInteger(at.of(p.body)), true, nil
-	}
-	return 0, false, &BadRequest{`"` + key + `" must be a number`}
-}
-
-// maxTokens reads one of the two caps. The larger one counts, since it depends on
-// the upstream which of them it obeys; a lowered cap replaces both.
-func (p *chatRequest) maxTokens(key string, at span) error {
-	n, ok, err := p.number(key, at)
-	if err != nil {
-		return err
-	}
-	if ok {
-		p.r.MaxOutput = max(p.r.MaxOutput, n)
-		p.r.capKey = key
-		p.uncapped = p.uncapped || n == 0 // some servers take what is not positive for "no cap"
-	}
-	// A null is replaced, too: adding the key again would make it stand twice.
-	p.r.caps = append(p.r.caps, capAt{at, n})
-	return nil
-}
-
-func (p *chatRequest) choices(at span) error {
-	n, ok, err := p.number("n", at)
-	if ok && n > maxChoices {
-		return &BadRequest{`"n" is larger than ` + strconv.Itoa(maxChoices)}
-	}
-	if ok {
-		p.r.Choices = max(1, n)
-	}
-	return err
+	return n
 }
 
 // messages notes where each message of the array at i stands, and checks the keys
@@ -256,17 +178,6 @@ func messageMember(raw []byte) bool {
 	return false
 }
 
-// says tells whether a value counts as text. Upstreams leave out members that they
-// do not know, so that one of those can make a count too large by as much as the
-// client likes.
-func (p *chatRequest) says(value span) bool {
-	switch p.body[value.start] {
-	case 'n', 't', 'f':
-		return false
-	}
-	return value.end-value.start > len(`""`)
-}
-
 // parts checks the keys of a message's content, if it is a list of parts.
 func (p *chatRequest) parts(content span) error {
 	for part := range elements(p.body, content) {
@@ -284,59 +195,4 @@ func (p *chatRequest) parts(content span) error {
 		}
 	}
 	return nil
-}
-
-// optionsPlace is where stream_options stands.
-type optionsPlace struct {
-	value   span // the whole value; zero if the key is absent
-	object  bool // it is an object, not null
-	members bool // which has members
-	usage   span // the value of include_usage; zero if absent
-}
-
-func (p *chatRequest) streamOptions(at span, o *optionsPlace) error {
-	o.value = at
-	switch p.body[at.start] {
-	case 'n':
-		return nil
-	case '{':
-		o.object = true
-	default:
-		return &BadRequest{`"stream_options" must be an object`}
-	}
-	for name, value := range members(p.body, at) {
-		o.members = true
-		key, err := decisionKey(name.of(p.body), streamOptionsKeys)
-		if err != nil {
-			return err
-		}
-		if key == "" {
-			continue
-		}
-		o.usage = value
-		if p.r.WantsUsage, err = p.flag(key, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// askForUsage makes sure that the upstream reports its usage at the end of the
-// stream. Whether the client asked for it, too, is kept in WantsUsage.
-func (p *chatRequest) askForUsage(o optionsPlace) {
-	r := p.r
-	inside := o.value.end - 1 // before the object's closing brace
-	switch {
-	case r.WantsUsage:
-	case o.usage.end > 0: // false or null
-		r.edits = append(r.edits, edit{o.usage.start, o.usage.end, "true"})
-	case o.object && o.members:
-		r.edits = append(r.edits, edit{inside, inside, `,"include_usage":true`})
-	case o.object:
-		r.edits = append(r.edits, edit{inside, inside, `"include_usage":true`})
-	case o.value.end > 0: // null
-		r.edits = append(r.edits, edit{o.value.start, o.value.end, `{"include_usage":true}`})
-	default:
-		r.edits = append(r.edits, r.addMember(`"stream_options":{"include_usage":true}`))
-	}
 }

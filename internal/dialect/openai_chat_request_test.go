@@ -71,6 +71,8 @@ func TestRequestValues(t *testing.T) {
 		{"escaped value", `{"model":"gpt\u002d4o","messages":[]}`, "gpt-4o", 1, 0, 0},
 		{"larger cap counts", `{"max_tokens":5,"max_completion_tokens":9,"messages":[]}`, "", 1, 9, 9},
 		{"choices multiply", `{"max_tokens":5,"n":3,"messages":[]}`, "", 3, 5, 15},
+		{"best of more", `{"max_tokens":5,"n":2,"best_of":4,"messages":[]}`, "", 4, 5, 20},
+		{"best of fewer", `{"max_tokens":5,"n":2,"best_of":1,"messages":[]}`, "", 2, 5, 10},
 		{"most choices", `{"max_tokens":5,"n":128,"messages":[]}`, "", 128, 5, 640},
 		{"one cap is none", `{"max_tokens":-1,"max_completion_tokens":9,"messages":[]}`, "", 1, 0, 0},
 		{"negative", `{"max_tokens":-5,"n":-1,"messages":[]}`, "", 1, 0, 0},
@@ -87,6 +89,27 @@ func TestRequestValues(t *testing.T) {
 				t.Errorf("got model %q, choices %d, max output %d, output %d", r.Model, r.Choices, r.MaxOutput, r.Output())
 			}
 		})
+	}
+}
+
+func TestOtherModels(t *testing.T) {
+	for members, want := range map[string]bool{
+		`"model":"a"`:                           false,
+		`"model":"a","models":["b"]`:            true,
+		`"model":"a","fallbacks":[{"a":["b"]}]`: true,
+		`"models":null`:                         false,
+		`"models":[]`:                           false,
+		`"models":"b"`:                          true,
+	} {
+		for _, api := range []API{OpenAIChat{}, OpenAICompletions{}, OpenAIEmbeddings{}} {
+			r, err := api.ParseRequest([]byte(`{"messages":[],"prompt":"p","input":"i",` + members + `}`))
+			if err != nil || r.OtherModels != want {
+				t.Errorf("%s, %s: %v, %v", api.Name(), members, err, !want)
+			}
+		}
+	}
+	if _, err := (OpenAIChat{}).ParseRequest([]byte(`{"messages":[],"Models":["b"]}`)); err == nil {
+		t.Error("another letter case is accepted")
 	}
 }
 

@@ -53,9 +53,21 @@ func TestStreamShapes(t *testing.T) {
 		name, event, text string
 		extra             int64
 	}{
-		{"parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`, `[{"type":"text","text":"a"}]`, 0},
+		{"parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"},"b"]}}]}`, `ab`, 0},
+		{"thinking in parts", `{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}],"closed":true}]}}]}`, `hm`, 0},
+		{"parts of another kind", `{"choices":[{"delta":{"content":[{"type":"rhyme","rhyme":"a"}]}}]}`, `"a"`, 0},
+		{"parts of another kind beside text", `{"choices":[{"delta":{"content":[{"type":"text","text":"t"},{"type":"rhyme","rhyme":"a"}]}}]}`, `t`, 0},
 		{"reasoning after null", `{"choices":[{"delta":{"reasoning_content":null,"reasoning":"r"}}]}`, "r", 0},
-		{"reasoning details alone", `{"choices":[{"delta":{"content":"","reasoning_details":[{"text":"r"}]}}]}`, `[{"text":"r"}]`, 0},
+		{"reasoning details alone", `{"choices":[{"delta":{"content":"","reasoning_details":[{"type":"reasoning.text","text":"r","signature":"abc","format":"x","index":0}]}}]}`, `r`, 0},
+		{"a summary of reasoning", `{"choices":[{"delta":{"reasoning_details":[{"type":"reasoning.summary","summary":"s"}]}}]}`, `s`, 0},
+		{"reasoning that is encrypted", `{"choices":[{"delta":{"reasoning_details":[{"type":"reasoning.encrypted","data":"0123456789a"}]}}]}`, ``, 3},
+		{"reasoning and its details", `{"choices":[{"delta":{"reasoning":"r","reasoning_details":[{"type":"reasoning.text","text":"r"}]}}]}`, `r`, 0},
+		{"text and delta", `{"choices":[{"text":"a","delta":{"content":"a"}}]}`, `a`, 0},
+		{"delta and text", `{"choices":[{"delta":{"content":"a"},"text":"a"}]}`, `a`, 0},
+		{"text and an empty delta", `{"choices":[{"delta":{"role":"assistant"},"text":"a"}]}`, `a`, 0},
+		{"text, message and delta", `{"choices":[{"text":"a","message":{"content":"so far"},"delta":{"content":"b"}}]}`, `b`, 0},
+		{"message so far and an empty delta", `{"choices":[{"message":{"content":"so far"},"delta":{}}]}`, ``, 0},
+		{"Azure's first chunk", `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false}}}]}`, ``, 0},
 		{"message so far before its piece", `{"choices":[{"message":{"content":"so far"},"delta":{"content":" far"}}]}`, " far", 0},
 		{"message so far after its piece", `{"choices":[{"delta":{"content":" far"},"message":{"content":"so far"}}]}`, " far", 0},
 		{"nothing in several shapes", `{"choices":[{"delta":{"content":"","reasoning":null,"reasoning_details":[],"tool_calls":[],"audio":null,"images":[],"x":{}},"native_finish_reason":null}],"provider":"p"}`, "", 0},
@@ -116,6 +128,21 @@ func TestStreamUsage(t *testing.T) {
 			Usage{Known: true, UncachedInput: 6, CacheRead: 4, Output: 7, Reasoning: 2}, true},
 		{"running", `{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}`, Usage{Known: true, UncachedInput: 1, Output: 2}, false},
 		{"null", `{"choices":[],"usage":null}`, Usage{}, false},
+		{"Groq's", `{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"x_groq":{"id":"r","usage":{"queue_time":0.1,"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}}`, Usage{Known: true, UncachedInput: 3, Output: 4}, false},
+		{"Groq's first chunk", `{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"x_groq":{"id":"r"}}`, Usage{}, false},
+		{"Moonshot's", `{"choices":[{"index":0,"delta":{},"finish_reason":"stop","usage":{"prompt_tokens":5,"completion_tokens":4,"total_tokens":9,"cached_tokens":2}}]}`, Usage{Known: true, UncachedInput: 3, CacheRead: 2, Output: 4}, false},
+		{"DeepSeek's", `{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"prompt_cache_hit_tokens":8,"prompt_cache_miss_tokens":2,"completion_tokens_details":{"reasoning_tokens":3}}}`,
+			Usage{Known: true, UncachedInput: 2, CacheRead: 8, Output: 4, Reasoning: 3}, false},
+		{"OpenRouter's", `{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"cost":0.1,"prompt_tokens_details":{"cached_tokens":1,"cache_write_tokens":2}}}`,
+			Usage{Known: true, UncachedInput: 7, CacheRead: 1, CacheWrite: 2, Output: 4}, true},
+		{"LiteLLM's", `{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"cache_creation_input_tokens":2,"cache_read_input_tokens":1,"prompt_tokens_details":{"cached_tokens":1}}}`,
+			Usage{Known: true, UncachedInput: 7, CacheRead: 1, CacheWrite: 2, Output: 4}, true},
+		{"xAI's", `{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":44,"completion_tokens_details":{"reasoning_tokens":30}}}`,
+			Usage{Known: true, UncachedInput: 10, Output: 34, Reasoning: 30}, true},
+		{"a total that is less", `{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":4}}`, Usage{Known: true, UncachedInput: 10, Output: 4}, true},
+		{"a total beyond all", `{"choices":[],"usage":{"prompt_tokens":9223372036854775807,"completion_tokens":9223372036854775807,"total_tokens":9223372036854775807}}`,
+			Usage{Known: true, UncachedInput: 1<<63 - 1, Output: 1<<63 - 1}, true},
+		{"null behind Groq's", `{"choices":[],"x_groq":{"usage":{"prompt_tokens":3,"completion_tokens":4}},"usage":null}`, Usage{Known: true, UncachedInput: 3, Output: 4}, true},
 		{"empty", `{"choices":[],"usage":{}}`, Usage{}, false},
 		{"half", `{"choices":[],"usage":{"prompt_tokens":1}}`, Usage{}, false},
 		{"zero is known", `{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}`, Usage{Known: true}, true},
@@ -196,7 +223,7 @@ func TestClose(t *testing.T) {
 		t.Errorf("usage: %v", usage)
 	}
 
-	s = newStream(t, `{"messages":[],"stream":true}`)
+	s = newStream(t, `{"messages":[],"stream":true,"best_of":3}`)
 	texts(s, `{"id":"id1","created":5,"model":"gpt-4o","choices":[]}`)
 	reasons, usage = closing(t, s, Usage{Known: true})
 	if fmt.Sprint(reasons) != "map[0:length]" || usage != nil {
@@ -271,27 +298,32 @@ func FuzzEvent(f *testing.F) {
 	f.Add([]byte(`{"id":"a","choices":[{"index":0,"delta":{"content":"x"}}]}`))
 	f.Add([]byte(`{"id":{"a":[1,2]},"created":"x","choices":[{"index":1e9,"delta":{"tool_calls":[{"index":-1,"function":{}}]}}],"usage":{"prompt_tokens":-1,"completion_tokens":1e99}}`))
 	f.Add([]byte(`[DONE]`))
+	f.Add([]byte(`{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"text":"a"}]},[["b"]],{"data":"AAAA"}]},"text":"c","usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":9}}],"x_groq":{"usage":{}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := OpenAIChat{}.ParseRequest([]byte(`{"messages":[],"stream":true}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := OpenAIChat{}.NewStream(r)
-		var ev Event
-		for range 2 {
-			s.Event(data, &ev)
-			for _, x := range ev.Texts {
-				if x.Slot < 0 || x.Slot >= MaxSlots {
-					t.Fatalf("slot %d", x.Slot)
+		RejectsStreamOptions(data)
+		for _, api := range []API{OpenAIChat{}, OpenAICompletions{}} {
+			r, err := api.ParseRequest([]byte(`{"messages":[],"prompt":["a","b"],"stream":true}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := api.NewStream(r)
+			var ev Event
+			for range 2 {
+				s.Event(data, &ev)
+				for _, x := range ev.Texts {
+					if x.Slot < 0 || x.Slot >= MaxSlots {
+						t.Fatalf("slot %d", x.Slot)
+					}
 				}
+				if u := ev.Usage; u.UncachedInput < 0 || u.CacheRead < 0 || u.CacheWrite < 0 || u.Output < 0 || u.Reasoning > u.Output || ev.Extra < 0 {
+					t.Fatalf("%+v", u)
+				}
+				s.Forwarded()
 			}
-			if u := ev.Usage; u.UncachedInput < 0 || u.CacheRead < 0 || u.Output < 0 || u.Reasoning > u.Output {
-				t.Fatalf("%+v", u)
-			}
-		}
-		for e := range strings.SplitSeq(strings.TrimSuffix(string(s.Close(nil, Usage{})), "\n\n"), "\n\n") {
-			if data := strings.TrimPrefix(e, "data: "); data != "[DONE]" && !json.Valid([]byte(data)) {
-				t.Fatalf("closing event %q", e)
+			for e := range strings.SplitSeq(strings.TrimSuffix(string(s.Close(nil, Usage{})), "\n\n"), "\n\n") {
+				if data := strings.TrimPrefix(e, "data: "); data != "[DONE]" && !json.Valid([]byte(data)) {
+					t.Fatalf("closing event %q", e)
+				}
 			}
 		}
 	})

@@ -168,7 +168,7 @@ func (w *toolsText) function(function, name span) {
 			w.comment(value, 0)
 		case `"parameters"`:
 			parameters = value
-		case `"strict"`:
+		case `"strict"`, `"type"`: // the latter in the Responses API
 			if value.end-value.start > maxIgnored {
 				w.keyword(key, value, 0)
 			}

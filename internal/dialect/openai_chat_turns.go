@@ -58,12 +58,23 @@ func (p *chatPrompt) turns(body []byte, messages []message) []int32 {
 		}
 	}
 
-	turns := make([]int32, len(messages)) // first 1 where a turn begins, then its number
-	reach := int32(len(messages))         // the earliest message that one from here on needs
-	for i := len(messages) - 1; i >= 0; i-- {
+	return numberTurns(roles, needs, func(i int) bool {
+		return roles[i] == roleUser || roles[i] == roleAssistant && i > user
+	})
+}
+
+// numberTurns numbers the turns of messages, by who speaks and by the message without
+// which each must not stand; begins says that one may begin a turn.
+func numberTurns(roles []chatRole, needs []int32, begins func(i int) bool) []int32 {
+	turns := make([]int32, len(roles)) // first 1 where a turn begins, then its number
+	reach := int32(len(roles))         // the earliest message that one from here on needs
+	user := -1
+	for i := len(roles) - 1; i >= 0; i-- {
+		if roles[i] == roleUser {
+			user = max(user, i)
+		}
 		reach = min(reach, needs[i])
-		begins := roles[i] == roleUser || roles[i] == roleAssistant && i > user
-		if begins && reach >= int32(i) {
+		if reach >= int32(i) && begins(i) {
 			turns[i] = 1
 		}
 	}

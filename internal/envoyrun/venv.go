@@ -30,12 +30,17 @@ func PythonVenv(ctx context.Context, name string, requirements ...string) (strin
 	if !venvName.MatchString(name) {
 		return "", fmt.Errorf("envoyrun: venv name %q: use lower-case letters, digits, '.', '_' and '-'", name)
 	}
-	sum := sha256.Sum256([]byte(strings.Join(requirements, "\n")))
-	dir, err := installVenv(ctx, name+"-"+hex.EncodeToString(sum[:6]), venvPython, requirements...)
+	dir, err := installVenv(ctx, name+"-"+digest(requirements), venvPython, requirements...)
 	if err != nil {
 		return "", err
 	}
 	return venvPython(dir)
+}
+
+// digest tells sets of requirements apart.
+func digest(requirements []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(requirements, "\n")))
+	return hex.EncodeToString(sum[:6])
 }
 
 // venvPython returns the interpreter of a venv; it fails when the Python that
@@ -49,9 +54,28 @@ func venvPython(venv string) (string, error) {
 }
 
 // installVenv returns the directory of a venv in the cache with the requirements
-// installed. A directory for which probe fails counts as absent. It appears by a
-// rename: whoever sees it sees all of it.
+// installed. A directory for which probe fails counts as absent.
 func installVenv(ctx context.Context, name string, probe func(dir string) (string, error), requirements ...string) (string, error) {
+	return install(ctx, name, probe, func(ctx context.Context, dir string) error {
+		if err := run(ctx, "python3", "-m", "venv", dir); err != nil {
+			return fmt.Errorf("%w\nPython 3 with its venv module is needed (Debian: apt install python3-venv)", err)
+		}
+		if len(requirements) == 0 {
+			return nil
+		}
+		python := filepath.Join(dir, "bin", "python")
+		args := append([]string{"-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"}, requirements...)
+		if err := run(ctx, python, args...); err != nil {
+			return fmt.Errorf("%w\nthe package index must be reachable once, to install %s", err, strings.Join(requirements, ", "))
+		}
+		return nil
+	})
+}
+
+// install returns a directory in the cache, which build fills on first use. A
+// directory for which probe fails counts as absent. It appears by a rename: whoever
+// sees it sees all of it.
+func install(ctx context.Context, name string, probe func(dir string) (string, error), build func(ctx context.Context, dir string) error) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
@@ -77,15 +101,8 @@ func installVenv(ctx context.Context, name string, probe func(dir string) (strin
 		return "", fmt.Errorf("envoyrun: %w", err)
 	}
 	defer os.RemoveAll(building)
-	if err := run(ctx, "python3", "-m", "venv", building); err != nil {
-		return "", fmt.Errorf("%w\nPython 3 with its venv module is needed (Debian: apt install python3-venv)", err)
-	}
-	python := filepath.Join(building, "bin", "python")
-	if len(requirements) > 0 {
-		args := append([]string{"-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"}, requirements...)
-		if err := run(ctx, python, args...); err != nil {
-			return "", fmt.Errorf("%w\nthe package index must be reachable once, to install %s", err, strings.Join(requirements, ", "))
-		}
+	if err := build(ctx, building); err != nil {
+		return "", err
 	}
 	if _, err := probe(building); err != nil {
 		return "", err

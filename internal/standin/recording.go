@@ -141,6 +141,14 @@ func recordingFor(urlPath string, stream bool) string {
 		return "openai/completion-streaming"
 	case strings.HasSuffix(urlPath, "/completions"):
 		return "openai/completion-basic"
+	case strings.HasSuffix(urlPath, "/responses") && stream:
+		return "openai-responses/made-text"
+	case strings.HasSuffix(urlPath, "/responses"):
+		return "openai-responses/basic"
+	case strings.HasSuffix(urlPath, "/messages") && stream:
+		return "anthropic/stream_basic"
+	case strings.HasSuffix(urlPath, "/messages"):
+		return "anthropic/basic"
 	case strings.HasSuffix(urlPath, "/embeddings"):
 		return "openai/embeddings-tokens"
 	}

@@ -62,6 +62,8 @@ budgets:
 const (
 	soakUsers   = 100
 	loosePrefix = "loose-" // of users whose charges are not known beforehand
+	cutPrefix   = "cut-"   // of those whose streams are cut,
+	poorPrefix  = "poor-"  // and who are refused
 	reloadEvery = 10 * time.Second
 	soakTimeout = time.Minute // of one exchange
 )
@@ -94,7 +96,7 @@ func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
 		return nil, err
 	}
 
-	k := &soak{o: o, s: s, way: way, input: input, r: &SoakResult{Exchanges: make(map[string]int64)}}
+	k := &soak{o: o, s: s, way: way, input: input, r: &SoakResult{Exchanges: make(map[string]int64)}, users: make(map[string]*Charges)}
 	within, cancel := context.WithTimeout(ctx, o.Lasts)
 	defer cancel()
 	var busy sync.WaitGroup
@@ -113,7 +115,8 @@ func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
 		return k.r, errors.Join(append(k.faults, err)...)
 	}
 	k.r.Samples = append(k.r.Samples, last)
-	return k.r, errors.Join(append(k.faults, k.check(ctx), Flat(k.r.Samples), noErrors(s))...)
+	err = k.check(ctx) // which may add faults
+	return k.r, errors.Join(err, errors.Join(k.faults...), Flat(k.r.Samples), noErrors(s))
 }
 
 // soak is one that is under way.
@@ -126,6 +129,7 @@ type soak struct {
 	restarting sync.RWMutex // held to read by exchanges that are to be exact
 	mu         sync.Mutex
 	r          *SoakResult
+	users      map[string]*Charges // what each has sent
 	faults     []error
 }
 
@@ -137,36 +141,45 @@ func (k *soak) fault(err error) {
 	}
 }
 
-// note counts an exchange and what of it reached the server.
-func (k *soak) note(kind string, loose bool, least, most int64) {
+// note counts a user's exchange and what of it reached the server.
+func (k *soak) note(kind, user string, least, most int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.r.Exchanges[kind]++
-	c := &k.r.Exact
-	if loose {
-		c = &k.r.Loose
+	if k.users[user] == nil {
+		k.users[user] = new(Charges)
 	}
-	c.Least += least
-	c.Most += most
+	for _, c := range []*Charges{k.charges(user), k.users[user]} {
+		c.Least += least
+		c.Most += most
+	}
+}
+
+// charges are all of which a user's are a part.
+func (k *soak) charges(user string) *Charges {
+	if strings.HasPrefix(user, loosePrefix) {
+		return &k.r.Loose
+	}
+	return &k.r.Exact
 }
 
 // kinds of exchanges, and how often they come.
 var kinds = []struct {
-	name  string
-	n     int
-	loose bool
-	do    func(k *soak, ctx context.Context, rng *rand.Rand, user string) (least, most int64, err error)
+	name   string
+	n      int
+	prefix string // of its users
+	do     func(k *soak, ctx context.Context, rng *rand.Rand, user string) (least, most int64, err error)
 }{
-	{"streamed", 30, false, (*soak).streamed},
-	{"cut", 10, false, (*soak).cut},
-	{"client left", 10, false, (*soak).left},
-	{"client left early", 4, true, (*soak).leftEarly},
-	{"upstream broke off", 6, false, (*soak).brokeOff},
-	{"unary", 15, false, (*soak).unary},
-	{"refused", 8, false, (*soak).refused},
-	{"bad request", 5, false, (*soak).bad},
-	{"hostile answer", 8, true, (*soak).hostile},
-	{"slow reader", 4, true, (*soak).slow},
+	{"streamed", 30, "", (*soak).streamed},
+	{"cut", 10, cutPrefix, (*soak).cut},
+	{"client left", 10, "", (*soak).left},
+	{"client left early", 4, loosePrefix, (*soak).leftEarly},
+	{"upstream broke off", 6, "", (*soak).brokeOff},
+	{"unary", 15, "", (*soak).unary},
+	{"refused", 8, poorPrefix, (*soak).refused},
+	{"bad request", 5, "", (*soak).bad},
+	{"hostile answer", 8, loosePrefix, (*soak).hostile},
+	{"slow reader", 4, loosePrefix, (*soak).slow},
 }
 
 // work makes one exchange after the other.
@@ -183,10 +196,7 @@ func (k *soak) work(ctx context.Context, rng *rand.Rand) {
 		}
 		k.restarting.RLock()
 		// What has begun may end.
-		user := fmt.Sprint("user-", rng.IntN(soakUsers))
-		if kinds[i].loose {
-			user = loosePrefix + user
-		}
+		user := fmt.Sprint(kinds[i].prefix, "user-", rng.IntN(soakUsers))
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), soakTimeout)
 		least, most, err := kinds[i].do(k, one, rng, user)
 		cancel()
@@ -195,7 +205,7 @@ func (k *soak) work(ctx context.Context, rng *rand.Rand) {
 			k.fault(fmt.Errorf("%s: %w", kinds[i].name, err))
 			time.Sleep(100 * time.Millisecond)
 		}
-		k.note(kinds[i].name, kinds[i].loose, least, most)
+		k.note(kinds[i].name, user, least, most)
 	}
 }
 
@@ -217,8 +227,8 @@ func (k *soak) charge(x stream, err error) (least, most int64, _ error) {
 	return k.input + least, k.input + most, err
 }
 
-func (k *soak) cut(ctx context.Context, _ *rand.Rand, _ string) (least, most int64, err error) {
-	x, err := k.way.open(ctx, "cut")
+func (k *soak) cut(ctx context.Context, _ *rand.Rand, user string) (least, most int64, err error) {
+	x, err := k.way.open(ctx, user)
 	if err != nil {
 		return 0, k.input, err
 	}
@@ -299,8 +309,8 @@ func status(x *proxiedStream, err error, want int) error {
 	return nil
 }
 
-func (k *soak) refused(ctx context.Context, _ *rand.Rand, _ string) (least, most int64, err error) {
-	x, err := k.way.call(ctx, "poor", requestBody(true), nil)
+func (k *soak) refused(ctx context.Context, _ *rand.Rand, user string) (least, most int64, err error) {
+	x, err := k.way.call(ctx, user, requestBody(true), nil)
 	return 0, 0, status(x, err, 429)
 }
 
@@ -418,7 +428,7 @@ func (k *soak) breakStreams(ctx context.Context) {
 		if err != nil {
 			k.fault(err)
 		}
-		k.note("Envoy went away", false, least, most)
+		k.note("Envoy went away", "broken", least, most)
 		context.AfterFunc(ctx, x.leave)
 	}
 }
@@ -457,17 +467,24 @@ func (k *soak) check(ctx context.Context) error {
 		case "all":
 			all = b.Spent
 		case "each":
+			user := b.Subject["user"]
 			sum += b.Spent
-			if strings.HasPrefix(b.Subject["user"], loosePrefix) {
-				k.r.Loose.Charged += b.Spent
+			k.charges(user).Charged += b.Spent
+			if c := k.users[user]; c != nil {
+				c.Charged = b.Spent
 			} else {
-				k.r.Exact.Charged += b.Spent
+				k.fault(fmt.Errorf("there is a counter of %q, who has sent nothing", user))
 			}
 		}
 	}
 	outcomes, logged := k.s.log.outcomes()
 	if all != sum || all != logged {
 		err = fmt.Errorf("the sum of all is %d, of each %d, of the log %d", all, sum, logged)
+	}
+	for user, c := range k.users {
+		if err := c.fault(user); err != nil {
+			k.fault(err)
+		}
 	}
 	err = errors.Join(err, k.r.Exact.fault("known charges"), k.r.Loose.fault("other charges"))
 	m, metricsErr := k.s.metrics(ctx)

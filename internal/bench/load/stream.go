@@ -51,8 +51,7 @@ const done = "data: [DONE]\n\n"
 
 // promptTokens is what the prompt costs.
 func promptTokens() (int64, error) {
-	api, _ := dialect.ForPath("/v1/chat/completions")
-	req, err := api.ParseRequest([]byte(requestBody(true)))
+	req, err := dialect.OpenAIChat{}.ParseRequest([]byte(requestBody(true)))
 	if err != nil {
 		return 0, err
 	}

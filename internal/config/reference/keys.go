@@ -57,6 +57,8 @@ var keys = slices.Concat(
 		{"output_cap", words("unary", "always", "never"), "unary", "whose output cap is lowered to what is left, see [`output_cap`](#output_cap)", ""},
 		{"degraded", words("meter", "refuse"), "meter", "exchanges in other modes of Envoy's filter than the recommended ones: the best is done that these allow, or a 500; see [envoy.md](envoy.md#other-modes)", ""},
 		{"degraded_cut", words("close", "reset"), "close", "how a stream is cut in a mode in which it cannot be ended: its rest is taken out and charged, or it is broken off, which cancels the upstream; see [envoy.md](envoy.md#other-modes)", ""},
+		{"responses_cut", words("incomplete", "completed"), "incomplete", "the event that ends a cut answer of the Responses API: `response.incomplete`, as the API does it, or `response.completed` with the status incomplete; see [apis.md](apis.md#a-cut-of-the-responses-api)", ""},
+		{"include_usage", words("auto", "always", "never"), "auto", "whether upstreams are asked for the usage of streams, see [`include_usage`](#include_usage)", ""},
 		{"closing_comment", boolean, "true", "a cut stream names the limit in an SSE comment before its closing events", ""},
 		{"timeouts", object(), "", "how long things may last", ""},
 		{"timeouts.exchange", duration(time.Second, 24*time.Hour), "30m", "the longest that one exchange may last; then a stream is cut", ""},

@@ -36,7 +36,7 @@ func TestSchemaRefuses(t *testing.T) {
 		// values
 		"listen: {extproc: localhost}\n" + good, "listen: {extproc: 9002}\n" + good, "listen: {extproc: none}\n" + good, "listen: {admin: unix:a}\n" + good,
 		"admin_token: a b\n" + good, "admin_token: ''\n" + good, "max_request_body: 16MB\n" + good, "max_request_body: 100\n" + good, "max_request_body: 2000000000\n" + good,
-		"max_request_body: -1\n" + good, "unknown_api: passs\n" + good, "output_cap: true\n" + good, "closing_comment: on\n" + good, "store: {file: {fsync: always}}\n" + good,
+		"max_request_body: -1\n" + good, "unknown_api: passs\n" + good, "output_cap: true\n" + good, "responses_cut: failed\n" + good, "closing_comment: on\n" + good, "store: {file: {fsync: always}}\n" + good,
 		"store: {file: {sync: 5}}\n" + good, "store: {file: {sync: 5 s}}\n" + good, "store: {file: {sync: 1d}}\n" + good, "timeouts: {idle: -1s}\n" + good, "timeouts: {drain: 30}\n" + good,
 		"identity: {missing: ignore}\n" + good, "identity: {a: [{header: x_a}]}\n" + good, "identity: {a: [{header: authorization}]}\n" + good, "identity: {a: [{header: x-a, set_by: nginx}]}\n" + good,
 		"paths: {pass: [health]}\n" + good, "paths: {deny: ['/a?b']}\n" + good, "paths: {pass: ['/a;b']}\n" + good, "models: [{match: a, encoding: cl100k}]\n" + good,

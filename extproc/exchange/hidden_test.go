@@ -1,0 +1,83 @@
+package exchange
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestHidden(t *testing.T) {
+	h := NewHidden()
+	if n := h.of("azure/gpt-5-mini", ""); n != 1024 {
+		t.Errorf("%d tokens are expected of a model by its name", n)
+	}
+	if n := h.of("gpt-5-mini", "minimal"); n != 0 {
+		t.Errorf("%d tokens are expected without effort", n)
+	}
+	// A model that nobody knows is learned, after some answers.
+	for i := range 100 {
+		n := h.of("house", "")
+		if i < leastHidden && n != 0 || i >= leastHidden && (n < 400 || n > 600) {
+			t.Errorf("after %d answers of 500 tokens %d are expected", i, n)
+		}
+		h.learn("house", "", 500)
+	}
+	// What is rare but long weighs more than what is common and short.
+	for i := range 400 {
+		h.learn("house", "", map[bool]int64{true: 1000, false: 100}[i%5 == 0])
+	}
+	if n := h.of("house", ""); n < 250 || n > 1000 {
+		t.Errorf("%d tokens are expected where one of five needs 1000 and the others 100", n)
+	}
+	if n := h.of("house", "high"); n != 0 {
+		t.Errorf("another effort is not told apart: %d", n)
+	}
+	// A known one unlearns what it does not need.
+	for range 200 {
+		h.learn("o3", "", 0)
+	}
+	if n := h.of("o3", ""); n > 10 {
+		t.Errorf("%d tokens are expected of who never reasons", n)
+	}
+	for range 100 {
+		h.learn("liar", "", 1<<62)
+	}
+	if n := h.of("liar", ""); n > mostHidden {
+		t.Errorf("%d tokens are expected", n)
+	}
+	// Most models never reason, and take no room; others take no more than there is.
+	h.learn("plain", "", 0)
+	for i := range 2 * maxHidden {
+		h.learn(fmt.Sprint("m", i), "", 100)
+		h.of("house", "")
+	}
+	if len(h.models) != maxHidden || h.models["plain "] != nil || h.models["house "] == nil || h.models["m0 "] != nil {
+		t.Errorf("%d models are known", len(h.models))
+	}
+}
+
+// What streams report is learned, unless they show their reasoning.
+func TestHiddenLearned(t *testing.T) {
+	p := &Policy{Hidden: NewHidden()}
+	const usage = `{"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":301,"completion_tokens_details":{"reasoning_tokens":300}}}`
+	for i, tt := range []struct {
+		model, text string
+		want        int64
+	}{
+		{"quiet", `{"choices":[{"index":0,"delta":{"content":"a"}}]}`, 300},
+		{"loud", `{"choices":[{"index":0,"delta":{"content":"a","reasoning_content":"hm"}}]}`, 0},
+	} {
+		for range leastHidden {
+			c := newConversation()
+			c.policy = *p
+			for _, d := range commands(
+				"limits", "minute tokens=100000", "request", "", "body", `{"model":"`+tt.model+`","stream":true,"messages":[]}`, "answer", "",
+				"data eos", tt.text+"\n"+usage,
+			) {
+				c.do(t, d, wholly)
+			}
+		}
+		if got := p.Hidden.of(tt.model, ""); got < tt.want-50 || got > tt.want {
+			t.Errorf("%d: %d tokens are expected, want %d", i, got, tt.want)
+		}
+	}
+}
