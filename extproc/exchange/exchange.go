@@ -439,7 +439,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		if r, done := x.answeredEarly(m); done {
 			return r
 		}
-		x.state, x.record.Outcome, x.record.Reason = statePassing, Bypassed, "answered by another filter"
+		x.answeredByOther()
 	case stateAwaiting, statePassing:
 	default:
 		return x.unexpected("response headers")
@@ -503,8 +503,13 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 		x.out.piece = body
 		eos = eos || x.can.answer.atOnce()
 	}
-	if x.state == stateAwaiting {
+	switch {
+	case x.state == stateAwaiting:
 		x.withoutHeaders(body)
+	case x.state == stateRequestBody && !x.observed:
+		// As in responseHeaders, where Envoy does not send those.
+		x.degrade(degradedAnswerHeaders)
+		x.answeredByOther()
 	}
 	if x.can.answer.partial && !eos {
 		return x.beginning(body)
