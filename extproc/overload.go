@@ -148,8 +148,8 @@ func (e *session) announce(size int64, s *Overload) bool {
 	return o.announced.Add(size)+o.buffered.Load() <= s.shedAt()
 }
 
-// arrived gives back what a body had announced, and returns it.
-func (e *session) arrived() int64 { return e.came(e.load.announced) }
+// arrived gives back what a body had announced.
+func (e *session) arrived() { e.came(e.load.announced) }
 
 // came gives back n bytes of what a body had announced, or what there is of that, and
 // returns how many these are.
