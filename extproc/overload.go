@@ -115,8 +115,8 @@ func (e *session) admit(m *extprocv3.ProcessingRequest) {
 	switch r := m.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		e.admitNew(r.RequestHeaders)
-	case *extprocv3.ProcessingRequest_RequestBody:
-		e.admitBody(int64(len(r.RequestBody.GetBody())))
+	case *extprocv3.ProcessingRequest_RequestBody, *extprocv3.ProcessingRequest_RequestTrailers:
+		e.admitBody(m)
 	}
 }
 
@@ -148,32 +148,38 @@ func (e *session) announce(size int64, s *Overload) bool {
 	return o.announced.Add(size)+o.buffered.Load() <= s.shedAt()
 }
 
-// arrived gives back what a body had announced, and returns it.
-func (e *session) arrived() int64 {
-	n := e.load.announced
+// arrived gives back what a body had announced.
+func (e *session) arrived() { e.came(e.load.announced) }
+
+// came gives back n bytes of what a body had announced, or what there is of that, and
+// returns how many these are.
+func (e *session) came(n int64) int64 {
+	n = min(n, e.load.announced)
 	e.server.overload.announced.Add(-n)
-	e.load.announced = 0
+	e.load.announced -= n
 	return n
 }
 
-// admitBody takes room for a body of so many bytes, and lets it wait for its turn to be
-// counted.
-func (e *session) admitBody(size int64) {
+// admitBody takes room for a piece of a body, which mostly is the whole of it, and lets the
+// whole wait for its turn to be counted.
+func (e *session) admitBody(m *extprocv3.ProcessingRequest) {
 	e.mu.Lock()
 	wanted := e.x.Uploading()
+	all, whole := e.x.Whole(m)
 	e.mu.Unlock()
 	if !wanted {
 		return // it passes, or nobody reads it any more
 	}
 	s, o := &e.server.settings.Load().overload, e.server.overload
-	announced := e.arrived()
+	size := int64(len(m.GetRequestBody().GetBody()))
+	announced := e.came(size)
 	e.load.body = size
 	total := e.server.buffer(size)
 	if size > announced && total > s.shedAt() {
 		e.turnAway(exchange.ShedMetered, byMemory)
 		return
 	}
-	if size < heavyBody {
+	if !whole || all < heavyBody {
 		return
 	}
 	if e.load.counts = o.counting.enter(e.stream.Context(), s.MaxDelay); !e.load.counts && e.stream.Context().Err() == nil {
@@ -191,7 +197,7 @@ func (e *session) begin(m *extprocv3.ProcessingRequest) exchange.Ready {
 	if !e.x.Uploading() {
 		e.arrived() // or it never will, or passes, which takes no room here
 	}
-	if r.Record != nil && r.Record.Limit == exchange.LimitOverload && r.Record.Outcome == exchange.Denied {
+	if r.Record != nil && r.Record.TurnedAway() {
 		e.server.tellOverload(e.load.reason)
 	}
 	return r
@@ -279,7 +285,7 @@ func (s *Server) tellOverload(reason string) {
 // tells says whether there is to be a line in the log about an exchange: of those that are
 // turned away only some get one.
 func (o *overload) tells(r *exchange.Record) bool {
-	return r.Outcome != exchange.Denied || r.Limit != exchange.LimitOverload || o.lines.allow(time.Now())
+	return !r.TurnedAway() || o.lines.allow(time.Now())
 }
 
 // contentLength is what a request says of the length of its body, in bytes; 0 if it says

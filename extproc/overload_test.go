@@ -195,6 +195,7 @@ func TestShedBody(t *testing.T) {
 		if !refused(t, p.next()) || p.end() != nil {
 			t.Error("let in")
 		}
+		synctest.Wait() // the room is given back when the answer has left
 		again := r.dial()
 		defer again.hangUp()
 		again.ask("ann")

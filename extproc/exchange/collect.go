@@ -69,6 +69,9 @@ func (x *Exchange) collect(m *extprocv3.HttpBody) (body []byte, whole bool, answ
 	case !pieces:
 		return body, true, Ready{}
 	}
+	if x.shed != ShedNone {
+		return nil, false, x.overloaded() // nothing more is to be kept of it
+	}
 	x.pieces++
 	if x.pieces > 1 || !m.GetEndOfStream() {
 		x.collected = append(x.collected, body...)
@@ -87,6 +90,9 @@ func (x *Exchange) collect(m *extprocv3.HttpBody) (body []byte, whole bool, answ
 // bodyTrailers takes the trailers of a request whose body is being collected: they are its
 // end. Where its pieces have been answered there is none left to put the body into.
 func (x *Exchange) bodyTrailers() Ready {
+	if x.observed {
+		return x.observedBody(&extprocv3.HttpBody{EndOfStream: true})
+	}
 	if !x.can.request.withheld {
 		return x.refuse(400, "a request with trailers cannot be metered with request_body_mode STREAMED; the filter needs BUFFERED")
 	}

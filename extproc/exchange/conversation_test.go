@@ -344,7 +344,7 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 		r := c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{
 			ResponseBody: &extprocv3.HttpBody{Body: part, EndOfStream: d.HasArg("eos") && i == len(parts)-1},
 		}})
-		if c.piece = part; !c.x.Duplex() && !c.x.observed && !c.ended && !c.closed && len(r.Send) == 0 {
+		if c.piece = part; !c.x.can.answer.ends && !c.x.observed && !c.ended && !c.closed && len(r.Send) == 0 {
 			c.fault("a message that has no answer")
 		}
 		out.WriteString(c.perform(r))
@@ -497,7 +497,7 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 
 // sentInPlace describes what leaves in place of the piece of the answer that came last.
 func (c *conversation) sentInPlace(out *strings.Builder, r *extprocv3.CommonResponse) {
-	if c.x.Duplex() {
+	if c.x.can.answer.ends {
 		c.fault("a message in full duplex that is of another mode")
 	}
 	body := c.piece

@@ -286,7 +286,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if message := unreadable(h); message != "" {
+	if message := unreadable(h); message != "" && !x.observed {
 		return x.refuse(415, message)
 	}
 	return x.awaitBody(h)
@@ -315,6 +315,9 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 	case stateRequestHeaders:
 		return x.headersNotSeen()
 	default:
+		if x.observed {
+			return Ready{} // the answer came before all of it
+		}
 		return x.unexpected("request body")
 	}
 	body, whole, answer := x.collect(m)
@@ -421,6 +424,9 @@ func (x *Exchange) requestTrailers() Ready {
 	case stateRequestHeaders:
 		return x.headersNotSeen()
 	}
+	if x.observed {
+		return Ready{}
+	}
 	return x.unexpected("request trailers")
 }
 
@@ -433,7 +439,7 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 		if r, done := x.answeredEarly(m); done {
 			return r
 		}
-		x.state, x.record.Outcome, x.record.Reason = statePassing, Bypassed, "answered by another filter"
+		x.answeredByOther()
 	case stateAwaiting, statePassing:
 	default:
 		return x.unexpected("response headers")
@@ -497,8 +503,13 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 		x.out.piece = body
 		eos = eos || x.can.answer.atOnce()
 	}
-	if x.state == stateAwaiting {
+	switch {
+	case x.state == stateAwaiting:
 		x.withoutHeaders(body)
+	case x.state == stateRequestBody && !x.observed:
+		// As in responseHeaders, where Envoy does not send those.
+		x.degrade(degradedAnswerHeaders)
+		x.answeredByOther()
 	}
 	if x.can.answer.partial && !eos {
 		return x.beginning(body)

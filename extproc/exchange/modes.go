@@ -72,10 +72,6 @@ type abilities struct {
 	answer  *answerMode
 }
 
-// Duplex says that pieces of the answer need not be answered one by one, so that several
-// may be answered together. In every other mode each message has one answer.
-func (x *Exchange) Duplex() bool { return x.can.answer.ends }
-
 // setModes takes over the modes that Envoy states. What is not known allows nothing, and is
 // refused by noteModes.
 func (x *Exchange) setModes(request, answer mode) {

@@ -19,7 +19,10 @@ func (x *Exchange) observe() {
 // told is in the record.
 func (x *Exchange) observedRefusal(o Outcome) Ready {
 	if o == Denied {
-		o, x.record.Limit, x.record.Input, x.record.InputSource = Bypassed, "", 0, ""
+		o, x.record.Input, x.record.InputSource = Bypassed, 0, ""
+		if x.record.Limit != LimitOverload {
+			x.record.Limit = ""
+		}
 	}
 	x.record.Reason = "observability mode: " + x.record.Reason
 	r := x.finish(o)
@@ -29,6 +32,9 @@ func (x *Exchange) observedRefusal(o Outcome) Ready {
 
 // observedBody takes a piece of the request's body.
 func (x *Exchange) observedBody(m *extprocv3.HttpBody) Ready {
+	if x.shed != ShedNone {
+		return x.overloaded()
+	}
 	x.bodyBytes += int64(len(m.GetBody()))
 	if x.bodyBytes <= x.policy.MaxRequest {
 		x.collected = append(x.collected, m.GetBody()...)
@@ -64,10 +70,11 @@ func (x *Exchange) observedOn() Ready {
 	return x.responseHeaders(m)
 }
 
-// observedUnread goes on after an event that is too large to be read: the rest of the stream
-// is estimated.
+// observedUnread goes on after an event that is too large to be read or kept: the rest of
+// the stream is estimated.
 func (x *Exchange) observedUnread(eos bool) Ready {
 	x.guess(x.parser.Pending())
+	x.parser.Reset(x.policy.MaxEvent)
 	x.state, x.record.Outcome = statePassing, Completed
 	if eos {
 		r := x.finish(Completed)

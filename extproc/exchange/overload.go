@@ -1,6 +1,10 @@
 package exchange
 
-import "time"
+import (
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+)
 
 // LimitOverload stands in [Record.Limit] for what is no limit: the server has more to do
 // than it can, or holds as many bytes as it may. A budget cannot have such a name.
@@ -29,6 +33,9 @@ func (x *Exchange) Shed(s Shed) { x.shed = s }
 // after as long as retry-after says.
 func (x *Exchange) overloaded() Ready {
 	x.record.Limit = LimitOverload
+	if x.observed {
+		x.record.Reason = "the server is overloaded, so that the exchange is not counted"
+	}
 	return x.answerWith(Denied, 503, "the budget server is overloaded; nothing was forwarded, try again in a moment", retryAfter(overloadWait))
 }
 
@@ -72,6 +79,19 @@ func (x *Exchange) Buffered() int64 {
 		n += x.body
 	}
 	return n
+}
+
+// Whole is how many bytes of a request's body are there with a message of it, or with the
+// trailers behind it, and whether that is all of it, so that it is read now.
+func (x *Exchange) Whole(m *extprocv3.ProcessingRequest) (size int64, whole bool) {
+	b := m.GetRequestBody()
+	return int64(len(x.collected) + len(b.GetBody())), b == nil || b.GetEndOfStream() || !x.can.request.pieces
+}
+
+// TurnedAway says that the exchange was shed: answered with 503, or, in observability mode, not
+// counted.
+func (r *Record) TurnedAway() bool {
+	return r.Limit == LimitOverload && (r.Outcome == Denied || r.Outcome == Bypassed)
 }
 
 // Uploading says that the request is not here yet as a whole.

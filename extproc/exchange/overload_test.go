@@ -53,3 +53,26 @@ func TestLeanStream(t *testing.T) {
 	}
 	c.check(t)
 }
+
+// A stream that is only watched is not cut if little is to be kept of it: the rest of it is
+// estimated.
+func TestLeanObserved(t *testing.T) {
+	c := newConversation()
+	c.limits = []budget.Limit{{Name: "minute", Amount: 1_000_000, Period: budget.Minute}}
+	c.start(t)
+	c.perform(c.x.Step(message(0, 0, []byte{1, 1, 1})))
+	c.perform(c.x.Step(message(1, 2, nil)))
+	c.perform(c.x.Step(message(3, 0, nil)))
+	c.x.Lean()
+	c.perform(c.x.Step(piece("data: "+strings.Repeat("x", 2*leanEvent), false)))
+	if n := c.x.Buffered(); n > 0 {
+		t.Errorf("%d bytes are buffered", n)
+	}
+	c.perform(c.x.Step(piece(strings.Repeat("x", 2*leanEvent), false)))
+	c.perform(c.x.Step(piece("\n\n", true)))
+	want := int64(4 * leanEvent / bytesPerToken)
+	if r := c.record; r == nil || r.Outcome != Completed || r.Limit != "" || r.OutputSource != Estimated || r.Output < want || r.Output > want+3 {
+		t.Errorf("recorded %+v, want about %d tokens of output", c.record, want)
+	}
+	c.check(t)
+}

@@ -136,10 +136,14 @@ func (x *Exchange) answeredEarly(m *extprocv3.HttpHeaders) (r Ready, done bool) 
 	case x.state == stateRequestBody && x.observed:
 		return x.observedEarly(m), true
 	}
-	if x.state == stateRequestBody && x.can.request.pieces {
-		x.shut = true
-	}
 	return Ready{}, false
+}
+
+// answeredByOther lets an answer pass that is not the upstream's. What still comes of the
+// request is taken out, since it was not decided on.
+func (x *Exchange) answeredByOther() {
+	x.shut = x.state == stateRequestBody && x.can.request.pieces
+	x.state, x.record.Outcome, x.record.Reason = statePassing, Bypassed, "answered by another filter"
 }
 
 // withoutHeaders takes the first piece of an answer whose headers did not come. What it is

@@ -37,6 +37,9 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 	}
 	out := run.bytes(x)
 	if x.tooMuch() {
+		if x.observed {
+			return x.observedUnread(eos)
+		}
 		return x.cutLean(out)
 	}
 	if eos {

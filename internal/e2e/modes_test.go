@@ -443,6 +443,7 @@ func TestModesRefused(t *testing.T) {
 		{modeCase{name: "request=BUFFERED_PARTIAL", set: map[string]string{"request_body_mode": "BUFFERED_PARTIAL"}}, long, 413, "request_body_buffer_limit"},
 		{modeCase{name: "request=STREAMED", set: map[string]string{"request_body_mode": "STREAMED"}}, long, 413, "at most 65536 are allowed"},
 		{modeCase{name: "request=FULL_DUPLEX_STREAMED", set: map[string]string{"request_body_mode": "FULL_DUPLEX_STREAMED", "request_trailer_mode": "SEND"}}, long, 413, "at most 65536 are allowed"},
+		{modeCase{name: "response headers=SKIP", set: map[string]string{"response_header_mode": "SKIP"}}, long, 413, "Payload Too Large"}, // Envoy's own
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			maxRequest := int64(64 << 10)
