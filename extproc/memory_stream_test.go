@@ -74,7 +74,7 @@ func TestMemoryPerStream(t *testing.T) {
 				}
 				if len(stream.in) > 0 {
 					t.Error("a stream has ended before its answer")
-					close(silent)
+					silent.Done()
 				}
 			})
 		}
