@@ -128,7 +128,7 @@ func apply(t *testing.T, b *bootstrapv3.Bootstrap, where string, patches []istio
 				f, more := &listenerv3.Filter{}, &hcmv3.HttpConnectionManager{}
 				read(p, f)
 				fail(f.GetTypedConfig().UnmarshalTo(more))
-				if network.Name == p.Match.Listener.FilterChain.Filter.Name && network.Name == f.Name {
+				if p.Match.Listener.FilterChain.Filter.Name == network.Name && f.Name == network.Name {
 					hits++
 					proto.Merge(m, more)
 				}

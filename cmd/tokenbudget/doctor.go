@@ -175,7 +175,8 @@ func askServer(ctx context.Context, admins *adminFlags) ([]doctor.Finding, error
 
 // printFindings prints what is wrong; the error makes the exit code 1.
 func printFindings(w io.Writer, findings []doctor.Finding, asJSON bool) (err error) {
-	if asJSON {
+	switch {
+	case asJSON:
 		if findings == nil {
 			findings = []doctor.Finding{}
 		}
@@ -183,9 +184,9 @@ func printFindings(w io.Writer, findings []doctor.Finding, asJSON bool) (err err
 		enc.SetIndent("", "  ")
 		enc.SetEscapeHTML(false)
 		err = enc.Encode(map[string]any{"findings": findings})
-	} else if len(findings) == 0 {
+	case len(findings) == 0:
 		_, err = fmt.Fprintln(w, "nothing found that prevents metering or cutting")
-	} else {
+	default:
 		for _, f := range findings {
 			if _, err = fmt.Fprintf(w, "%s: %s\n  %s\n  mend: %s\n", f.Rule, f.Where, f.What, f.Fix); err != nil {
 				break

@@ -155,3 +155,43 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// has reports whether a changed dump has a finding of a rule.
+func has(t *testing.T, rule string, changes ...string) bool {
+	t.Helper()
+	d, err := Parse([]byte(strings.NewReplacer(append(changes, "N{", "{")...).Replace(dump)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(Examine(d, options), func(f Finding) bool { return f.Rule == rule })
+}
+
+// TestListenerBuffer: without a limit of the virtual host's or the route's, the listener's counts.
+func TestListenerBuffer(t *testing.T) {
+	const limit, buffer = `"request_body_buffer_limit": "9",`, `"per_connection_buffer_limit_bytes": 32768,`
+	if !has(t, "buffer", limit, "") {
+		t.Error("the listener's 32 KiB are enough")
+	}
+	if has(t, "buffer", limit, "", buffer, "") {
+		t.Error("Envoy's default of 1 MiB is too little for 1 MiB")
+	}
+	if has(t, "buffer", limit, `"request_body_buffer_limit": "1048576",`) {
+		t.Error("1 MiB of the virtual host is too little for 1 MiB")
+	}
+}
+
+// TestShadowed: a route without the filter is no fault if requests of model APIs take another one
+// before it.
+func TestShadowed(t *testing.T) {
+	const offChat = `{"match": {"safe_regex": {"regex": "/v1/chat.*"}}`
+	const on = `{"match": {"prefix": "/v1/"}, "route": {"cluster": "c", "timeout": "0s"}},`
+	if !has(t, "disabled") {
+		t.Fatal("a route of the chat API is off, and it is not found")
+	}
+	if has(t, "disabled", offChat, on+offChat) {
+		t.Error("a route that takes no request of a model API is found")
+	}
+	if !has(t, "disabled", offChat, strings.Replace(on, `"/v1/"`, `"/v1/", "x": 0, "headers": [{}]`, 1)+offChat) {
+		t.Error("a route before that is for some requests only hides the fault")
+	}
+}

@@ -454,8 +454,11 @@ func (f *httpFilter) read() error {
 	var typ struct {
 		Type string `json:"@type"`
 	}
-	if len(f.Config) == 0 || json.Unmarshal(f.Config, &typ) != nil {
+	if len(f.Config) == 0 {
 		return nil // its configuration comes by ECDS
+	}
+	if err := json.Unmarshal(f.Config, &typ); err != nil {
+		return fault("an HTTP filter", err)
 	}
 	f.typ = typ.Type
 	if !strings.HasSuffix(f.typ, ".ext_proc.v3.ExternalProcessor") {
