@@ -63,5 +63,5 @@ func (s *scene) startSide(ctx context.Context, program, name string, args ...str
 	if err != nil {
 		return nil, err
 	}
-	return stage.NewSide(ctx, name, s.upstream.URL(), server, addr)
+	return stage.NewSide(ctx, name, s.upstream.URL(), false, server, addr)
 }

@@ -13,6 +13,7 @@ type load struct {
 	name   string
 	size   int          // of a request's body, in bytes
 	answer stage.Answer // what the upstream answers
+	http2  bool         // the upstream speaks HTTP/2
 }
 
 const (
@@ -22,11 +23,12 @@ const (
 )
 
 var loads = []load{
-	{"unary, 2 KB", 2 * kb, stage.Answer{}},
-	{"unary, 16 KB", 16 * kb, stage.Answer{}},
-	{"unary, 256 KB", 256 * kb, stage.Answer{}},
-	{"streamed, without pause", 2 * kb, stage.Answer{Chunks: chunks}},
-	{"streamed, 5 ms", 2 * kb, stage.Answer{Chunks: chunks, Pause: pause}},
+	{"unary, 2 KB", 2 * kb, stage.Answer{}, false},
+	{"unary, 16 KB", 16 * kb, stage.Answer{}, false},
+	{"unary, 256 KB", 256 * kb, stage.Answer{}, false},
+	{"streamed, without pause", 2 * kb, stage.Answer{Chunks: chunks}, false},
+	{"streamed, 5 ms", 2 * kb, stage.Answer{Chunks: chunks, Pause: pause}, false},
+	{"streamed by HTTP/2, without pause", 2 * kb, stage.Answer{Chunks: chunks}, true},
 }
 
 // bodies are the requests of one connection.
@@ -60,6 +62,9 @@ var parallel = []int{1, 32, 256}
 func cells() (all []cell) {
 	for _, l := range loads {
 		for _, n := range parallel {
+			if l.http2 && n == 1 {
+				continue // what differs is the load of many
+			}
 			all = append(all, cell{l, n, len(all)})
 		}
 	}
@@ -67,4 +72,4 @@ func cells() (all []cell) {
 }
 
 // light reports whether the cell is one that a proxy in Python is measured in as well.
-func (c cell) light() bool { return c.size == 2*kb && c.atOnce == 32 }
+func (c cell) light() bool { return c.size == 2*kb && c.atOnce == 32 && !c.http2 }

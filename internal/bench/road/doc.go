@@ -27,6 +27,11 @@
 // shown by the loads with pauses, as long as the machine has processor time left; at 256 at once, a small one has
 // none.
 //
+// How many chunks share a message between Envoy and the server depends on the upstream. Of HTTP/1.1, Envoy reads many
+// chunks at a time when they come without pause, and passes them on as one: some twenty to a message. Of HTTP/2 it
+// passes on each frame by itself. Loads without pause are measured with both; there is no direct road with HTTP/2,
+// since clients speak HTTP/1.1.
+//
 // CPU per chunk is that of whole exchanges, the requests' part included, divided by their chunks. It is read from
 // the processes' own clocks, to well below a millisecond.
 //

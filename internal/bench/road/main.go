@@ -36,6 +36,7 @@ type options struct {
 const (
 	childNoop     = "noop"
 	childUpstream = "upstream"
+	childHTTP2    = "upstream-http2"
 )
 
 func main() {
@@ -51,7 +52,7 @@ func main() {
 	flag.StringVar(&o.against, "against", "", "measure beside this other binary of tokenbudget, and nothing else; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.with, "with", "", "measure these beside, in cells of 2 KB and 32 at once: litellm, which is installed from PyPI once")
 	flag.StringVar(&o.charts, "charts", "", "write the charts into a folder below this one; docs/benchmarks.md stays as it is")
-	flag.StringVar(&o.child, "child", "", "be one of the processes, noop or upstream; for this program itself")
+	flag.StringVar(&o.child, "child", "", "be one of the processes, noop, upstream or upstream-http2; for this program itself")
 	flag.Parse()
 	if quick {
 		o.rounds, o.turn, o.streams, o.fresh = 1, 300*time.Millisecond, min(o.streams, 200), 1
@@ -73,8 +74,10 @@ func run(ctx context.Context, o options, quick bool) error {
 		return stage.ServeNoop(ctx)
 	case childUpstream:
 		return stage.ServeUpstream(ctx)
+	case childHTTP2:
+		return stage.ServeHTTP2Upstream(ctx)
 	default:
-		return fmt.Errorf("-child %q: use %s or %s", o.child, childNoop, childUpstream)
+		return fmt.Errorf("-child %q: use %s, %s or %s", o.child, childNoop, childUpstream, childHTTP2)
 	}
 	if o.rounds < 1 || o.turn <= 0 || o.streams < 0 || o.streams > maxAtOnce || o.fresh < 1 {
 		return fmt.Errorf("-rounds, -duration and -fresh must be above zero, and -streams from 0 to %d", maxAtOnce)

@@ -30,6 +30,7 @@ const (
 type scene struct {
 	upstream     *stage.Process
 	upstreamAddr string
+	http2        bool // the upstream speaks HTTP/2
 	sides        []*side
 	dirs         []string
 }
@@ -48,11 +49,11 @@ type binaries struct {
 	python       string // of LiteLLM
 }
 
-// newScene starts the sides: these names, in this order.
-func newScene(ctx context.Context, b binaries, names []string) (s *scene, err error) {
+// newScene starts the sides: these names, in this order, in front of an upstream that may speak HTTP/2.
+func newScene(ctx context.Context, b binaries, names []string, http2 bool) (s *scene, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s = new(scene)
+	s = &scene{http2: http2}
 	defer func() {
 		if err != nil {
 			s, err = nil, errors.Join(err, s.close())
@@ -62,7 +63,11 @@ func newScene(ctx context.Context, b binaries, names []string) (s *scene, err er
 	if err != nil {
 		return s, err
 	}
-	if s.upstream, s.upstreamAddr, err = stage.StartChild(ctx, childUpstream, self, "-child", childUpstream); err != nil {
+	upstream := childUpstream
+	if http2 {
+		upstream = childHTTP2
+	}
+	if s.upstream, s.upstreamAddr, err = stage.StartChild(ctx, childUpstream, self, "-child", upstream); err != nil {
 		return s, err
 	}
 	for _, name := range names {
@@ -82,13 +87,13 @@ func (s *scene) add(ctx context.Context, name, self string, b binaries) error {
 	case direct:
 		d.Side = &stage.Side{Name: name, Addr: s.upstreamAddr}
 	case alone:
-		d.Side, err = stage.NewSide(ctx, name, url, nil, "")
+		d.Side, err = stage.NewSide(ctx, name, url, s.http2, nil, "")
 	case noop:
 		server, addr, startErr := stage.StartChild(ctx, name, self, "-child", childNoop)
 		if startErr != nil {
 			return startErr
 		}
-		d.Side, err = stage.NewSide(ctx, name, url, server, addr)
+		d.Side, err = stage.NewSide(ctx, name, url, s.http2, server, addr)
 	case liteLLM:
 		dir, dirErr := s.dir()
 		if dirErr != nil {
@@ -111,7 +116,7 @@ func (s *scene) add(ctx context.Context, name, self string, b binaries) error {
 		if d.server, err = stage.StartTokenbudget(ctx, name, binary, dir); err != nil {
 			return err
 		}
-		d.Side, err = stage.NewSide(ctx, name, url, d.server.Process, d.server.ExtProc)
+		d.Side, err = stage.NewSide(ctx, name, url, s.http2, d.server.Process, d.server.ExtProc)
 	}
 	if err != nil {
 		return err
@@ -195,27 +200,47 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 		if err := r.others(ctx, &b); err != nil {
 			return nil, err
 		}
-		progress("starting servers and Envoys")
-		s, err := newScene(ctx, b, r.names)
-		if err != nil {
-			return nil, err
-		}
 		lib := requests.NewLibrary(1)
-		for i, c := range all {
-			res, err := s.measure(ctx, o, lib, c, fmt.Sprintf("%d/%d %s", i+1, len(all), c))
-			if err != nil {
-				return nil, errors.Join(fmt.Errorf("%s: %w", c, err), s.close())
+		for _, http2 := range []bool{false, true} {
+			if err := r.cells(ctx, b, lib, all, http2); err != nil {
+				return nil, err
 			}
-			r.results = append(r.results, res)
-		}
-		if err := s.close(); err != nil {
-			return nil, err
 		}
 	}
 	r.took = time.Since(start)
 	progress(fmt.Sprintf("done, after %v", r.took.Round(time.Second)))
 	fmt.Fprintln(os.Stderr)
 	return r, nil
+}
+
+// cells measures those cells of all whose upstream does or does not speak HTTP/2.
+func (r *report) cells(ctx context.Context, b binaries, lib *requests.Library, all []cell, http2 bool) error {
+	names := r.names
+	if http2 { // clients speak HTTP/1.1, and a proxy of another kind may not speak HTTP/2
+		names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == direct || n == liteLLM })
+	}
+	var s *scene
+	for i, c := range all {
+		if c.http2 != http2 {
+			continue
+		}
+		if s == nil {
+			progress("starting servers and Envoys")
+			var err error
+			if s, err = newScene(ctx, b, names, http2); err != nil {
+				return err
+			}
+		}
+		res, err := s.measure(ctx, r.opts, lib, c, fmt.Sprintf("%d/%d %s", i+1, len(all), c))
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", c, err), s.close())
+		}
+		r.results = append(r.results, res)
+	}
+	if s == nil {
+		return nil
+	}
+	return s.close()
 }
 
 // progress says what is going on.

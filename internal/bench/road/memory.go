@@ -45,7 +45,7 @@ func measureMemory(ctx context.Context, o options, b binaries, names []string) (
 }
 
 func oneMemory(ctx context.Context, o options, lib *requests.Library, b binaries, name string) (m memory, err error) {
-	s, err := newScene(ctx, b, []string{name})
+	s, err := newScene(ctx, b, []string{name}, false)
 	if err != nil {
 		return m, err
 	}
@@ -60,7 +60,7 @@ func oneMemory(ctx context.Context, o options, lib *requests.Library, b binaries
 		return server, bench.RSS(d.Envoy.PID())
 	}
 	// What every process needs once, it needs now: some streams that end.
-	warm, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: stayChunks}}, 32, 0}, d)
+	warm, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: stayChunks}, false}, 32, 0}, d)
 	if err != nil {
 		return m, err
 	}
@@ -70,7 +70,7 @@ func oneMemory(ctx context.Context, o options, lib *requests.Library, b binaries
 		return m, err
 	}
 	server, envoy := rss()
-	open, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: stayChunks, Stay: true}}, o.streams, 1}, d)
+	open, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: stayChunks, Stay: true}, false}, o.streams, 1}, d)
 	if err != nil {
 		return m, err
 	}

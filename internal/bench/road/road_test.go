@@ -65,7 +65,11 @@ func TestMeasure(t *testing.T) {
 			measured(requestRate, all...), measured(requestP50, all...), measured(requestP99, all...), measured(firstP50), measured(chunkP50), measured(chunkRate),
 			measured(requestClients, all...), measured(requestUpstream, all...), measured(requestEnvoy, all[1:]...), measured(requestServer, all[2:]...), measured(chunkServer),
 		}},
-		{"without pause, 32", 1, 2, []func(*testing.T, result){
+		{"HTTP/2, without pause, 32", 1, 2, []func(*testing.T, result){
+			measured(requestRate, all[1:]...), measured(chunkP50, all[1:]...), measured(chunkRate, all[1:]...),
+			measured(chunkEnvoy, all[1:]...), measured(chunkServer, all[2:]...), measured(chunkMessages, all[2:]...),
+		}},
+		{"streamed, without pause, 32", 1, 2, []func(*testing.T, result){
 			measured(requestRate, all...), measured(firstP50, all...), measured(firstP99, all...), measured(chunkP50, all...), measured(chunkP99, all...), measured(chunkRate, all...),
 			measured(chunkClients, all...), measured(chunkUpstream, all...), measured(chunkEnvoy, all[1:]...), measured(chunkServer, all[2:]...), measured(chunkMessages, all[2:]...),
 		}},
@@ -83,8 +87,12 @@ func TestMeasure(t *testing.T) {
 			}
 			for _, res := range r.results {
 				for _, name := range all {
-					if n := len(res.turns[name]); n != tt.turns {
-						t.Errorf("%s has %d turns, want %d", name, n, tt.turns)
+					want := tt.turns
+					if name == direct && res.http2 {
+						want = 0
+					}
+					if n := len(res.turns[name]); n != want {
+						t.Errorf("%s has %d turns, want %d", name, n, want)
 					}
 				}
 				for _, c := range tt.checks {
@@ -120,7 +128,7 @@ func TestMeasure(t *testing.T) {
 // What does not agree with the upstream, Envoy, the ledger or the log is an error.
 func TestChecks(t *testing.T) {
 	ctx := t.Context()
-	s, err := newScene(ctx, binaries{ours: build(t)}, []string{ours})
+	s, err := newScene(ctx, binaries{ours: build(t)}, []string{ours}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +139,7 @@ func TestChecks(t *testing.T) {
 	}()
 	d := s.sides[0]
 	lib := requests.NewLibrary(1)
-	streamed, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: 5}}, 2, 0}, d)
+	streamed, err := dial(ctx, lib, cell{load{"", 2 * kb, stage.Answer{Chunks: 5}, false}, 2, 0}, d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func TestTable(t *testing.T) {
 	chunk := func(way, server, envoy float64) turn {
 		return turnOf(map[figure]float64{chunkP50: way, chunkServer: server, chunkEnvoy: envoy, requestServer: 200 * server, requestEnvoy: 200 * envoy, requestRate: 30})
 	}
-	paced := cell{load{"streamed, 5 ms", 2048, stage.Answer{Chunks: 200, Pause: pause}}, 32, 0}
+	paced := cell{load{"streamed, 5 ms", 2048, stage.Answer{Chunks: 200, Pause: pause}, false}, 32, 0}
 	r := &report{
 		opts: options{rounds: 3, turn: time.Second, streams: 1000, fresh: 3}, names: []string{direct, alone, noop, ours}, base: noop,
 		results: []result{{paced, map[string][]turn{
@@ -88,7 +88,7 @@ func TestCells(t *testing.T) {
 			t.Errorf("-only does not choose %q", c)
 		}
 	}
-	if n := len(cells()); n != 15 || found != 5 {
+	if n := len(cells()); n != 17 || found != 7 {
 		t.Errorf("%d cells with %d figures that are compared", n, found)
 	}
 }

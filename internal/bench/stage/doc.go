@@ -8,7 +8,7 @@
 //
 // [Upstream] and [Conn] are as light as they can be, since what they cost brings
 // ratios closer to one. Both speak HTTP/1.1 as far as the other one and Envoy do,
-// and no further. An answer is the same bytes for every server, but for the
+// and no further; [HTTP2Upstream] is Go's server. An answer is the same bytes for every server, but for the
 // stamps: each chunk of a stream carries the time at which the upstream sent it
 // ([bench.Now]), which a client in another process takes from the time at which
 // it came. [Stream] checks all other bytes.

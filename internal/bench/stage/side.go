@@ -21,16 +21,16 @@ type Side struct {
 	Server *Process        // nil if there is none
 }
 
-// NewSide starts an Envoy in front of an upstream and a server, which may be nil: then Envoy is without the
+// NewSide starts an Envoy in front of an upstream, which may speak HTTP/2, and a server, which may be nil: then Envoy is without the
 // ext_proc filter. The server is the side's from now on; it is closed if there is an error.
-func NewSide(ctx context.Context, name, upstream string, server *Process, extProc string) (s *Side, err error) {
+func NewSide(ctx context.Context, name, upstream string, http2 bool, server *Process, extProc string) (s *Side, err error) {
 	s = &Side{Name: name, Server: server}
 	defer func() {
 		if err != nil {
 			s, err = nil, errors.Join(err, s.Close())
 		}
 	}()
-	o := envoy.Options{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream, ExtProc: extProc}
+	o := envoy.Options{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream, UpstreamHTTP2: http2, ExtProc: extProc}
 	var bootstrap []byte
 	if server == nil {
 		bootstrap, err = withoutFilter(o)

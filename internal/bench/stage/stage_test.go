@@ -45,8 +45,12 @@ func dial(t *testing.T, addr string, a Answer) *Conn {
 
 // Client and upstream understand each other, request after request on one connection, and count alike.
 func TestAnswers(t *testing.T) {
-	u := startUpstream(t)
-	c := dial(t, u.Addr(), Answer{})
+	t.Run("HTTP/1.1", func(t *testing.T) { answers(t, startUpstream(t).Addr()) })
+	t.Run("Go's server", func(t *testing.T) { answers(t, startHTTP2Upstream(t).Addr()) })
+}
+
+func answers(t *testing.T, addr string) {
+	c := dial(t, addr, Answer{})
 	var whole Whole
 	for _, n := range []int{0, 1, 5_000, 300_000} {
 		_, body, err := c.Ask(make([]byte, n), nil)
@@ -61,7 +65,7 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 	const chunks, pause = 7, 3 * time.Millisecond
-	c = dial(t, u.Addr(), Answer{Chunks: chunks, Pause: pause})
+	c = dial(t, addr, Answer{Chunks: chunks, Pause: pause})
 	s := NewStream(chunks)
 	for n := range 3 {
 		s.Start(1000 * n)
@@ -88,7 +92,7 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 	var sent Sent
-	if err := sent.Ask(t.Context(), u.Addr()); err != nil {
+	if err := sent.Ask(t.Context(), addr); err != nil {
 		t.Fatal(err)
 	}
 	if sent.Requests != 7 || sent.Chunks != 3*chunks {
