@@ -11,7 +11,7 @@ import (
 const heavyBody = 16 << 10
 
 // waitingPerTurn is how many bodies may wait for each that is counted.
-const waitingPerTurn = 64
+const waitingPerTurn = 256
 
 // counting bounds how many large prompts are counted at a time. Counting is the only work
 // here that takes milliseconds. If all that come were counted at once, a message of an open
