@@ -277,12 +277,18 @@ func (x *proxiedStream) finish() error {
 	return nil
 }
 
+// hangUp is the client's leaving, of which the upstream hears.
+func (x *proxiedStream) hangUp() {
+	x.cancel()
+	if x.resp != nil {
+		_ = x.resp.Body.Close() // it is broken off
+	}
+}
+
+// leave hangs up and ends the upstream's part. Nobody may be sending.
 func (x *proxiedStream) leave() {
 	x.gone.Do(func() {
-		x.cancel()
-		if x.resp != nil {
-			_ = x.resp.Body.Close() // it is broken off
-		}
+		x.hangUp()
 		x.end(true)
 		x.p.mu.Lock()
 		delete(x.p.commands, x.id)

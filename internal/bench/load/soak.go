@@ -361,7 +361,6 @@ func (k *soak) slow(ctx context.Context, rng *rand.Rand, user string) (least, mo
 	if err != nil {
 		return 0, k.input, err
 	}
-	defer x.leave()
 	burst := strings.Repeat(event, 100)
 	sent := make(chan struct{})
 	go func() {
@@ -372,15 +371,19 @@ func (k *soak) slow(ctx context.Context, rng *rand.Rand, user string) (least, mo
 			}
 		}
 	}()
+	defer func() {
+		x.hangUp()
+		<-sent // it ends when the upstream is cancelled; only then may the stream end
+		x.leave()
+	}()
+	most = k.input + 20*100
 	for range 5 {
 		if _, err := io.ReadFull(x.body, make([]byte, len(event)*(1+rng.IntN(10)))); err != nil {
-			return k.input, k.input + x.script.sent.Load(), err
+			return k.input, most, err
 		}
 		time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
 	}
-	x.leave()
-	<-sent
-	return k.input, k.input + 20*100, nil
+	return k.input, most, nil
 }
 
 // disturb changes the file, and starts Envoy again now and then, with nothing under way
