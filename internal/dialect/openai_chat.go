@@ -241,10 +241,11 @@ func (s *chatStream) keep(dst *[]byte) error {
 	return err
 }
 
-// keepFirst copies a raw value that closing events repeat, if it is the first one and short.
+// keepFirst copies a raw value that closing events repeat, if it is the first one and short. It
+// may have line ends of the event that it came in, which another event must not have.
 func keepFirst(dst *[]byte, v []byte) {
 	if *dst == nil && len(v) <= 256 {
-		*dst = append([]byte{}, v...)
+		*dst = appendCompact([]byte{}, v)
 	}
 }
 
