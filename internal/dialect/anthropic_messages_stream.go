@@ -30,7 +30,7 @@ type messagesStream struct {
 	whole   bool   // it is no stream
 	data    []byte // of the event that is read
 	unknown []span // parts of it which may be text in a shape that is not known
-	slots   map[slotKey]int
+	slots   slots
 
 	// What the provider has said of its usage so far. Later figures replace earlier
 	// ones, and those which an event leaves out stand.
@@ -336,19 +336,7 @@ func (s *messagesStream) add(ev *Event, c channel) error {
 
 // slot returns the slot of a text, giving out a new one if it is new.
 func (s *messagesStream) slot(index int64, c channel) int {
-	key := slotKey{choice: index, channel: c}
-	if slot, ok := s.slots[key]; ok {
-		return slot
-	}
-	if len(s.slots) == MaxSlots-1 {
-		return MaxSlots - 1
-	}
-	slot := len(s.slots)
-	if s.slots == nil {
-		s.slots = make(map[slotKey]int)
-	}
-	s.slots[key] = slot
-	return slot
+	return s.slots.of(slotKey{choice: index, channel: c})
 }
 
 // readUsage reads a usage object. What is null or of another kind leaves things as

@@ -116,7 +116,7 @@ type chatStream struct {
 	req     *Request
 	whole   bool // it is no stream: one answer, which nothing has to close
 	plain   bool // it is of the completions API: choices have a text and no delta
-	slots   map[slotKey]int
+	slots   slots
 	before  chunkHead // of the last plain chunk
 	latest  slotOf    // the text that it was of
 	unknown []span    // parts of the event that is read which may be text in a shape that is not known
@@ -435,18 +435,25 @@ func provisional(c channel, tool int64) int { return int(min(tool, 1<<20))<<8 | 
 
 // slot returns the slot of a text, giving out a new one if it is new.
 func (s *chatStream) slot(choice int64, provisional int) int {
-	key := slotKey{choice, channel(provisional & 0xff), int64(provisional >> 8)}
-	if slot, ok := s.slots[key]; ok {
+	return s.slots.of(slotKey{choice, channel(provisional & 0xff), int64(provisional >> 8)})
+}
+
+// slots are the slots of the texts of one answer. The zero value is valid.
+type slots map[slotKey]int
+
+// of returns the slot of a text, giving out a new one if it is new.
+func (s *slots) of(key slotKey) int {
+	if slot, ok := (*s)[key]; ok {
 		return slot
 	}
-	if len(s.slots) == MaxSlots-1 {
+	if len(*s) == MaxSlots-1 {
 		return MaxSlots - 1
 	}
-	slot := len(s.slots)
-	if s.slots == nil {
-		s.slots = make(map[slotKey]int)
+	slot := len(*s)
+	if *s == nil {
+		*s = make(slots)
 	}
-	s.slots[key] = slot
+	(*s)[key] = slot
 	return slot
 }
 

@@ -130,7 +130,7 @@ var mutants = []mutant{
 	{"a choice is ended twice", "an answer that is cut ends as the API says", "internal/dialect/openai_chat.go",
 		"\t\tif i < len(s.finished) && s.finished[i] {\n\t\t\tcontinue\n\t\t}\n", "", []string{inDialect + "TestClose"}},
 	{"texts without number are told apart", bounded, "internal/dialect/openai_chat.go",
-		"\tif len(s.slots) == MaxSlots-1 {\n\t\treturn MaxSlots - 1\n\t}\n", "", []string{inDialect + "TestStreamSlotsAreBounded"}},
+		"\tif len(*s) == MaxSlots-1 {\n\t\treturn MaxSlots - 1\n\t}\n", "", []string{inDialect + "TestStreamSlotsAreBounded"}},
 
 	// Event streams.
 	{"an event may be of any size", bounded, "internal/sse/parser.go",

@@ -221,12 +221,7 @@ func (u *Upstream) play(p *player, a Answer, size int) error {
 			return p.stay()
 		}
 		if a.Pause > 0 && i > 0 && i < s.chunks {
-			due = due.Add(a.Pause)
-			if early := time.Until(due); early > 0 {
-				time.Sleep(early)
-			} else if -early > a.Pause {
-				due = due.Add(-early)
-			}
+			due = waitFor(due, a.Pause)
 			if i%64 == 0 {
 				if err := p.SetDeadline(time.Now().Add(upstreamWrite)); err != nil {
 					return err
@@ -247,6 +242,18 @@ func (u *Upstream) play(p *player, a Answer, size int) error {
 	}
 	u.bytes.Add(int64(len(s.body)))
 	return nil
+}
+
+// waitFor waits for the chunk that is due a pause after the last one, and returns when that was.
+// Who is late by more than a pause does not catch up.
+func waitFor(due time.Time, pause time.Duration) time.Time {
+	due = due.Add(pause)
+	if early := time.Until(due); early > 0 {
+		time.Sleep(early)
+	} else if -early > pause {
+		due = due.Add(-early)
+	}
+	return due
 }
 
 // stay waits until the client leaves.

@@ -106,12 +106,7 @@ func (u *HTTP2Upstream) play(w http.ResponseWriter, r *http.Request, a Answer, s
 			return nil
 		}
 		if a.Pause > 0 && i > 0 && i < s.chunks {
-			due = due.Add(a.Pause)
-			if early := time.Until(due); early > 0 {
-				time.Sleep(early)
-			} else if -early > a.Pause {
-				due = due.Add(-early)
-			}
+			due = waitFor(due, a.Pause)
 		}
 		now := bench.Now()
 		for e := i; e < len(s.stamps) && (e == i || i == s.chunks); e++ {
