@@ -48,6 +48,7 @@ type options struct {
 	kills  int
 	checks int
 	fuzz   string
+	atOnce int
 	cuts   int
 
 	streams int
@@ -76,7 +77,8 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "leave docs/testing.md as it is; tokens cannot do that")
 	flag.IntVar(&o.kills, "kills", 1000, "how often a process is killed; at least 4")
 	flag.IntVar(&o.checks, "checks", 10_000, "checks of each property")
-	flag.StringVar(&o.fuzz, "fuzz", "10m", "time of each fuzz target, or runs: 20000x; as many go on at once as there are processors")
+	flag.StringVar(&o.fuzz, "fuzz", "10m", "time of each fuzz target, or runs: 20000x")
+	flag.IntVar(&o.atOnce, "fuzz-at-once", 0, "how many fuzz targets run at a time; 0 is the number of processors")
 	flag.IntVar(&o.cuts, "cuts", 5, "how often a thousand streams are cut")
 	flag.IntVar(&o.streams, "streams", 10_000, "how many streams are open at the same time; at least 10")
 	flag.DurationVar(&o.soak, "soak", time.Hour, "how long a server is kept busy; at least 20s")

@@ -110,7 +110,7 @@ func propertyRows(t *table, p bench.Tests, events []event) error {
 
 // fuzz runs every fuzz target.
 func fuzz(ctx context.Context, o options) (string, error) {
-	results, err := runner.Run(ctx, runner.Options{Root: ".", Time: o.fuzz, Log: func(format string, args ...any) { logf("  "+format, args...) }})
+	results, err := runner.Run(ctx, runner.Options{Root: ".", Time: o.fuzz, AtOnce: o.atOnce, Log: func(format string, args ...any) { logf("  "+format, args...) }})
 	if err != nil {
 		return "", err
 	}
