@@ -31,7 +31,7 @@ func (p *passMessage) inPlace(m mode, body []byte) *extprocv3.ProcessingResponse
 		p.plain.ResponseBody = clearedBody
 	default:
 		r := &extprocv3.CommonResponse{BodyMutation: &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: body}}}
-		if answerModes[m].length {
+		if a := answerModes[m]; a != nil && a.length { // nil: observed in a mode that is not known, and nothing is sent
 			r.HeaderMutation = &extprocv3.HeaderMutation{SetHeaders: []*corev3.HeaderValueOption{header("content-length", strconv.Itoa(len(body)))}}
 		}
 		p.plain.ResponseBody = &extprocv3.BodyResponse{Response: r}
