@@ -224,10 +224,10 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("changed is %v", changed)
 		}
 		var before, after map[string]any
-		if err := json.Unmarshal(body, &before); err != nil {
+		if err := decodeNumbers(body, &before); err != nil {
 			t.Fatalf("accepted, but encoding/json says %v", err)
 		}
-		if err := json.Unmarshal(out, &after); err != nil {
+		if err := decodeNumbers(out, &after); err != nil {
 			t.Fatalf("the edited body %q: %v", out, err)
 		}
 		if stream, _ := before["stream"].(bool); stream != r.Stream {

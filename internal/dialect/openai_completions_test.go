@@ -1,7 +1,6 @@
 package dialect
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -217,10 +216,10 @@ func FuzzPrompts(f *testing.F) {
 			}
 			out, _ := r.Body(limit)
 			var before, after map[string]any
-			if err := json.Unmarshal(body, &before); err != nil {
+			if err := decodeNumbers(body, &before); err != nil {
 				t.Fatalf("accepted, but encoding/json says %v", err)
 			}
-			if err := json.Unmarshal(out, &after); err != nil {
+			if err := decodeNumbers(out, &after); err != nil {
 				t.Fatalf("the edited body %q: %v", out, err)
 			}
 			if r.NoOutput && string(out) != string(body) {
