@@ -31,8 +31,7 @@ const (
 	stateRequestBody
 
 	// stateReserving waits for the driver's answer to Ready.Reserve, which a limit that
-	// throttles may delay. No message can come: Envoy holds the request back until it is
-	// answered.
+	// throttles may delay. An answer to the request can come meanwhile; see answeredWaiting.
 	stateReserving
 
 	// stateAwaiting has forwarded the request, holds what it may cost, and waits
@@ -431,6 +430,9 @@ func (x *Exchange) requestTrailers() Ready {
 }
 
 func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
+	if x.state == stateReserving {
+		return x.answeredWaiting(func() Ready { return x.responseHeaders(m) })
+	}
 	switch x.state {
 	case stateRequestHeaders, stateRequestBody:
 		// Envoy or another filter has answered before the request was there, with a
@@ -496,6 +498,10 @@ func (x *Exchange) beginStream() {
 }
 
 func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
+	if x.state == stateReserving {
+		x.degrade(degradedAnswerHeaders)
+		return x.answeredWaiting(func() Ready { return x.responseBody(m) })
+	}
 	body, eos := m.GetBody(), m.GetEndOfStream()
 	x.chunks++
 	x.large = x.large || len(body) > largeMessage
