@@ -195,6 +195,8 @@ func (s *messagesStream) message(ev *Event) error {
 			return s.readUsage()
 		case `"stop_reason"`:
 			s.event.stops = s.json.dec.PeekKind() == jsontext.KindString
+		case `"error"`: // in place of a message
+			ev.Failed = s.json.dec.PeekKind() != jsontext.KindNull
 		}
 		return s.json.dec.SkipValue()
 	})
