@@ -344,7 +344,7 @@ func (x *Exchange) decide(body []byte) Ready {
 		return x.refuse(400, bad.Message)
 	}
 	if x.policy.OneModel && req.OtherModels {
-		return x.refuse(400, `the request names further models ("models", "fallbacks"), and budgets here depend on the model; name one, as "model"`)
+		return x.refuse(400, `the request names further models ("models", "fallbacks", or a tool's "model"), and budgets here depend on the model; name one, as "model"`)
 	}
 	x.request = req
 	x.askForUsage()

@@ -4,12 +4,12 @@ package dialect
 // they stand in.
 var (
 	messagesKeys = []string{"model", "messages", "system", "max_tokens", "stream", "thinking", "tools", "tool_choice",
-		"mcp_servers", "container", "thread", "context_management", "compaction", "fallbacks", "output_config", "output_format"}
+		"mcp_servers", "container", "thread", "context_management", "compaction", "models", "fallbacks", "output_config", "output_format"}
 	messagesMessageKeys = []string{"role", "content"}
 	blockKeys           = []string{"type", "text", "source", "content", "input", "name", "thinking", "signature", "data", "id", "tool_use_id",
 		"is_error", "title", "context", "citations", "cache_control", "caller"}
 	sourceKeys   = []string{"type", "media_type", "data", "url", "file_id", "content"}
-	toolKeys     = []string{"type", "name", "description", "input_schema", "cache_control", "defer_loading"}
+	toolKeys     = []string{"type", "name", "description", "input_schema", "cache_control", "defer_loading", "model"}
 	thinkingKeys = []string{"type", "budget_tokens"}
 )
 
@@ -99,6 +99,9 @@ func (p *messagesRequest) member(key string, name, value span) (err error) {
 		}
 		fallthrough
 	default: // it may change what the model reads
+		if key == "models" || key == "fallbacks" {
+			p.r.OtherModels = p.r.OtherModels || p.says(value)
+		}
 		p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 	}
 	p.prompt.members = append(p.prompt.members, chatMember{key, value})
@@ -253,6 +256,8 @@ func (p *messagesRequest) tools(at span) error {
 			case "type":
 				kind := string(value.of(p.body))
 				p.r.opaque = p.r.opaque || kind != `"custom"` && kind != "null"
+			case "model": // whose advice the answer's model may take
+				p.r.OtherModels = p.r.OtherModels || p.says(value)
 			case "defer_loading":
 				p.r.opaque = p.r.opaque || p.body[value.start] == 't'
 			}

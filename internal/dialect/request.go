@@ -26,7 +26,8 @@ type Request struct {
 	NoOutput   bool   // the API answers without output, such as with vectors; there is no cap then
 
 	// OtherModels says that the request names further models, of which some servers take one
-	// if the first fails: "models" of OpenRouter, "fallbacks" of LiteLLM.
+	// if the first fails: "models" of OpenRouter, "fallbacks" of LiteLLM and Anthropic; or one
+	// that runs beside the first, as Anthropic's advisor does.
 	OtherModels bool
 
 	body     []byte
