@@ -2,7 +2,10 @@ package exchange
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+
+	"github.com/cockroachdb/datadriven"
 )
 
 func TestHidden(t *testing.T) {
@@ -78,6 +81,45 @@ func TestHiddenLearned(t *testing.T) {
 		}
 		if got := p.Hidden.of(tt.model, ""); got < tt.want-50 || got > tt.want {
 			t.Errorf("%d: %d tokens are expected, want %d", i, got, tt.want)
+		}
+	}
+}
+
+// Claude thinks if it is told to, and shows that or not: who lets it think unseen does not
+// make others' streams hold anything for it, nor do they make his hold less.
+func TestHiddenThinking(t *testing.T) {
+	p := &Policy{Hidden: NewHidden()}
+	ask := func(members string) int64 {
+		c := newConversation()
+		c.policy = *p
+		for _, d := range commands(
+			"limits", "minute tokens=1000000", "request", "", "body", `{"model":"claude-opus-4-8","stream":true,"max_tokens":9000,`+members+`"messages":[]}`,
+		) {
+			if d.Cmd == "request" {
+				d.CmdArgs = []datadriven.CmdArg{{Key: "path", Vals: []string{"/v1/messages"}}}
+			}
+			c.do(t, d, wholly)
+		}
+		hidden := c.x.hidden
+		thinking := 0
+		if strings.Contains(members, "omitted") {
+			thinking = 3000
+		}
+		for _, d := range commands("answer", "", "data eos",
+			`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}`+"\n"+
+				fmt.Sprintf(`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":%d,"output_tokens_details":{"thinking_tokens":%d}}}`, thinking+1, thinking)) {
+			c.do(t, d, wholly)
+		}
+		return hidden
+	}
+	const unseen = `"thinking":{"type":"adaptive","display":"omitted"},`
+	for range 50 {
+		ask(unseen)
+		ask("")
+	}
+	for members, want := range map[string]int64{unseen: 3000, "": 0, `"thinking":{"type":"disabled"},`: 0, `"thinking":{"type":"adaptive","display":"omitted"},"output_config":{"effort":"low"},`: 0} {
+		if got := ask(members); got != want {
+			t.Errorf("%s: %d tokens are held, want %d", members, got, want)
 		}
 	}
 }

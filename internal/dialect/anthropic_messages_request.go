@@ -1,5 +1,7 @@
 package dialect
 
+import "strings"
+
 // The keys of a request to Anthropic's Messages API that are decided on, by the object
 // they stand in.
 var (
@@ -10,7 +12,7 @@ var (
 		"is_error", "title", "context", "citations", "cache_control", "caller"}
 	sourceKeys   = []string{"type", "media_type", "data", "url", "file_id", "content"}
 	toolKeys     = []string{"type", "name", "description", "input_schema", "cache_control", "defer_loading", "model"}
-	thinkingKeys = []string{"type", "budget_tokens"}
+	thinkingKeys = []string{"type", "budget_tokens", "display"}
 )
 
 // leastThinking is the least budget of thinking that the API takes, in tokens. It also
@@ -34,6 +36,8 @@ func (AnthropicMessages) ParseRequest(body []byte) (*Request, error) {
 type messagesRequest struct {
 	requestReader
 	prompt messagesPrompt
+
+	kind, display, level string // of thinking: words of the API, or ""
 }
 
 func (p *messagesRequest) parse() error {
@@ -69,7 +73,21 @@ func (p *messagesRequest) parse() error {
 	if p.uncapped {
 		p.r.MaxOutput = 0
 	}
+	p.r.Effort = strings.TrimRight(p.kind+"/"+p.display+"/"+p.level, "/")
+	if p.kind == "" && p.display == "" {
+		p.r.Effort = p.level
+	}
 	return nil
+}
+
+// thinkingWord is one of the words that say how much a model thinks, and what it shows of
+// that, or "".
+func (p *messagesRequest) thinkingWord(at span) string {
+	switch raw := at.of(p.body); string(raw) {
+	case `"enabled"`, `"adaptive"`, `"disabled"`, `"omitted"`, `"summarized"`:
+		return string(raw[1 : len(raw)-1])
+	}
+	return ""
 }
 
 // member reads a member of the request's object.
@@ -92,7 +110,13 @@ func (p *messagesRequest) member(key string, name, value span) (err error) {
 		err = p.blocks(value, 0)
 	case "tools":
 		err = p.tools(value)
-	case "tool_choice", "output_config", "output_format":
+	case "output_config":
+		for name, value := range members(p.body, value) {
+			if string(name.of(p.body)) == `"effort"` {
+				p.level = p.effort(value)
+			}
+		}
+	case "tool_choice", "output_format":
 	case "":
 		if freeMember(name.of(p.body)) || value.end-value.start <= maxIgnored {
 			return nil
@@ -118,12 +142,18 @@ func freeMember(raw []byte) bool {
 	return false
 }
 
-// thinking notes how much thinking the request allows: it has to stay below the cap.
+// thinking notes how the model is to think, and how much: that has to stay below the cap.
 func (p *messagesRequest) thinking(at span) error {
 	for name, value := range members(p.body, at) {
 		key, err := decisionKey(name.of(p.body), thinkingKeys)
 		if err != nil {
 			return err
+		}
+		switch key {
+		case "type":
+			p.kind = p.thinkingWord(value)
+		case "display":
+			p.display = p.thinkingWord(value)
 		}
 		if key != "budget_tokens" {
 			continue
