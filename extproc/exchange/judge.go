@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
+	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
 
 // What is decided on is what the upstream will see. So a request is metered if it is a
@@ -64,7 +66,7 @@ const (
 
 // judge decides on a request by its headers.
 func (p *Policy) judge(q asked) verdict {
-	if matchAny(p.Deny, q.path) {
+	if p.denies(q.path) {
 		return verdictDeny
 	}
 	// A pattern that sets a path free must mean the path which the upstream will
@@ -92,6 +94,17 @@ func (p *Policy) judge(q asked) verdict {
 		return verdictPass
 	}
 	return verdictUnknown
+}
+
+// denies says that a pattern of Deny fits the path, or what a lenient upstream may take it
+// for, which is in lower case.
+func (p *Policy) denies(path string) bool {
+	if len(p.Deny) == 0 {
+		return false
+	}
+	return matchAny(p.Deny, path) || slices.ContainsFunc(dialect.Readings(path), func(reading string) bool {
+		return slices.ContainsFunc(p.Deny, func(pattern string) bool { return glob.Match(strings.ToLower(pattern), reading) })
+	})
 }
 
 // bareMessage refuses a body where none belongs.
