@@ -23,11 +23,15 @@ type asked struct {
 	route        dialect.Route
 	body         bool   // it has a body, or may have one
 	upgrade      string // the protocol that the connection is to change to
-	override     string // a header that asks for another method
+	override     string // a header that asks for another method or path
 }
 
 // overrides are headers by which some frameworks take another method than the request's.
 var overrides = []string{"x-http-method-override", "x-http-method", "x-method-override"}
+
+// rewrites are headers by which some frameworks take another path than the request's, and
+// by which gateways tell of the one that they had before.
+var rewrites = []string{"x-original-url", "x-rewrite-url"}
 
 func askedFor(h headers, path string, body bool) asked {
 	q := asked{method: h.get(":method"), path: path, route: dialect.ForPath(path), body: body, upgrade: h.get(":protocol")}
@@ -47,6 +51,13 @@ func askedFor(h headers, path string, body bool) asked {
 			}
 		}
 	}
+	for _, name := range rewrites {
+		for path := range h.all(name) {
+			if r := dialect.ForPath(pathOnly(path)); r.API != nil && r.API != q.route.API {
+				q.override = name
+			}
+		}
+	}
 	return q
 }
 
@@ -61,7 +72,7 @@ const (
 	verdictUnknown                 // of no known API, with a body
 	verdictAlmost                  // a known API's path, but for the method or the spelling, with a body
 	verdictUpgrade                 // another protocol, in which nothing could be read
-	verdictOverride                // another method in the upstream's eyes
+	verdictOverride                // another method or path in the upstream's eyes
 )
 
 // judge decides on a request by its headers.
@@ -121,7 +132,7 @@ func (v verdict) explain(q asked) string {
 	case verdictUpgrade:
 		return fmt.Sprintf("%s asks for %s, which cannot be metered; to let it pass unmetered, add it to paths.pass", what, clip(q.upgrade, 40))
 	case verdictOverride:
-		return fmt.Sprintf("%s has the header %s, by which the upstream could take another method; leave it out", what, q.override)
+		return fmt.Sprintf("%s has the header %s, by which the upstream could take another method or path; leave it out", what, q.override)
 	}
 	return what + " is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass"
 }
