@@ -456,6 +456,9 @@ func (s *messagesStream) usage() Usage {
 func (s *messagesStream) LetGo() {
 	s.data = nil
 	s.json.reset(nil)
+	if cap(s.unknown) > MaxSlots {
+		s.unknown = nil
+	}
 }
 
 // Forwarded implements [Stream].
