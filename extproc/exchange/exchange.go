@@ -252,7 +252,9 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		if x.shed == ShedAll {
 			return x.overloaded()
 		}
-		x.bare = v == verdictPassBare
+		if x.bare = v == verdictPassBare; x.bare && !x.can.request.seen {
+			return x.refuse(403, bareMessage)
+		}
 		return x.pass(Bypassed)
 	default:
 		return x.refuse(403, v.explain(q))
