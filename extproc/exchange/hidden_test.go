@@ -123,3 +123,32 @@ func TestHiddenThinking(t *testing.T) {
 		}
 	}
 }
+
+// Anthropic's API reports usage when a message begins, which says nothing of thinking: who
+// leaves behind the text is charged the allowance as anybody else.
+func TestHiddenThinkingLeft(t *testing.T) {
+	for name, first := range map[string]string{
+		"reported at the beginning": `{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}` + "\n",
+		"not reported":              "",
+	} {
+		p := &Policy{Hidden: NewHidden()}
+		for range leastHidden {
+			p.Hidden.learn("claude-opus-4-8", "adaptive/omitted", 3000)
+		}
+		c := newConversation()
+		c.policy = *p
+		for _, d := range commands(
+			"limits", "minute tokens=1000000", "request", "", "body",
+			`{"model":"claude-opus-4-8","stream":true,"max_tokens":9000,"thinking":{"type":"adaptive","display":"omitted"},"messages":[]}`,
+			"answer", "", "data", first+`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}`, "end", "",
+		) {
+			if d.Cmd == "request" {
+				d.CmdArgs = []datadriven.CmdArg{{Key: "path", Vals: []string{"/v1/messages"}}}
+			}
+			c.do(t, d, wholly)
+		}
+		if n := c.record.Output; n < 3000 || n > 3010 {
+			t.Errorf("%s: %d tokens of output are charged", name, n)
+		}
+	}
+}
