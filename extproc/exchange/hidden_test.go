@@ -124,31 +124,42 @@ func TestHiddenThinking(t *testing.T) {
 	}
 }
 
-// Anthropic's API reports usage when a message begins, which says nothing of thinking: who
-// leaves behind the text is charged the allowance as anybody else.
+// Anthropic's API reports usage when a message begins, which says nothing of thinking, and
+// shows a summary of it at most: who leaves behind the text is charged the allowance as
+// anybody else.
 func TestHiddenThinkingLeft(t *testing.T) {
-	for name, first := range map[string]string{
-		"reported at the beginning": `{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}` + "\n",
-		"not reported":              "",
+	const (
+		start   = `{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}` + "\n"
+		summary = `{"type":"content_block_delta","index":1,"delta":{"type":"thinking_delta","thinking":"hm"}}` + "\n"
+	)
+	for _, tt := range []struct {
+		name, model, first string
+		want               int64
+	}{
+		{"reported at the beginning", "claude-opus-4-8", start, 3000},
+		{"not reported", "claude-opus-4-8", "", 3000},
+		{"a summary", "anthropic/Claude-Opus-4.8", start + summary, 3000},
+		{"all of it", "claude-3-7-sonnet-latest", start + summary, 0},
+		{"all of another model's", "glm-4.6", start + summary, 0},
 	} {
 		p := &Policy{Hidden: NewHidden()}
 		for range leastHidden {
-			p.Hidden.learn("claude-opus-4-8", "adaptive/omitted", 3000)
+			p.Hidden.learn(strings.ToLower(tt.model), "adaptive", 3000)
 		}
 		c := newConversation()
 		c.policy = *p
 		for _, d := range commands(
 			"limits", "minute tokens=1000000", "request", "", "body",
-			`{"model":"claude-opus-4-8","stream":true,"max_tokens":9000,"thinking":{"type":"adaptive","display":"omitted"},"messages":[]}`,
-			"answer", "", "data", first+`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}`, "end", "",
+			`{"model":"`+tt.model+`","stream":true,"max_tokens":9000,"thinking":{"type":"adaptive"},"messages":[]}`,
+			"answer", "", "data", tt.first+`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}`, "end", "",
 		) {
 			if d.Cmd == "request" {
 				d.CmdArgs = []datadriven.CmdArg{{Key: "path", Vals: []string{"/v1/messages"}}}
 			}
 			c.do(t, d, wholly)
 		}
-		if n := c.record.Output; n < 3000 || n > 3010 {
-			t.Errorf("%s: %d tokens of output are charged", name, n)
+		if n := c.record.Output; n < tt.want || n > tt.want+10 {
+			t.Errorf("%s: %d tokens of output are charged", tt.name, n)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func (AnthropicMessages) ParseAnswer(body []byte, text func([]byte)) (Usage, err
 func (AnthropicMessages) NewStream(req *Request) Stream {
 	s := &messagesStream{json: newLenientScanner()}
 	if req != nil {
-		s.model = req.Model
+		s.model, s.summary = req.Model, summarizes(req.Model)
 	}
 	return s
 }
