@@ -246,7 +246,7 @@ func (e *session) perform(r exchange.Ready) {
 		}
 		r = e.x.Reserved(e.reservation, d, err)
 	}
-	if e.reservation != nil {
+	if !e.x.Waits() { // admitted, or answered by somebody else
 		e.endWait()
 	}
 	if r.Settle != nil && !r.Settle.Apply() {

@@ -257,6 +257,33 @@ func TestThrottleEnds(t *testing.T) {
 	}
 }
 
+// TestThrottleAnswered: an answer that comes while the request waits reaches the client, and
+// ends the wait.
+func TestThrottleAnswered(t *testing.T) {
+	bubble(t, throttling(t, parallel), func(t *testing.T, r *rig) {
+		first, second := r.dial(), r.dial()
+		defer first.hangUp()
+		defer second.hangUp()
+		first.begin("ann")
+		second.waits("bob", budget.DefaultMaxDelay+5*time.Second)
+		second.answer("text/plain")
+		synctest.Wait()
+		if n := r.waiting(); n != (places{}) {
+			t.Errorf("%v still wait", n)
+		}
+		time.Sleep(2 * budget.DefaultMaxDelay) // nobody asks the ledger for it any more
+		second.send(responseBody("no", true))
+		if got := second.next().GetResponseBody().GetResponse().GetBodyMutation().GetStreamedResponse(); string(got.GetBody()) != "no" || !got.GetEndOfStream() {
+			t.Errorf("the client got %v", got)
+		}
+		synctest.Wait()
+		if line := r.exchangeLine("bob"); line["outcome"] != "bypassed" || line["output_tokens"] != float64(0) {
+			t.Errorf("logged %v", line)
+		}
+		first.hangUp()
+	})
+}
+
 // TestThrottleLate: who begins to wait after the shutdown has begun is refused at once.
 func TestThrottleLate(t *testing.T) {
 	bubble(t, throttling(t, parallel), func(_ *testing.T, r *rig) {

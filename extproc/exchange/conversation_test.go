@@ -365,7 +365,7 @@ func (c *conversation) perform(r Ready) string {
 		}
 		r, c.deferred = c.x.Flush(), 0
 	}
-	if r.Record != nil || r.End {
+	if r.Record != nil || r.End || !c.x.Waits() {
 		c.asked = nil
 	}
 	if c.ended && (r.Settle != nil || len(r.Send) > 0 || r.Record != nil) {

@@ -31,8 +31,7 @@ const (
 	stateRequestBody
 
 	// stateReserving waits for the driver's answer to Ready.Reserve, which a limit that
-	// throttles may delay. No message can come: Envoy holds the request back until it is
-	// answered.
+	// throttles may delay. An answer to the request can come meanwhile; see answeredWaiting.
 	stateReserving
 
 	// stateAwaiting has forwarded the request, holds what it may cost, and waits
@@ -253,7 +252,9 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		if x.shed == ShedAll {
 			return x.overloaded()
 		}
-		x.bare = v == verdictPassBare
+		if x.bare = v == verdictPassBare; x.bare && !x.can.request.seen {
+			return x.refuse(403, bareMessage)
+		}
 		return x.pass(Bypassed)
 	default:
 		return x.refuse(403, v.explain(q))
@@ -345,7 +346,7 @@ func (x *Exchange) decide(body []byte) Ready {
 		return x.refuse(400, bad.Message)
 	}
 	if x.policy.OneModel && req.OtherModels {
-		return x.refuse(400, `the request names further models ("models", "fallbacks"), and budgets here depend on the model; name one, as "model"`)
+		return x.refuse(400, `the request names further models ("models", "fallbacks", or a tool's "model"), and budgets here depend on the model; name one, as "model"`)
 	}
 	x.request = req
 	x.askForUsage()
@@ -431,6 +432,9 @@ func (x *Exchange) requestTrailers() Ready {
 }
 
 func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
+	if x.state == stateReserving {
+		return x.answeredWaiting(func() Ready { return x.responseHeaders(m) })
+	}
 	switch x.state {
 	case stateRequestHeaders, stateRequestBody:
 		// Envoy or another filter has answered before the request was there, with a
@@ -496,6 +500,10 @@ func (x *Exchange) beginStream() {
 }
 
 func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
+	if x.state == stateReserving {
+		x.degrade(degradedAnswerHeaders)
+		return x.answeredWaiting(func() Ready { return x.responseBody(m) })
+	}
 	body, eos := m.GetBody(), m.GetEndOfStream()
 	x.chunks++
 	x.large = x.large || len(body) > largeMessage

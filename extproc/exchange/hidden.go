@@ -131,7 +131,8 @@ func (x *Exchange) holdHidden() {
 // withHidden is what a stream with n tokens of text has cost, as far as is known. Its caps,
 // which the upstream obeys, bound both together.
 func (x *Exchange) withHidden(n int64) int64 {
-	if x.hidden == 0 || x.reported.Known || x.reasoned && !x.summed {
+	// What was reported before any text, as Anthropic's API does it, says nothing of it.
+	if x.hidden == 0 || x.reported.Known && x.atReport > 0 || x.reasoned && !x.summed {
 		return n
 	}
 	with := n + x.hidden

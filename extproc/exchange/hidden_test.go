@@ -2,7 +2,10 @@ package exchange
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+
+	"github.com/cockroachdb/datadriven"
 )
 
 func TestHidden(t *testing.T) {
@@ -78,6 +81,85 @@ func TestHiddenLearned(t *testing.T) {
 		}
 		if got := p.Hidden.of(tt.model, ""); got < tt.want-50 || got > tt.want {
 			t.Errorf("%d: %d tokens are expected, want %d", i, got, tt.want)
+		}
+	}
+}
+
+// Claude thinks if it is told to, and shows that or not: who lets it think unseen does not
+// make others' streams hold anything for it, nor do they make his hold less.
+func TestHiddenThinking(t *testing.T) {
+	p := &Policy{Hidden: NewHidden()}
+	ask := func(members string) int64 {
+		c := newConversation()
+		c.policy = *p
+		for _, d := range commands(
+			"limits", "minute tokens=1000000", "request", "", "body", `{"model":"claude-opus-4-8","stream":true,"max_tokens":9000,`+members+`"messages":[]}`,
+		) {
+			if d.Cmd == "request" {
+				d.CmdArgs = []datadriven.CmdArg{{Key: "path", Vals: []string{"/v1/messages"}}}
+			}
+			c.do(t, d, wholly)
+		}
+		hidden := c.x.hidden
+		thinking := 0
+		if strings.Contains(members, "omitted") {
+			thinking = 3000
+		}
+		for _, d := range commands("answer", "", "data eos",
+			`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}`+"\n"+
+				fmt.Sprintf(`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":%d,"output_tokens_details":{"thinking_tokens":%d}}}`, thinking+1, thinking)) {
+			c.do(t, d, wholly)
+		}
+		return hidden
+	}
+	const unseen = `"thinking":{"type":"adaptive","display":"omitted"},`
+	for range 50 {
+		ask(unseen)
+		ask("")
+	}
+	for members, want := range map[string]int64{unseen: 3000, "": 0, `"thinking":{"type":"disabled"},`: 0, `"thinking":{"type":"adaptive","display":"omitted"},"output_config":{"effort":"low"},`: 0} {
+		if got := ask(members); got != want {
+			t.Errorf("%s: %d tokens are held, want %d", members, got, want)
+		}
+	}
+}
+
+// Anthropic's API reports usage when a message begins, which says nothing of thinking, and
+// shows a summary of it at most: who leaves behind the text is charged the allowance as
+// anybody else.
+func TestHiddenThinkingLeft(t *testing.T) {
+	const (
+		start   = `{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}` + "\n"
+		summary = `{"type":"content_block_delta","index":1,"delta":{"type":"thinking_delta","thinking":"hm"}}` + "\n"
+	)
+	for _, tt := range []struct {
+		name, model, first string
+		want               int64
+	}{
+		{"reported at the beginning", "claude-opus-4-8", start, 3000},
+		{"not reported", "claude-opus-4-8", "", 3000},
+		{"a summary", "anthropic/Claude-Opus-4.8", start + summary, 3000},
+		{"all of it", "claude-3-7-sonnet-latest", start + summary, 0},
+		{"all of another model's", "glm-4.6", start + summary, 0},
+	} {
+		p := &Policy{Hidden: NewHidden()}
+		for range leastHidden {
+			p.Hidden.learn(strings.ToLower(tt.model), "adaptive", 3000)
+		}
+		c := newConversation()
+		c.policy = *p
+		for _, d := range commands(
+			"limits", "minute tokens=1000000", "request", "", "body",
+			`{"model":"`+tt.model+`","stream":true,"max_tokens":9000,"thinking":{"type":"adaptive"},"messages":[]}`,
+			"answer", "", "data", tt.first+`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}`, "end", "",
+		) {
+			if d.Cmd == "request" {
+				d.CmdArgs = []datadriven.CmdArg{{Key: "path", Vals: []string{"/v1/messages"}}}
+			}
+			c.do(t, d, wholly)
+		}
+		if n := c.record.Output; n < tt.want || n > tt.want+10 {
+			t.Errorf("%s: %d tokens of output are charged", tt.name, n)
 		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
+	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
 
 // What is decided on is what the upstream will see. So a request is metered if it is a
@@ -21,11 +23,15 @@ type asked struct {
 	route        dialect.Route
 	body         bool   // it has a body, or may have one
 	upgrade      string // the protocol that the connection is to change to
-	override     string // a header that asks for another method
+	override     string // a header that asks for another method or path
 }
 
 // overrides are headers by which some frameworks take another method than the request's.
 var overrides = []string{"x-http-method-override", "x-http-method", "x-method-override"}
+
+// rewrites are headers by which some frameworks take another path than the request's, and
+// by which gateways tell of the one that they had before.
+var rewrites = []string{"x-original-url", "x-rewrite-url"}
 
 func askedFor(h headers, path string, body bool) asked {
 	q := asked{method: h.get(":method"), path: path, route: dialect.ForPath(path), body: body, upgrade: h.get(":protocol")}
@@ -45,6 +51,13 @@ func askedFor(h headers, path string, body bool) asked {
 			}
 		}
 	}
+	for _, name := range rewrites {
+		for path := range h.all(name) {
+			if r := dialect.ForPath(pathOnly(path)); r.API != nil && r.API != q.route.API {
+				q.override = name
+			}
+		}
+	}
 	return q
 }
 
@@ -59,12 +72,12 @@ const (
 	verdictUnknown                 // of no known API, with a body
 	verdictAlmost                  // a known API's path, but for the method or the spelling, with a body
 	verdictUpgrade                 // another protocol, in which nothing could be read
-	verdictOverride                // another method in the upstream's eyes
+	verdictOverride                // another method or path in the upstream's eyes
 )
 
 // judge decides on a request by its headers.
 func (p *Policy) judge(q asked) verdict {
-	if matchAny(p.Deny, q.path) {
+	if p.denies(q.path) {
 		return verdictDeny
 	}
 	// A pattern that sets a path free must mean the path which the upstream will
@@ -94,6 +107,17 @@ func (p *Policy) judge(q asked) verdict {
 	return verdictUnknown
 }
 
+// denies says that a pattern of Deny fits the path, or what a lenient upstream may take it
+// for, which is in lower case.
+func (p *Policy) denies(path string) bool {
+	if len(p.Deny) == 0 {
+		return false
+	}
+	return matchAny(p.Deny, path) || slices.ContainsFunc(dialect.Readings(path), func(reading string) bool {
+		return slices.ContainsFunc(p.Deny, func(pattern string) bool { return glob.Match(strings.ToLower(pattern), reading) })
+	})
+}
+
 // bareMessage refuses a body where none belongs.
 const bareMessage = "a GET, HEAD, OPTIONS or DELETE passes unmetered, and must not have a body; to let it pass with one, add its path to paths.pass"
 
@@ -108,7 +132,7 @@ func (v verdict) explain(q asked) string {
 	case verdictUpgrade:
 		return fmt.Sprintf("%s asks for %s, which cannot be metered; to let it pass unmetered, add it to paths.pass", what, clip(q.upgrade, 40))
 	case verdictOverride:
-		return fmt.Sprintf("%s has the header %s, by which the upstream could take another method; leave it out", what, q.override)
+		return fmt.Sprintf("%s has the header %s, by which the upstream could take another method or path; leave it out", what, q.override)
 	}
 	return what + " is of no API that tokenbudget can meter; to let it pass unmetered, add it to paths.pass or set unknown_api: pass"
 }

@@ -87,7 +87,7 @@ func (x *Exchange) Sent() {
 	if x.large {
 		// What was read last refers to the whole message, and may be the last for long.
 		x.large = false
-		clear(x.event.Texts[:cap(x.event.Texts)])
+		x.event.LetGo()
 		if s, ok := x.stream.(interface{ LetGo() }); ok {
 			s.LetGo()
 		}

@@ -15,6 +15,7 @@ import (
 func TestJudge(t *testing.T) {
 	p := NewPolicy(Policy{Pass: []string{"/v1/models*", "/free/*"}, Deny: []string{"/free/not*"}})
 	open := NewPolicy(Policy{PassUnknown: true, Deny: []string{"/no"}})
+	shut := NewPolicy(Policy{Deny: []string{"/v1/chat/*"}})
 	const body, bare = true, false
 	for _, tt := range []struct {
 		policy       *Policy
@@ -35,6 +36,16 @@ func TestJudge(t *testing.T) {
 		{p, "POST", "/free/x/chat/completions", body, verdictPass}, // as the configuration says
 		{p, "POST", "/free/not/this", body, verdictDeny},
 		{p, "GET", "/free/not/this", bare, verdictDeny},
+		// Nor is a path that is denied open in another spelling.
+		{p, "GET", "//free/not", bare, verdictDeny},
+		{p, "GET", "/free/x/../not/this", bare, verdictDeny},
+		{p, "GET", "/free/%6eot", bare, verdictDeny},
+		{p, "GET", "/Free/Not;x", bare, verdictDeny},
+		{open, "POST", "/no/", body, verdictDeny},
+		{open, "POST", "/n%256f", body, verdictDeny},
+		{shut, "POST", "//v1/chat/completions", body, verdictDeny},
+		{shut, "POST", "/v1/CHAT/completions", body, verdictDeny},
+		{shut, "POST", "/v1/completions", body, verdictMeter},
 		{p, "POST", "/v1/models/../chat/completions", body, verdictMeter},
 		{p, "POST", "/v1/models/..%2fchat/completions", body, verdictAlmost},
 		{p, "POST", "/v1/messages/count_tokens", body, verdictPass},

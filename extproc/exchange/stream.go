@@ -155,8 +155,11 @@ func (x *Exchange) take(ev *dialect.Event) {
 		x.counts[t.Slot] = n
 	}
 	// Nothing, after something was reported, is no report.
-	if ev.Usage.Known && plausible(ev.Usage) && (ev.Usage.Output > 0 || x.reported.Output == 0) {
-		x.reported, x.atReport = ev.Usage, x.counted
+	if u := ev.Usage; u.Known && plausible(u) && (u.Output > 0 || x.reported.Output == 0) {
+		if before := &x.reported; u.Input() == 0 {
+			u.UncachedInput, u.CacheRead, u.CacheWrite = before.UncachedInput, before.CacheRead, before.CacheWrite
+		}
+		x.reported, x.atReport = u, x.counted
 	}
 }
 

@@ -36,6 +36,26 @@ func (x *Exchange) Throttle(d budget.Decision, most time.Duration) Ready {
 	return x.send(&extprocv3.ProcessingResponse{OverrideMessageTimeout: durationpb.New(most + throttleSlack)})
 }
 
+// Waits says that the request is not decided on yet, nor answered by somebody else.
+func (x *Exchange) Waits() bool { return x.state == stateReserving }
+
+// answeredWaiting takes an answer, as answer does, that comes while the request waits: of
+// Envoy, such as after a timeout of its own; or of an upstream that had the headers only
+// (request_body_mode STREAMED). Nothing of the prompt was forwarded, so nothing is charged.
+func (x *Exchange) answeredWaiting(answer func() Ready) Ready {
+	x.endWait()
+	x.record.Input, x.record.InputSource = 0, ""
+	x.request.Release()
+	x.answeredByOther()
+	r := answer()
+	if q := x.can.request; q.pieces && !q.withheld {
+		// Envoy waits for what becomes of the body's last piece, and would break the answer
+		// off when it has waited as long as it was told.
+		r.Send = append([]*extprocv3.ProcessingResponse{clearedRequestBody}, r.Send...)
+	}
+	return r
+}
+
 // endWait notes how long the request has waited.
 func (x *Exchange) endWait() {
 	if x.waiting.IsZero() {

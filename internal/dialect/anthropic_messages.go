@@ -17,7 +17,7 @@ import (
 // Caveats: a thinking block that is cut has no signature, and the API takes it back
 // only with one; a client that goes on with the conversation has to leave it out. A
 // request with "fallbacks" may be answered by another model than the one it names,
-// which is the one that limits match.
+// which is the one that limits match; see [Request.OtherModels].
 type AnthropicMessages struct{}
 
 var _ API = AnthropicMessages{}
@@ -81,17 +81,21 @@ func (AnthropicMessages) ParseAnswer(body []byte, text func([]byte)) (Usage, err
 	if err := s.message(&ev); err != nil {
 		return Usage{}, jsonError(err, json.dec.InputOffset())
 	}
+	u := s.usage()
+	if ev.Failed && !u.Known && len(ev.Texts) == 0 {
+		return Usage{}, ErrFailed
+	}
 	for _, t := range ev.Texts {
 		text(t.Bytes)
 	}
-	return s.usage(), nil
+	return u, nil
 }
 
 // NewStream implements [API].
 func (AnthropicMessages) NewStream(req *Request) Stream {
 	s := &messagesStream{json: newLenientScanner()}
 	if req != nil {
-		s.model = req.Model
+		s.model, s.summary = req.Model, summarizes(req.Model)
 	}
 	return s
 }

@@ -64,6 +64,12 @@ func messagesModelOf(name string) *messagesModel {
 	panic("dialect: the last model has no part, so it fits")
 }
 
+// summarizes says that a model shows a summary of its thinking, if any of it, and bills the
+// whole: Claude does from 4 on. From the documentation, "Extended thinking".
+func summarizes(name string) bool {
+	return strings.Contains(strings.ToLower(name), "claude") && !strings.HasPrefix(messagesModelOf(name).part, "3-")
+}
+
 // of is the cost of an image of the given size in pixels; of the largest one if a side
 // is zero, which stands for a size that is not known.
 func (t imageTier) of(width, height uint32) int64 {

@@ -1,16 +1,18 @@
 package dialect
 
+import "strings"
+
 // The keys of a request to Anthropic's Messages API that are decided on, by the object
 // they stand in.
 var (
 	messagesKeys = []string{"model", "messages", "system", "max_tokens", "stream", "thinking", "tools", "tool_choice",
-		"mcp_servers", "container", "thread", "context_management", "compaction", "fallbacks", "output_config", "output_format"}
+		"mcp_servers", "container", "thread", "context_management", "compaction", "models", "fallbacks", "output_config", "output_format"}
 	messagesMessageKeys = []string{"role", "content"}
 	blockKeys           = []string{"type", "text", "source", "content", "input", "name", "thinking", "signature", "data", "id", "tool_use_id",
 		"is_error", "title", "context", "citations", "cache_control", "caller"}
 	sourceKeys   = []string{"type", "media_type", "data", "url", "file_id", "content"}
-	toolKeys     = []string{"type", "name", "description", "input_schema", "cache_control", "defer_loading"}
-	thinkingKeys = []string{"type", "budget_tokens"}
+	toolKeys     = []string{"type", "name", "description", "input_schema", "cache_control", "defer_loading", "model"}
+	thinkingKeys = []string{"type", "budget_tokens", "display"}
 )
 
 // leastThinking is the least budget of thinking that the API takes, in tokens. It also
@@ -34,6 +36,8 @@ func (AnthropicMessages) ParseRequest(body []byte) (*Request, error) {
 type messagesRequest struct {
 	requestReader
 	prompt messagesPrompt
+
+	kind, display, level string // of thinking: words of the API, or ""
 }
 
 func (p *messagesRequest) parse() error {
@@ -69,7 +73,21 @@ func (p *messagesRequest) parse() error {
 	if p.uncapped {
 		p.r.MaxOutput = 0
 	}
+	p.r.Effort = strings.TrimRight(p.kind+"/"+p.display+"/"+p.level, "/")
+	if p.kind == "" && p.display == "" {
+		p.r.Effort = p.level
+	}
 	return nil
+}
+
+// thinkingWord is one of the words that say how much a model thinks, and what it shows of
+// that, or "".
+func (p *messagesRequest) thinkingWord(at span) string {
+	switch raw := at.of(p.body); string(raw) {
+	case `"enabled"`, `"adaptive"`, `"disabled"`, `"omitted"`, `"summarized"`:
+		return string(raw[1 : len(raw)-1])
+	}
+	return ""
 }
 
 // member reads a member of the request's object.
@@ -92,13 +110,22 @@ func (p *messagesRequest) member(key string, name, value span) (err error) {
 		err = p.blocks(value, 0)
 	case "tools":
 		err = p.tools(value)
-	case "tool_choice", "output_config", "output_format":
+	case "output_config":
+		for name, value := range members(p.body, value) {
+			if string(name.of(p.body)) == `"effort"` {
+				p.level = p.effort(value)
+			}
+		}
+	case "tool_choice", "output_format":
 	case "":
 		if freeMember(name.of(p.body)) || value.end-value.start <= maxIgnored {
 			return nil
 		}
 		fallthrough
 	default: // it may change what the model reads
+		if key == "models" || key == "fallbacks" {
+			p.r.OtherModels = p.r.OtherModels || p.says(value)
+		}
 		p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 	}
 	p.prompt.members = append(p.prompt.members, chatMember{key, value})
@@ -115,12 +142,18 @@ func freeMember(raw []byte) bool {
 	return false
 }
 
-// thinking notes how much thinking the request allows: it has to stay below the cap.
+// thinking notes how the model is to think, and how much: that has to stay below the cap.
 func (p *messagesRequest) thinking(at span) error {
 	for name, value := range members(p.body, at) {
 		key, err := decisionKey(name.of(p.body), thinkingKeys)
 		if err != nil {
 			return err
+		}
+		switch key {
+		case "type":
+			p.kind = p.thinkingWord(value)
+		case "display":
+			p.display = p.thinkingWord(value)
 		}
 		if key != "budget_tokens" {
 			continue
@@ -253,6 +286,8 @@ func (p *messagesRequest) tools(at span) error {
 			case "type":
 				kind := string(value.of(p.body))
 				p.r.opaque = p.r.opaque || kind != `"custom"` && kind != "null"
+			case "model": // whose advice the answer's model may take
+				p.r.OtherModels = p.r.OtherModels || p.says(value)
 			case "defer_loading":
 				p.r.opaque = p.r.opaque || p.body[value.start] == 't'
 			}

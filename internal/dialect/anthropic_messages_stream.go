@@ -28,6 +28,7 @@ type messagesStream struct {
 	json    *scanner
 	model   string // of the request
 	whole   bool   // it is no stream
+	summary bool   // what it shows of thinking is a summary
 	data    []byte // of the event that is read
 	unknown []span // parts of it which may be text in a shape that is not known
 	slots   slots
@@ -195,6 +196,8 @@ func (s *messagesStream) message(ev *Event) error {
 			return s.readUsage()
 		case `"stop_reason"`:
 			s.event.stops = s.json.dec.PeekKind() == jsontext.KindString
+		case `"error"`: // in place of a message
+			ev.Failed = s.json.dec.PeekKind() != jsontext.KindNull
 		}
 		return s.json.dec.SkipValue()
 	})
@@ -231,10 +234,7 @@ func (s *messagesStream) block(ev *Event) error {
 		case `"text"`:
 			err = s.add(ev, channelContent)
 		case `"thinking"`:
-			s.hidden = true
-			before := len(ev.Texts)
-			err = s.add(ev, channelReasoning)
-			ev.Reasoning = ev.Reasoning || len(ev.Texts) > before
+			err = s.think(ev)
 		case `"data"`: // of redacted thinking
 			s.hidden = true
 			err = s.estimate(ev)
@@ -256,6 +256,17 @@ func (s *messagesStream) block(ev *Event) error {
 	})
 }
 
+// think adds a text of thinking.
+func (s *messagesStream) think(ev *Event) error {
+	s.hidden = true
+	before := len(ev.Texts)
+	err := s.add(ev, channelReasoning)
+	if len(ev.Texts) > before {
+		ev.Reasoning, ev.Summary = true, ev.Summary || s.summary
+	}
+	return err
+}
+
 // delta reads what is added to a block, or to the message.
 func (s *messagesStream) delta(ev *Event) error {
 	return s.json.object(func(name []byte) (err error) {
@@ -265,10 +276,7 @@ func (s *messagesStream) delta(ev *Event) error {
 		case `"partial_json"`:
 			err = s.add(ev, channelArguments)
 		case `"thinking"`:
-			s.hidden = true
-			before := len(ev.Texts)
-			err = s.add(ev, channelReasoning)
-			ev.Reasoning = ev.Reasoning || len(ev.Texts) > before
+			err = s.think(ev)
 		case `"stop_reason"`:
 			s.event.stops = s.json.dec.PeekKind() == jsontext.KindString
 			err = s.json.dec.SkipValue()
@@ -454,6 +462,9 @@ func (s *messagesStream) usage() Usage {
 func (s *messagesStream) LetGo() {
 	s.data = nil
 	s.json.reset(nil)
+	if cap(s.unknown) > MaxSlots {
+		s.unknown = nil
+	}
 }
 
 // Forwarded implements [Stream].

@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -267,6 +268,16 @@ func TestMessagesAnswer(t *testing.T) {
 		u, err := AnthropicMessages{}.ParseAnswer([]byte(tt.body), func(b []byte) { got = append(got, string(b)) })
 		if err != nil || u != tt.want || fmt.Sprint(got) != tt.texts {
 			t.Errorf("%s: got %q, %+v, %v", tt.name, got, u, err)
+		}
+	}
+	for body, failed := range map[string]bool{
+		`{"type":"error","error":{"type":"overloaded_error","message":"m"}}`:     true,
+		`{"type":"message","error":null,"content":[]}`:                           false,
+		`{"error":{},"content":[{"type":"text","text":"t"}]}`:                    false,
+		`{"error":{},"content":[],"usage":{"input_tokens":1,"output_tokens":2}}`: false,
+	} {
+		if _, err := (AnthropicMessages{}).ParseAnswer([]byte(body), func([]byte) {}); errors.Is(err, ErrFailed) != failed {
+			t.Errorf("%s: error %v", body, err)
 		}
 	}
 	for range 3 {

@@ -105,6 +105,21 @@ func (e *Event) reset() {
 	*e = Event{Texts: e.Texts[:0], scratch: e.scratch[:0]}
 }
 
+// LetGo drops what refers to the data that was read last, and the memory that an event with
+// many texts took.
+func (e *Event) LetGo() {
+	if cap(e.Texts) > MaxSlots {
+		e.Texts = nil
+	}
+	clear(e.Texts[:cap(e.Texts)])
+	if cap(e.scratch) > maxScratch {
+		e.scratch = nil
+	}
+}
+
+// maxScratch bounds the memory for unquoted texts that an event keeps, in bytes.
+const maxScratch = 64 << 10
+
 // Usage is a provider's own count, normalised: the parts of the input do not
 // overlap. The zero value is unknown, which is not zero.
 type Usage struct {

@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"runtime"
+	"strings"
 	"testing"
 	"weak"
 )
@@ -45,4 +46,43 @@ func TestStreamLetsGo(t *testing.T) {
 			runtime.KeepAlive(s)
 		})
 	}
+}
+
+// TestEventLetsGo: what an event of very many texts takes, several times its length, is not
+// kept for the rest of the stream.
+func TestEventLetsGo(t *testing.T) {
+	for name, data := range map[string]string{
+		"texts":       `{"type":"message_start","message":{"content":[` + strings.Repeat(`"a",`, 1<<20) + `"b"]}}`,
+		"escapes":     `{"type":"message_start","message":{"content":[` + strings.Repeat(`"\n",`, 1<<19) + `"b"]}}`,
+		"one text":    `{"type":"message_start","message":{"content":"` + strings.Repeat(`\n`, 1<<20) + `"}}`,
+		"not known":   `{"type":"x"` + strings.Repeat(`,"a":"b"`, 1<<19) + `}`,
+		"its members": `{"type":"content_block_delta","delta":{"type":"x"` + strings.Repeat(`,"a":"b"`, 1<<19) + `}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := AnthropicMessages{}.NewStream(&Request{}).(*messagesStream)
+			var ev Event
+			event := []byte(data)
+			before := heap()
+			if s.Event(event, &ev); len(ev.Texts) == 0 {
+				t.Fatal("no text")
+			}
+			s.Forwarded()
+			ev.LetGo()
+			s.LetGo()
+			if n := heap() - before; n > 256<<10 {
+				t.Errorf("%d bytes are kept", n)
+			}
+			runtime.KeepAlive(s)
+			runtime.KeepAlive(ev)
+			runtime.KeepAlive(event)
+		})
+	}
+}
+
+// heap is what is in use, in bytes.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

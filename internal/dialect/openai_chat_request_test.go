@@ -101,15 +101,23 @@ func TestOtherModels(t *testing.T) {
 		`"models":[]`:                           false,
 		`"models":"b"`:                          true,
 	} {
-		for _, api := range []API{OpenAIChat{}, OpenAICompletions{}, OpenAIEmbeddings{}} {
+		for _, api := range []API{OpenAIChat{}, OpenAICompletions{}, OpenAIEmbeddings{}, OpenAIResponses{}, AnthropicMessages{}} {
 			r, err := api.ParseRequest([]byte(`{"messages":[],"prompt":"p","input":"i",` + members + `}`))
 			if err != nil || r.OtherModels != want {
 				t.Errorf("%s, %s: %v, %v", api.Name(), members, err, !want)
 			}
 		}
 	}
-	if _, err := (OpenAIChat{}).ParseRequest([]byte(`{"messages":[],"Models":["b"]}`)); err == nil {
-		t.Error("another letter case is accepted")
+	for _, api := range []API{OpenAIChat{}, OpenAIResponses{}, AnthropicMessages{}} {
+		if _, err := api.ParseRequest([]byte(`{"messages":[],"input":"i","Models":["b"]}`)); err == nil {
+			t.Errorf("%s: another letter case is accepted", api.Name())
+		}
+	}
+	for tool, want := range map[string]bool{`{"type":"custom","name":"f"}`: false, `{"type":"advisor_20260301","name":"advisor","model":"b"}`: true} {
+		r, err := AnthropicMessages{}.ParseRequest([]byte(`{"model":"a","messages":[],"tools":[` + tool + `]}`))
+		if err != nil || r.OtherModels != want {
+			t.Errorf("%s: %v, %v", tool, err, !want)
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ import "math"
 // The keys of a request that are decided on, by the object they stand in.
 var (
 	responsesKeys = []string{"model", "input", "instructions", "stream", "max_output_tokens", "background", "tools", "tool_choice",
-		"text", "previous_response_id", "conversation", "prompt", "reasoning"}
+		"text", "previous_response_id", "conversation", "prompt", "reasoning", "models", "fallbacks"}
 	reasoningKeys = []string{"context", "effort"}
 	itemKeys      = []string{"type", "role", "content", "call_id", "id", "name", "arguments", "input", "output", "summary", "encrypted_content",
 		"result", "approval_request_id"}
@@ -64,6 +64,8 @@ func (p *responsesRequest) parse() error {
 		switch key {
 		case "model":
 			err = p.model(value)
+		case "models", "fallbacks":
+			p.r.OtherModels = p.r.OtherModels || p.says(value)
 		case "stream":
 			p.r.Stream, err = p.flag(key, value)
 		case "background":

@@ -58,11 +58,8 @@ func ForPath(path string) Route {
 	if e != nil && deploymentCalledChat(path) {
 		return e.route(false)
 	}
-	if plainLower(path) {
-		return e.route(true)
-	}
 	var other *endpoint
-	for _, reading := range readings(path) {
+	for _, reading := range Readings(path) {
 		if r := endpointOf(reading); r != e && r != nil {
 			other = r
 		}
@@ -140,11 +137,14 @@ func plainLower(path string) bool {
 	return true
 }
 
-// readings are the ways in which lenient servers might read a path: in lower case,
+// Readings are the ways in which lenient servers might read a path: in lower case,
 // without escapes (three times over), without the parameters of segments, empty segments
 // and white space; with its dots resolved or not; ended by what may begin a query, a
-// fragment or parameters, or not.
-func readings(path string) []string {
+// fragment or parameters, or not. There is none of a path that nobody reads in another way.
+func Readings(path string) []string {
+	if plainLower(path) {
+		return nil
+	}
 	for range 3 { // escapes of escapes
 		plain, err := url.PathUnescape(path)
 		if err != nil || plain == path {

@@ -78,7 +78,7 @@ func FuzzForPath(f *testing.F) {
 		if again := ForPath("/prefix" + path); again != r && strings.HasPrefix(path, "/") {
 			t.Fatalf("%q is %+v, and behind a prefix %+v", path, r, again)
 		}
-		for _, reading := range readings(path) {
+		for _, reading := range Readings(path) {
 			if other := endpointOf(reading); other != nil && other.route(true) != r {
 				t.Fatalf("%q is %+v, and read as %q %+v", path, r, reading, other.route(true))
 			}

@@ -21,12 +21,13 @@ type Request struct {
 	Choices    int64  // answers asked for; ≥ 1
 	MaxOutput  int64  // the cap on each answer in tokens; 0 if the request has none
 	LeastCap   int64  // the lowest cap that the API takes, in tokens; 0 if any will do
-	Effort     string // how much the model is to reason: a word that HiddenReasoning knows, or ""
+	Effort     string // how the model is to reason, in one of few ways: a word that HiddenReasoning knows, or what else an API has; or ""
 	Background bool   // the answer goes on at the provider without its client, so that it cannot be cut
 	NoOutput   bool   // the API answers without output, such as with vectors; there is no cap then
 
 	// OtherModels says that the request names further models, of which some servers take one
-	// if the first fails: "models" of OpenRouter, "fallbacks" of LiteLLM.
+	// if the first fails: "models" of OpenRouter, "fallbacks" of LiteLLM and Anthropic; or one
+	// that runs beside the first, as Anthropic's advisor does.
 	OtherModels bool
 
 	body     []byte

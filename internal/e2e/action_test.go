@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,63 @@ func TestThrottleClientLeaves(t *testing.T) {
 	lines := r.exchanges("u")
 	if len(lines) != 1 || lines[0].ContextMap()["outcome"] != "aborted" {
 		t.Fatalf("logged %v", lines)
+	}
+}
+
+// TestThrottleAnswered: an upstream that has only a request's headers, because the request
+// waits, answers them. The client gets its answer at once, and nothing is charged.
+func TestThrottleAnswered(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "http1", true: "http2"}[http2], func(t *testing.T) {
+			up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = http.NewResponseController(w).EnableFullDuplex() // of HTTP/1.1: answer before the body is there
+				time.Sleep(200 * time.Millisecond)                   // until the request waits
+				w.Header().Set("content-type", "application/json")
+				w.WriteHeader(http.StatusUnauthorized)
+				for range 5 {
+					_, _ = w.Write([]byte(" "))
+					_ = http.NewResponseController(w).Flush()
+					time.Sleep(20 * time.Millisecond)
+				}
+				_, _ = w.Write([]byte(`{"error":{}}`))
+			}))
+			up.Config.Protocols = new(http.Protocols)
+			up.Config.Protocols.SetHTTP1(true)
+			up.Config.Protocols.SetUnencryptedHTTP2(true)
+			up.Start()
+			defer up.Close()
+			c := modeCase{set: map[string]string{"request_body_mode": "STREAMED"}}
+			r := newRoad(t, roadOptions{
+				limits: []budget.Limit{
+					perUser("user-year", budget.Tokens, 1e6),
+					{Name: "parallel", Unit: budget.Streams, Amount: 1, Action: budget.ActionThrottle, MaxDelay: budget.MaxDelay},
+				},
+				upstream: up.URL, http2: http2,
+				envoy: envoy.Options{MaxMessageTimeout: exchange.MaxOverride},
+				edit:  func(b []byte) []byte { return c.filter(t, b) },
+			})
+			hold, _, err := r.ledger.Reserve(t.Context(), budget.Request{Output: 1})
+			if err != nil || hold == nil {
+				t.Fatal("refused")
+			}
+			defer hold.Settle(budget.Amount{})
+			m := &modeRoad{road: r, modeCase: &c, hc: client(true)}
+			began := time.Now()
+			got := m.ask(t, "early", streamAsked, nil) // in pieces: Envoy forwards headers with the first
+			if got.err != nil || got.status != http.StatusUnauthorized || string(got.body) != `     {"error":{}}` {
+				t.Fatalf("%d, %q, %v", got.status, got.body, got.err)
+			}
+			if d := time.Since(began); d > budget.MaxDelay/2 {
+				t.Errorf("answered after %v", d)
+			}
+			if _, err := r.finished("early"); err != nil {
+				t.Fatal(err)
+			}
+			lines := r.exchanges("early")
+			if len(lines) != 1 || lines[0].ContextMap()["outcome"] != "bypassed" {
+				t.Fatalf("logged %v", lines)
+			}
+		})
 	}
 }
 
