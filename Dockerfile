@@ -1,20 +1,24 @@
 # A static binary on an empty image, as a user without rights.
 #
 #   docker build --build-arg VERSION=v0.1.0 -t tokenbudget:v0.1.0 .
+#   make image VERSION=v0.1.0          # for amd64 and arm64, and pushed
 #
 # The server listens on loopback unless its configuration says otherwise, so it shares a
 # network namespace with Envoy (a pod; --network host; --network container:envoy), or a
 # unix socket on a volume. See examples/ and docs/configuration.md.
 
-FROM golang:1.26 AS build
+# The builder runs natively, and Go compiles for the platform that the image is for.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 ARG VERSION=dev
+ARG TARGETOS
+ARG TARGETARCH
 WORKDIR /src
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 # The modules first: they change less often than the code.
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/tokenbudget ./cmd/tokenbudget \
+RUN GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/tokenbudget ./cmd/tokenbudget \
  && mkdir -p /out/var/lib/tokenbudget/data
 
 FROM scratch

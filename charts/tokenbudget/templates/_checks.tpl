@@ -1,0 +1,59 @@
+{{/* What would go wrong on the cluster only. Each says what to do. */}}
+{{- define "tokenbudget.checks" -}}
+{{- $v := .Values -}}
+{{- $server := eq $v.mode "server" -}}
+{{- $c := include "tokenbudget.userConfig" . | fromYaml -}}
+{{- if hasKey $c "listen" -}}
+  {{- fail "listen (of config or configText) is the chart's: set extproc.port, admin.port, admin.expose and tls instead" -}}
+{{- end -}}
+{{- if hasKey (default dict (default dict $c.store).file) "dir" -}}
+  {{- fail "store.file.dir (of config or configText) is the chart's: set persistence instead, and leave it out" -}}
+{{- end -}}
+{{- if and $c.admin_token (not (regexMatch "^[$][{][A-Za-z_][A-Za-z0-9_]*[}]$" (toString $c.admin_token))) -}}
+  {{- fail "admin_token (of config or configText) would be readable in a ConfigMap: put it into a Secret, name that in env, and write ${NAME}" -}}
+{{- end -}}
+{{- if eq (int $v.extproc.port) (int $v.admin.port) -}}
+  {{- fail "extproc.port and admin.port are the same: choose two" -}}
+{{- end -}}
+{{- $open := or $server $v.admin.expose -}}
+{{- if and $open (not $v.tls.secretName) (not (eq (toString $c.insecure) "true")) (or (not $server) (not $v.networkPolicy.enabled) (hasKey $c "insecure")) -}}
+  {{- fail "everybody in the cluster could reach the server: set tls.secretName, or in mode server networkPolicy.enabled, or say insecure: true in config" -}}
+{{- end -}}
+{{- if and $v.tls.clientCASecretName (not $v.tls.secretName) -}}
+  {{- fail "tls.clientCASecretName has no effect without tls.secretName: name the Secret of the server's certificate" -}}
+{{- end -}}
+{{- $grace := int (include "tokenbudget.grace" .) -}}
+{{- $least := add (int (include "tokenbudget.drain" .)) 10 -}}
+{{- if lt $grace (int $least) -}}
+  {{- fail (printf "terminationGracePeriodSeconds: %d is too short: the drain (config.timeouts.drain) and the last write need %d; leave it out, and it is computed" $grace $least) -}}
+{{- end -}}
+{{- if $server -}}
+  {{- $most := ternary (int $v.autoscaling.maxReplicas) (int $v.replicas) $v.autoscaling.enabled -}}
+  {{- $counted := include "tokenbudget.counted" . -}}
+  {{- if and (gt $most 1) (not $v.budgetsPerReplica) -}}
+    {{- fail (printf "%d servers would each allow the whole of %s, since the file store belongs to one server: set replicas: 1 and autoscaling.enabled: false (one server carries thousands of streams); or divide the amounts by the number of servers and set budgetsPerReplica: true" $most (default "every budget" $counted)) -}}
+  {{- end -}}
+  {{- if and (gt $most 1) $v.persistence.existingClaim -}}
+    {{- fail "persistence.existingClaim: several servers cannot share a volume, which the first one locks; leave it out, and each gets a claim of its own" -}}
+  {{- end -}}
+  {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
+    {{- fail "autoscaling.minReplicas is more than maxReplicas" -}}
+  {{- end -}}
+  {{- if and $v.persistence.existingClaim (not $v.persistence.enabled) -}}
+    {{- fail "persistence.existingClaim has no effect with persistence.enabled: false: set one of the two" -}}
+  {{- end -}}
+  {{- if and $v.serviceMonitor.enabled (not $v.admin.expose) -}}
+    {{- fail "serviceMonitor.enabled: Prometheus cannot reach the admin port: set admin.expose: true" -}}
+  {{- end -}}
+  {{- if and $v.serviceMonitor.enabled $v.tls.secretName (not $v.serviceMonitor.tlsConfig) -}}
+    {{- fail "serviceMonitor.tlsConfig is needed with tls: say which authority signs the server (ca), and cert and keySecret, or authorization with the admin token" -}}
+  {{- end -}}
+  {{- if and $v.networkPolicy.enabled $v.serviceMonitor.enabled (not $v.networkPolicy.prometheus) -}}
+    {{- fail "networkPolicy.prometheus lets nobody read the metrics: name your Prometheus there" -}}
+  {{- end -}}
+{{- else -}}
+  {{- range $what, $on := dict "autoscaling.enabled" $v.autoscaling.enabled "podDisruptionBudget.enabled" $v.podDisruptionBudget.enabled "serviceMonitor.enabled" $v.serviceMonitor.enabled "tls.secretName" $v.tls.secretName "budgetsPerReplica" $v.budgetsPerReplica -}}
+    {{- if $on }}{{ fail (printf "%s is for mode: server; leave it out, the pods are Envoy's" $what) }}{{ end -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
