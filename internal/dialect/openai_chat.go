@@ -280,6 +280,9 @@ func (s *chatStream) choice(ev *Event) error {
 			err = s.add(ev, channelContent)
 			text.to = len(ev.Texts)
 		case `"usage"`:
+			if s.expected() > 1 { // it may be of this choice alone
+				return s.json.dec.SkipValue()
+			}
 			err = s.report(ev)
 		case `"finish_reason"`:
 			finished = s.json.dec.PeekKind() == jsontext.KindString

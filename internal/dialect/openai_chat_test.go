@@ -181,6 +181,16 @@ func TestStreamUsage(t *testing.T) {
 	}
 }
 
+// The usage of one choice is not that of all.
+func TestStreamUsageOfChoices(t *testing.T) {
+	const event = `{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop","usage":{"prompt_tokens":1,"completion_tokens":2}}]}`
+	for n, want := range map[string]bool{"1": true, "2": false} {
+		if _, ev := texts(newStream(t, `{"messages":[],"stream":true,"n":`+n+`}`), event); ev.Usage.Known != want {
+			t.Errorf("of %s choices: known is %v", n, ev.Usage.Known)
+		}
+	}
+}
+
 func TestStreamMarks(t *testing.T) {
 	s := newStream(t, `{"messages":[],"stream":true}`)
 	if _, ev := texts(s, "[DONE]"); !ev.Done {
