@@ -34,7 +34,7 @@ type Rejected struct {
 const (
 	maxRejected = 1024           // upstreams; the one that was learned first makes room
 	rejectedFor = 24 * time.Hour // then it is tried again: upstreams are updated
-	maxComplain = 16 << 10       // bytes of an error that are read
+	maxComplain = 16 << 10       // bytes of a complaint; what is longer repeats the request
 )
 
 // NewRejected returns one that knows nothing.
@@ -104,13 +104,14 @@ func (x *Exchange) complains(status int) bool {
 	return x.asked != 0 && (status == 400 || status == 422)
 }
 
-// keepComplaint keeps the beginning of such an answer, and reads it at the end.
+// keepComplaint keeps such an answer, and reads it at the end. One that is too long teaches
+// nothing: its beginning may end within what it repeats.
 func (x *Exchange) keepComplaint(body []byte, eos bool) {
 	if x.complaint == nil {
 		return
 	}
-	x.complaint = append(x.complaint, body[:min(len(body), maxComplain-len(x.complaint))]...)
-	if eos && dialect.RejectsStreamOptions(x.complaint) {
+	x.complaint = append(x.complaint, body[:min(len(body), maxComplain+1-len(x.complaint))]...)
+	if eos && len(x.complaint) <= maxComplain && dialect.RejectsStreamOptions(x.complaint) {
 		x.policy.Rejected.add(x.asked, x.policy.Now())
 		x.record.Reason = "the upstream rejects stream_options: its streams are no longer asked for their usage"
 	}

@@ -64,6 +64,8 @@ func TestUsageRejected(t *testing.T) {
 	for _, tt := range []struct{ name, body, status, answer string }{
 		{"another status", stream, "500", rejected},
 		{"another complaint", stream, "400", `{"error":{"message":"the model does not exist","param":"model"}}`},
+		{"what was asked for, repeated", stream, "422", `{"detail":[{"type":"value_error","loc":["body"],"msg":"no","input":{"stream_options":{"include_usage":true}}}]}`},
+		{"a request repeated up to what was asked for", stream, "400", strings.Repeat("x", maxComplain-len("stream_options")) + `stream_options":{"include_usage":true}`},
 		{"the client's own option", `{"model":"m","stream":true,"stream_options":{"x":1},"messages":[]}`, "400", rejected},
 		{"the client's own word", `{"model":"m","stream":true,"messages":["stream_options"]}`, "400", rejected},
 	} {

@@ -613,6 +613,8 @@ func (x *Exchange) readAnswer() {
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.
 	x.unknown = !usage.Known && (err != nil || x.counted == 0)
+	// In the background more is to come, whatever there is by now.
+	x.unknown = x.unknown || x.request.Background && usage.Output == 0
 }
 
 // Stop ends the exchange from this side: a deadline has passed or the server
@@ -743,7 +745,7 @@ func (x *Exchange) output() int64 {
 // goesOn says that the provider goes on with an answer whose client has left, or was cut
 // off, before its usage was known.
 func (x *Exchange) goesOn() bool {
-	return x.stream != nil && x.request.Background && !x.reported.Known && !x.done
+	return x.stream != nil && x.request.Background && x.reported.Output == 0 && !x.done
 }
 
 // learn compares what was counted with what the provider reported, if both are of

@@ -119,6 +119,7 @@ type chatStream struct {
 	slots   slots
 	before  chunkHead // of the last plain chunk
 	latest  slotOf    // the text that it was of
+	pieces  bool      // some delta had a text
 	unknown []span    // parts of the event that is read which may be text in a shape that is not known
 
 	// What closing events repeat: raw JSON values of the first chunk.
@@ -213,8 +214,10 @@ func (s *chatStream) chunk(data []byte, ev *Event) error {
 	if err == nil && len(bytes.TrimLeft(data[s.json.dec.InputOffset():], " \t\r\n")) > 0 {
 		return errTrailing
 	}
-	ev.UsageOnly = ev.Usage.Known && choices == 0 && len(s.unknown) == 0
-	if err == nil && len(ev.Texts) == 0 && ev.Extra == 0 && !ev.Usage.Known && !ev.Failed {
+	ev.UsageOnly = ev.Usage.Known && choices == 0 && len(s.unknown) == 0 && !ev.Failed
+	// A running count of usage does not speak for what is not known, but that of a whole answer does.
+	reported := ev.Usage.Known && (s.whole || len(s.unknown) == 0)
+	if err == nil && len(ev.Texts) == 0 && ev.Extra == 0 && !reported && !ev.Failed {
 		// Nothing that is known: what is there may be text all the same.
 		if choices < 0 {
 			s.unknown = append(s.unknown[:0], span{0, len(data)})
@@ -277,6 +280,9 @@ func (s *chatStream) choice(ev *Event) error {
 			err = s.add(ev, channelContent)
 			text.to = len(ev.Texts)
 		case `"usage"`:
+			if s.expected() > 1 { // it may be of this choice alone
+				return s.json.dec.SkipValue()
+			}
 			err = s.report(ev)
 		case `"finish_reason"`:
 			finished = s.json.dec.PeekKind() == jsontext.KindString
@@ -289,8 +295,9 @@ func (s *chatStream) choice(ev *Event) error {
 		return err
 	})
 	// Some servers repeat the message so far beside each piece of it, others the piece as
-	// the completions API has it.
-	if !delta {
+	// the completions API has it. Beside deltas that never say anything it is no repetition.
+	s.pieces = s.pieces || said
+	if !delta || !s.pieces {
 		message.to = message.from
 	}
 	if !said {
@@ -353,6 +360,9 @@ func (s *chatStream) message(ev *Event) error {
 		case `"audio"`:
 			return s.audio(ev)
 		case `"images"`:
+			if s.json.dec.PeekKind() != jsontext.KindBeginArray {
+				return s.remember()
+			}
 			return s.json.array(func() error {
 				ev.Extra += tokensPerImage
 				return s.json.dec.SkipValue()
@@ -366,6 +376,9 @@ func (s *chatStream) message(ev *Event) error {
 
 // audio reads spoken output: its transcript is text, the sound is estimated.
 func (s *chatStream) audio(ev *Event) error {
+	if s.json.dec.PeekKind() != jsontext.KindBeginObject {
+		return s.remember()
+	}
 	return s.json.object(func(name []byte) error {
 		switch string(name) {
 		case `"transcript"`:
@@ -374,12 +387,17 @@ func (s *chatStream) audio(ev *Event) error {
 			v, err := s.json.dec.ReadValue()
 			ev.Extra += int64(len(v)+bytesPerAudioToken-1) / bytesPerAudioToken
 			return err
+		case `"id"`:
+			return s.json.dec.SkipValue()
 		}
-		return s.json.dec.SkipValue()
+		return s.remember()
 	})
 }
 
 func (s *chatStream) toolCall(ev *Event) error {
+	if s.json.dec.PeekKind() != jsontext.KindBeginObject {
+		return s.remember()
+	}
 	first := len(ev.Texts)
 	var tool int64
 	err := s.json.object(func(name []byte) (err error) {
@@ -401,6 +419,9 @@ func (s *chatStream) toolCall(ev *Event) error {
 }
 
 func (s *chatStream) function(ev *Event) error {
+	if s.json.dec.PeekKind() != jsontext.KindBeginObject {
+		return s.add(ev, channelArguments)
+	}
 	return s.json.object(func(name []byte) error {
 		switch string(name) {
 		case `"name"`:

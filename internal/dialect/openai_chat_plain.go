@@ -193,6 +193,7 @@ func (s *chatStream) plainEvent(data []byte, ev *Event) bool {
 		}
 		ev.Texts = append(ev.Texts, Text{s.latest.slot, unquote(c.text.of(data), &ev.scratch)})
 		ev.Reasoning = c.channel == channelReasoning
+		s.pieces = s.pieces || !c.bare
 	}
 	if c.reason.end > 0 && data[c.reason.start] == '"' {
 		s.finishes(c.index)

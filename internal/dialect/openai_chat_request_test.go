@@ -30,6 +30,11 @@ func TestRequestEdits(t *testing.T) {
 		{"only what is above is lowered", `{"max_tokens":5,"messages":[],"max_completion_tokens":100}`, `{"max_tokens":5,"messages":[],"max_completion_tokens":7}`, 7},
 		{"a cap that is none is set", `{"max_tokens":-1,"messages":[],"max_completion_tokens":5}`, `{"max_tokens":7,"messages":[],"max_completion_tokens":5}`, 7},
 		{"a cap of null is set", `{"messages":[],"max_tokens":null}`, `{"messages":[],"max_tokens":7}`, 7},
+		{"a cap of null beside another stays", `{"messages":[],"max_tokens":null,"max_completion_tokens":9}`, `{"messages":[],"max_tokens":null,"max_completion_tokens":7}`, 7},
+		{"behind another, too", `{"messages":[],"max_tokens":9,"max_completion_tokens":null}`, `{"messages":[],"max_tokens":7,"max_completion_tokens":null}`, 7},
+		{"beside one of nothing, too", `{"max_tokens":null,"max_completion_tokens":0,"messages":[]}`, `{"max_tokens":null,"max_completion_tokens":7,"messages":[]}`, 7},
+		{"of two caps of null one is set", `{"max_tokens":null,"max_completion_tokens":null,"messages":[]}`, `{"max_tokens":null,"max_completion_tokens":7,"messages":[]}`, 7},
+		{"the same one", `{"max_completion_tokens":null,"max_tokens":null,"messages":[]}`, `{"max_completion_tokens":7,"max_tokens":null,"messages":[]}`, 7},
 		{"usage and cap", `{"messages":[],"stream":true}`, `{"messages":[],"stream":true,` + usage + `,"max_completion_tokens":7}`, 7},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -66,7 +66,8 @@ func TestStreamShapes(t *testing.T) {
 		{"delta and text", `{"choices":[{"delta":{"content":"a"},"text":"a"}]}`, `a`, 0},
 		{"text and an empty delta", `{"choices":[{"delta":{"role":"assistant"},"text":"a"}]}`, `a`, 0},
 		{"text, message and delta", `{"choices":[{"text":"a","message":{"content":"so far"},"delta":{"content":"b"}}]}`, `b`, 0},
-		{"message so far and an empty delta", `{"choices":[{"message":{"content":"so far"},"delta":{}}]}`, ``, 0},
+		{"message and an empty delta", `{"choices":[{"message":{"content":"m"},"delta":{}}]}`, `m`, 0},
+		{"message and no delta", `{"choices":[{"delta":null,"message":{"content":"m"}}]}`, `m`, 0},
 		{"Azure's first chunk", `{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false}}}]}`, ``, 0},
 		{"message so far before its piece", `{"choices":[{"message":{"content":"so far"},"delta":{"content":" far"}}]}`, " far", 0},
 		{"message so far after its piece", `{"choices":[{"delta":{"content":" far"},"message":{"content":"so far"}}]}`, " far", 0},
@@ -75,6 +76,14 @@ func TestStreamShapes(t *testing.T) {
 		{"unknown member beside text", `{"choices":[{"delta":{"content":"c","monologue":"m"}}]}`, "c", 0},
 		{"old completions", `{"choices":[{"text":"t"}]}`, "t", 0},
 		{"tool calls as an object", `{"choices":[{"delta":{"tool_calls":{"a":1}}}]}`, `{"a":1}`, 0},
+		{"a call as a string", `{"choices":[{"delta":{"tool_calls":["t"]}}]}`, `"t"`, 0},
+		{"a function as a string", `{"choices":[{"delta":{"tool_calls":[{"index":0,"function":"t"}]}}]}`, `t`, 0},
+		{"the former function as a string", `{"choices":[{"delta":{"function_call":"t"}}]}`, `t`, 0},
+		{"sound as a string", `{"choices":[{"delta":{"audio":"t"}}]}`, `"t"`, 0},
+		{"an unknown member of sound", `{"choices":[{"delta":{"audio":{"id":"x","text":"t"}}}]}`, `"t"`, 0},
+		{"images as an object", `{"choices":[{"delta":{"images":{"a":"t"}}}]}`, `{"a":"t"}`, 0},
+		{"a number", `{"choices":[{"delta":{"content":4711}}]}`, `4711`, 0},
+		{"unknown member beside a running usage", `{"choices":[{"delta":{"monologue":"m"}}],"usage":{"prompt_tokens":1,"completion_tokens":0}}`, `"m"`, 0},
 		{"arguments as an object", `{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"a":1}}}]}}]}`, `{"a":1}`, 0},
 		{"no choices", `{"output_text":"t"}`, `{"output_text":"t"}`, 0},
 		{"choices as an object", `{"choices":{"0":{"delta":{"content":"t"}}}}`, `{"0":{"delta":{"content":"t"}}}`, 0},
@@ -104,6 +113,20 @@ func TestStreamShapes(t *testing.T) {
 				t.Errorf("got %q and %d, want %q and %d", all, ev.Extra, tt.text, tt.extra)
 			}
 		})
+	}
+}
+
+// A message that repeats what the deltas before it said is paid for already.
+func TestStreamMessageSoFar(t *testing.T) {
+	for _, first := range []string{
+		`{"choices":[{"index":0,"delta":{"content":"a"}}]}`,
+		`{"choices":[{"index":0,"delta":{"content":"a","role":null,"x":1.5},"message":{"content":"a"}}]}`,
+	} {
+		got, _ := texts(newStream(t, `{"messages":[],"stream":true}`), first,
+			`{"choices":[{"index":0,"delta":{},"message":{"content":"a"},"finish_reason":"stop"}]}`)
+		if len(got) != 1 || got[0] != "a" {
+			t.Errorf("%s: %v", first, got)
+		}
 	}
 }
 
@@ -158,6 +181,16 @@ func TestStreamUsage(t *testing.T) {
 	}
 }
 
+// The usage of one choice is not that of all.
+func TestStreamUsageOfChoices(t *testing.T) {
+	const event = `{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop","usage":{"prompt_tokens":1,"completion_tokens":2}}]}`
+	for n, want := range map[string]bool{"1": true, "2": false} {
+		if _, ev := texts(newStream(t, `{"messages":[],"stream":true,"n":`+n+`}`), event); ev.Usage.Known != want {
+			t.Errorf("of %s choices: known is %v", n, ev.Usage.Known)
+		}
+	}
+}
+
 func TestStreamMarks(t *testing.T) {
 	s := newStream(t, `{"messages":[],"stream":true}`)
 	if _, ev := texts(s, "[DONE]"); !ev.Done {
@@ -165,6 +198,9 @@ func TestStreamMarks(t *testing.T) {
 	}
 	if _, ev := texts(s, `{"error":{"message":"x"}}`); !ev.Failed {
 		t.Error("the error is not seen")
+	}
+	if _, ev := texts(s, `{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":0},"error":{"message":"x"}}`); !ev.Failed || ev.UsageOnly {
+		t.Error("the error beside usage is not for the client")
 	}
 	if _, ev := texts(s, `{"error":null,"choices":[]}`); ev.Failed {
 		t.Error("null is no error")

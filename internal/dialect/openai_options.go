@@ -32,7 +32,9 @@ func mentionsOptions(body []byte) bool {
 }
 
 // RejectsStreamOptions says that the body of an error, or its beginning, complains about
-// stream_options: by the parameter that it names, or else by its words.
+// stream_options: by the parameter that it names, or else by its words. Words do not count
+// where the request is repeated: many servers in Python quote the whole of it with
+// whatever they complain about.
 func RejectsStreamOptions(body []byte) bool {
 	s := newLenientScanner()
 	s.reset(body)
@@ -57,9 +59,25 @@ func RejectsStreamOptions(body []byte) bool {
 		return strings.HasPrefix(param, optionWords[0])
 	}
 	for _, w := range optionWords {
-		if bytes.Contains(body, []byte(w)) {
-			return true
+		for rest := body; ; {
+			_, after, found := bytes.Cut(rest, []byte(w))
+			if !found {
+				break
+			}
+			if !repeatsMember(after) {
+				return true
+			}
+			rest = after
 		}
 	}
 	return false
+}
+
+// repeatsMember says that the word in front of rest is the name of a member, with a value
+// behind it: in JSON, be it within a string, or as Python writes a dictionary or an object.
+func repeatsMember(rest []byte) bool {
+	value := bytes.TrimLeft(rest, `\"'`)
+	quoted := len(value) < len(rest)
+	value = bytes.TrimLeft(value, " ")
+	return len(value) > 0 && (value[0] == ':' && quoted || value[0] == '=')
 }

@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -110,8 +111,17 @@ func (p *requestReader) maxTokens(key string, at span) error {
 		p.r.capKey = key
 		p.uncapped = p.uncapped || n == 0 // some servers take what is not positive for "no cap"
 	}
-	// A null is replaced, too: adding the key again would make it stand twice.
-	p.r.caps = append(p.r.caps, capAt{at, n})
+	if ok {
+		p.r.caps = append(p.r.caps, capAt{at, n})
+		return nil
+	}
+	// A null can be replaced, too: adding the key again would make it stand twice. Of two, the
+	// first is.
+	place := len(p.r.caps)
+	if key == p.r.capKey {
+		place = 0
+	}
+	p.r.caps = slices.Insert(p.r.caps, place, capAt{at, nullCap})
 	return nil
 }
 

@@ -95,6 +95,9 @@ func (r *responseReader) response(at span) {
 	for name, value := range members(r.data, at) {
 		switch string(name.of(r.data)) {
 		case `"output"`:
+			if r.data[value.start] != '[' {
+				r.take(slotKey{0, channelOther, 0}, value)
+			}
 			index := int64(0)
 			for item := range elements(r.data, value) {
 				r.item(index, item)
@@ -109,6 +112,10 @@ func (r *responseReader) response(at span) {
 // item reads one item of the output. What tools answer that run at the provider is
 // no text of the model's. What the model writes for them is.
 func (r *responseReader) item(index int64, at span) {
+	if r.data[at.start] != '{' {
+		r.take(slotKey{index, channelOther, 0}, at)
+		return
+	}
 	kind := r.member(at, `"type"`)
 	switch string(kind.of(r.data)) {
 	case `"message"`, `""`, ``:
@@ -149,7 +156,7 @@ func (r *responseReader) item(index int64, at span) {
 
 // parts reads the parts of a message or of reasoning.
 func (r *responseReader) parts(index int64, at span, c channel) {
-	if at.end > 0 && r.data[at.start] == '"' {
+	if at.end > 0 && r.data[at.start] != '[' {
 		r.take(slotKey{index, c, 0}, at)
 		return
 	}

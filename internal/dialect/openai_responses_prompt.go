@@ -299,7 +299,7 @@ func (p *responsesPrompt) rest(body []byte, model string, count func([]byte)) in
 			t.choice(value, toolChoiceName)
 		case "text":
 			format = t.responsesFormat(value) || format
-		case "prompt":
+		case "prompt", "previous_input_messages", "chat_template_kwargs":
 			t.value(value)
 		}
 	}

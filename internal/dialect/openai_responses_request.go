@@ -5,7 +5,8 @@ import "math"
 // The keys of a request that are decided on, by the object they stand in.
 var (
 	responsesKeys = []string{"model", "input", "instructions", "stream", "max_output_tokens", "background", "tools", "tool_choice",
-		"text", "previous_response_id", "conversation", "prompt", "reasoning", "models", "fallbacks"}
+		"text", "previous_response_id", "conversation", "prompt", "reasoning", "models", "fallbacks",
+		"previous_input_messages", "chat_template_kwargs"}
 	reasoningKeys = []string{"context", "effort"}
 	itemKeys      = []string{"type", "role", "content", "call_id", "id", "name", "arguments", "input", "output", "summary", "encrypted_content",
 		"result", "approval_request_id"}
@@ -97,6 +98,9 @@ func (p *responsesRequest) parse() error {
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 		case "reasoning":
 			err = p.reasoning(value)
+		case "previous_input_messages", "chat_template_kwargs": // of vLLM; OpenAI does not read them
+			p.r.opaque = p.r.opaque || p.says(value)
+			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 		case "instructions", "tool_choice", "text":
 			p.prompt.members = append(p.prompt.members, chatMember{key, value})
 			if key == "instructions" && !null {

@@ -97,6 +97,8 @@ func TestResponsesHeld(t *testing.T) {
 		{`"previous_response_id":"a"`, true, heldConversation},
 		{`"input":[],"previous_response_id":null,"conversation":null,"prompt":null,"tools":null`, false, 0},
 		{`"prompt":{"id":"a"}`, true, heldTemplate},
+		{`"input":[],"previous_input_messages":[{"role":"user","content":"a"}]`, true, 0},
+		{`"input":[],"previous_input_messages":[],"chat_template_kwargs":{}`, false, 0},
 		{`"input":[],"tools":[{"type":"web_search"}]`, true, heldSearch},
 		{`"input":[],"tools":[{"type":"file_search"},{"type":"mcp"}]`, true, heldFiles + heldTool},
 		{`"input":[],"tools":[{"type":"of_a_later_day"}]`, true, heldTool},
@@ -108,6 +110,18 @@ func TestResponsesHeld(t *testing.T) {
 		}
 		if held := rest(r) - plain; held != tt.held {
 			t.Errorf("%s: %d are held, want %d", tt.members, held, tt.held)
+		}
+	}
+}
+
+// Members of vLLM's are read by its models, so their text is not free.
+func TestResponsesOtherMembers(t *testing.T) {
+	for _, key := range []string{"previous_input_messages", "chat_template_kwargs"} {
+		r := parseResponses(t, `{"input":"a","`+key+`":{"b":"words"}}`)
+		var got []string
+		r.Rest("gpt-4o", func(text []byte) { got = append(got, string(text)) })
+		if !slices.Contains(got, `{"b":"words"}`) {
+			t.Errorf("%s: %q", key, got)
 		}
 	}
 }

@@ -159,7 +159,9 @@ func (s *responsesStream) members(at span) (p eventParts) {
 		case `"delta"`:
 			p.delta = value
 		case `"text"`, `"refusal"`, `"arguments"`, `"input"`, `"code"`, `"command"`, `"diff"`, `"transcript"`:
-			p.text = value
+			if value.end-value.start > p.text.end-p.text.start {
+				p.text = value
+			}
 		case `"part"`:
 			p.part = value
 		case `"item"`:
@@ -216,7 +218,7 @@ func (s *responsesStream) read(p eventParts, ev *Event) {
 	case kind.sound:
 		ev.Extra += int64(p.delta.end-p.delta.start+bytesPerAudioToken-1) / bytesPerAudioToken
 		return
-	case ev.Failed && p.response.end == 0:
+	case kind.failed && p.response.end == 0: // its texts are about the error
 		return
 	}
 	switch {
@@ -241,7 +243,11 @@ func (s *responsesStream) read(p eventParts, ev *Event) {
 	}
 	if p.response.end > 0 {
 		s.next.value = p.response
-		s.response(p.response, ev)
+		if data[p.response.start] == '{' {
+			s.response(p.response, ev)
+		} else {
+			s.reader.take(slotKey{0, channelOther, 0}, p.response)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ func (s *chatStream) add(ev *Event, c channel) error {
 		return s.json.array(func() error { return s.part(ev, c) })
 	}
 	v, err := s.json.dec.ReadValue()
-	if err != nil || !holdsText(v) {
+	if err != nil || !holdsText(v) && v.Kind() != jsontext.KindNumber { // digits are text, too
 		return err
 	}
 	text := []byte(v)

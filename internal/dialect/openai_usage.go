@@ -5,7 +5,7 @@ package dialect
 //
 //	usage                            OpenAI, most others; on each chunk from vLLM's continuous_usage_stats
 //	x_groq.usage                     Groq
-//	choices[].usage                  Moonshot
+//	choices[].usage                  Moonshot; if there is one choice
 //	prompt_tokens_details            cached_tokens; cache_write_tokens (OpenRouter)
 //	completion_tokens_details        reasoning_tokens
 //	prompt_cache_hit_tokens          DeepSeek

@@ -49,11 +49,13 @@ type Request struct {
 // of them, so this is as small as it can be.
 type message struct{ start, end uint32 }
 
-// capAt is one cap of a request: where its value stands, and what it is; 0 for null.
+// capAt is one cap of a request: where its value stands, and what it is; nullCap for null.
 type capAt struct {
 	span
 	value int64
 }
+
+const nullCap = -1 // no number becomes one
 
 // prompt is how a dialect reads the prompt of its requests. count is called with
 // each text, unquoted, which is valid during the call only; extra is the tokens
@@ -126,8 +128,11 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 	}
 	if limit > 0 && !r.NoOutput && (r.MaxOutput == 0 || limit < r.MaxOutput || r.assumed) {
 		n := strconv.FormatInt(limit, 10)
-		for _, c := range r.caps {
-			if c.value <= 0 || c.value > limit {
+		// OpenAI refuses both caps at once, but not if one of them is null. So a null is
+		// replaced only where there is nothing else, and only one.
+		null := !slices.ContainsFunc(r.caps, func(c capAt) bool { return c.value != nullCap })
+		for i, c := range r.caps {
+			if c.value == 0 || c.value > limit || null && i == 0 {
 				edits = append(edits, edit{c.start, c.end, n})
 			}
 		}
