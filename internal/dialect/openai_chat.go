@@ -125,6 +125,8 @@ type chatStream struct {
 	id, created, model, fingerprint []byte
 	finished                        []bool  // by index of the choice: it has ended by itself
 	finishing                       []int64 // choices that end with the event that is read
+
+	calls []chatCall // at most one for each choice
 }
 
 func (s *chatStream) init(req *Request) {
@@ -304,6 +306,9 @@ func (s *chatStream) choice(ev *Event) error {
 	if s.whole {
 		return err // nobody asks which text is whose
 	}
+	if !finished {
+		s.follow(ev, index, ev.Texts[first:])
+	}
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}
@@ -317,6 +322,9 @@ func (s *chatStream) choice(ev *Event) error {
 func (s *chatStream) finishes(index int64) {
 	if index < max(maxChoices, s.expected()) {
 		s.finishing = append(s.finishing, index)
+	}
+	if len(s.calls) > 0 {
+		s.leave(index)
 	}
 }
 
