@@ -13,7 +13,9 @@ func TestChatCalls(t *testing.T) {
 	call := func(choice, tool int, function string) string {
 		return fmt.Sprintf(`{"index":%d,"delta":{"tool_calls":[{"index":%d,"function":{%s}}]}}`, choice, tool, function)
 	}
-	end := func(choice int) string { return fmt.Sprintf(`{"index":%d,"delta":{},"finish_reason":"tool_calls"}`, choice) }
+	end := func(choice int) string {
+		return fmt.Sprintf(`{"index":%d,"delta":{},"finish_reason":"tool_calls"}`, choice)
+	}
 	const whole = `"name":"f","arguments":"{\"a\":[1]}"`
 	type step struct {
 		choices string

@@ -42,18 +42,26 @@ func (c sdkClient) id() string {
 func (c sdkClient) command(ctx context.Context, t *testing.T) *exec.Cmd {
 	t.Helper()
 	if c.language == "Node.js" {
+		return c.script(ctx, t, "testdata/sdk_node.cjs", c.name)
+	}
+	return c.script(ctx, t, map[string]string{"openai": "testdata/sdk.py", "anthropic": "testdata/sdk_anthropic.py"}[c.name])
+}
+
+// script is a run of a script that uses the SDK.
+func (c sdkClient) script(ctx context.Context, t *testing.T, script string, args ...string) *exec.Cmd {
+	t.Helper()
+	if c.language == "Node.js" {
 		node, err := envoyrun.NodeModules(ctx, strings.TrimPrefix(c.id(), "nodejs-"), c.name+"@"+c.version)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return node.Command(ctx, "testdata/sdk_node.cjs", c.name)
+		return node.Command(ctx, script, args...)
 	}
-	script := map[string]string{"openai": "testdata/sdk.py", "anthropic": "testdata/sdk_anthropic.py"}[c.name]
 	python, err := envoyrun.PythonVenv(ctx, c.name+"-"+c.version, c.name+"=="+c.version)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return exec.CommandContext(ctx, python, script)
+	return exec.CommandContext(ctx, python, append([]string{script}, args...)...)
 }
 
 // clientCase is a request that an SDK is to make.
