@@ -8,7 +8,10 @@ import (
 
 // chatCall is the call of a tool that a choice is in. The API sends the calls of a choice one after
 // the other and does not say where one ends: it does where the next one begins, or with the choice.
-type chatCall struct{ choice, tool int64 }
+type chatCall struct {
+	choice, tool int64
+	arguments    bool // some of them have come
+}
 
 var _ ToolStream = new(chatStream)
 
@@ -20,17 +23,24 @@ func (s *chatStream) InTool() bool { return len(s.calls) > 0 }
 // it needs no room.
 func (s *chatStream) follow(ev *Event, choice int64, texts []Text) {
 	begun := false // the choice's last call
-	for _, t := range texts {
-		of, tool := channel(t.Slot&0xff), int64(t.Slot>>8)
-		if of != channelName && of != channelArguments {
+	for len(texts) > 0 {
+		tool, n := texts[0].Slot>>8, 0
+		var named bool
+		var arguments []byte
+		for ; n < len(texts) && texts[n].Slot>>8 == tool; n++ {
+			switch channel(texts[n].Slot & 0xff) {
+			case channelName:
+				named = true
+			case channelArguments:
+				arguments = texts[n].Bytes
+			}
+		}
+		texts = texts[n:]
+		if !named && arguments == nil || !s.enter(chatCall{choice, int64(tool), arguments != nil}, named) {
 			continue
 		}
-		if s.enter(chatCall{choice, tool}) {
-			begun = true
-		}
-		if begun && of == channelArguments && wholeArguments(t.Bytes) {
+		if begun = !wholeArguments(arguments); !begun {
 			s.leave(choice)
-			begun = false
 		}
 	}
 	if begun {
@@ -38,12 +48,13 @@ func (s *chatStream) follow(ev *Event, choice int64, texts []Text) {
 	}
 }
 
-// enter makes a call the one that its choice is in, and says whether it has not been that.
-func (s *chatStream) enter(c chatCall) bool {
+// enter makes a call the one that its choice is in, and says whether it begins by that. Some servers
+// number all calls alike: a name behind arguments is the next one's.
+func (s *chatStream) enter(c chatCall, named bool) (begins bool) {
 	for i := range s.calls {
-		if s.calls[i].choice == c.choice {
-			begins := s.calls[i] != c
-			s.calls[i] = c
+		if now := &s.calls[i]; now.choice == c.choice {
+			begins = now.tool != c.tool || named && now.arguments
+			*now = c
 			return begins
 		}
 	}

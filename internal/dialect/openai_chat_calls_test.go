@@ -72,6 +72,16 @@ func TestChatCalls(t *testing.T) {
 			{call(0, 0, `"name":"f"`), 1, true},
 			{call(0, 0, `"name":"g"`), 0, true},
 		},
+		"numbered alike": {
+			{call(0, 0, `"name":"f","arguments":"{"`), 1, true},
+			{call(0, 0, `"arguments":"}"`), 0, true},
+			{call(0, 0, `"name":"f"`), 1, true},
+			{call(0, 0, `"arguments":"{}"`), 0, true},
+			{call(0, 0, whole), 0, false},
+		},
+		"whole, with its name last": {
+			{call(0, 0, `"arguments":"{}","name":"f"`), 0, false},
+		},
 		"former": {
 			{`{"index":0,"delta":{"function_call":{"name":"f","arguments":""}}}`, 1, true},
 			{`{"index":0,"delta":{"function_call":{"arguments":"{"}}}`, 0, true},
