@@ -60,7 +60,9 @@ type Stream interface {
 	Close(dst []byte, usage Usage) []byte
 }
 
-// ToolStream is a [Stream] that knows of the calls of tools in its answer.
+// ToolStream is a [Stream] that knows of the calls of tools in its answer. Where calls may follow
+// each other without an end, or be under way at the same time, [Event.Calls] says that one
+// begins; else it is 0, and one begins where none was under way.
 type ToolStream interface {
 	Stream
 	// InTool says that a call of a tool is under way, or begins with the event read last.
@@ -97,6 +99,7 @@ type Event struct {
 	UsageOnly bool  // the event carries usage and nothing else: it exists because usage was asked for
 	Done      bool  // the API's end marker
 	Failed    bool  // the upstream reports an error inside the stream
+	Calls     int   // of tools: how many are under way now that one begins; see [ToolStream]
 
 	scratch []byte
 }

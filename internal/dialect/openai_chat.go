@@ -124,8 +124,10 @@ type chatStream struct {
 
 	// What closing events repeat: raw JSON values of the first chunk.
 	id, created, model, fingerprint []byte
-	finished                        []bool  // by index of the choice: it has ended by itself
-	finishing                       []int64 // choices that end with the event that is read
+	begun, finished                 []bool  // by index of the choice: it has come to the client; it has ended by itself
+	beginning, finishing            []int64 // choices that begin and end with the event that is read
+
+	calls []chatCall // at most one for each choice
 }
 
 func (s *chatStream) init(req *Request) {
@@ -142,7 +144,7 @@ func (s *chatStream) Event(data []byte, ev *Event) {
 // eventDecoded is Event by the decoder, which understands all chunks.
 func (s *chatStream) eventDecoded(data []byte, ev *Event) {
 	ev.reset()
-	s.finishing = s.finishing[:0]
+	s.beginning, s.finishing = s.beginning[:0], s.finishing[:0]
 	if string(data) == "[DONE]" {
 		ev.Done = true
 		return
@@ -162,12 +164,21 @@ func (s *chatStream) eventDecoded(data []byte, ev *Event) {
 
 // Forwarded implements [Stream].
 func (s *chatStream) Forwarded() {
-	for _, index := range s.finishing {
-		for int(index) >= len(s.finished) {
-			s.finished = append(s.finished, false)
-		}
-		s.finished[index] = true
+	for _, index := range s.beginning {
+		s.begun = note(s.begun, index)
 	}
+	for _, index := range s.finishing {
+		s.finished = note(s.finished, index)
+	}
+}
+
+// note makes the choice's element of a list true.
+func note(list []bool, index int64) []bool {
+	for int(index) >= len(list) {
+		list = append(list, false)
+	}
+	list[index] = true
+	return list
 }
 
 // chunk reads one chunk or one whole answer.
@@ -311,6 +322,10 @@ func (s *chatStream) choice(ev *Event) error {
 	if s.whole {
 		return err // nobody asks which text is whose
 	}
+	s.begins(index)
+	if !finished {
+		s.follow(ev, index, ev.Texts[first:])
+	}
 	for i := first; i < len(ev.Texts); i++ {
 		ev.Texts[i].Slot = s.slot(index, ev.Texts[i].Slot)
 	}
@@ -320,10 +335,21 @@ func (s *chatStream) choice(ev *Event) error {
 	return err
 }
 
+// begins notes that an event of a choice is read. Its first one tells whose the message is.
+func (s *chatStream) begins(index int64) {
+	if index < int64(len(s.begun)) && s.begun[index] || index >= max(maxChoices, s.expected()) {
+		return
+	}
+	s.beginning = append(s.beginning, index)
+}
+
 // finishes notes that a choice ends with the event that is read.
 func (s *chatStream) finishes(index int64) {
 	if index < max(maxChoices, s.expected()) {
 		s.finishing = append(s.finishing, index)
+	}
+	if len(s.calls) > 0 {
+		s.leave(index)
 	}
 }
 
@@ -507,10 +533,13 @@ func (s *chatStream) Close(dst []byte, usage Usage) []byte {
 		dst = s.head(dst)
 		dst = append(dst, `"choices":[{"index":`...)
 		dst = strconv.AppendInt(dst, int64(i), 10)
-		if s.plain {
+		switch {
+		case s.plain:
 			dst = append(dst, `,"text":""`...)
-		} else {
+		case i < len(s.begun) && s.begun[i]:
 			dst = append(dst, `,"delta":{}`...)
+		default: // accumulators take no message of nobody
+			dst = append(dst, `,"delta":{"role":"assistant","content":""}`...)
 		}
 		dst = append(dst, `,"logprobs":null,"finish_reason":"length"}]`...)
 		if s.req != nil && s.req.WantsUsage {

@@ -182,7 +182,8 @@ func (s *chatStream) plainEvent(data []byte, ev *Event) bool {
 		return false
 	}
 	ev.reset()
-	s.finishing = s.finishing[:0]
+	s.beginning, s.finishing = s.beginning[:0], s.finishing[:0]
+	s.begins(c.index)
 	keepFirstPlain(&s.id, c.id, data)
 	keepFirstPlain(&s.created, c.created, data)
 	keepFirstPlain(&s.model, c.model, data)

@@ -97,6 +97,9 @@ func (w *twins) read(t *testing.T, data []byte) (plain bool) {
 	if !slices.Equal(w.plain.finishing, w.decoded.finishing) {
 		fail("what ends", w.plain.finishing, w.decoded.finishing)
 	}
+	if !slices.Equal(w.plain.calls, w.decoded.calls) {
+		fail("what is called", w.plain.calls, w.decoded.calls)
+	}
 	w.plain.Forwarded()
 	w.decoded.Forwarded()
 	if w.plain.Ended() != w.decoded.Ended() {

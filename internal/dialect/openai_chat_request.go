@@ -15,10 +15,13 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 	if err := validate(body); err != nil {
 		return nil, err
 	}
-	p := chatRequest{requestReader: newRequestReader(body, "max_completion_tokens")}
+	p := chatRequest{requestReader: newRequestReader(body, "")}
 	p.r.prompt = &p.prompt
 	if err := p.parse(); err != nil {
 		return nil, err
+	}
+	if len(p.r.caps) == 0 {
+		p.r.capKey = chatCapKey(p.r.Model)
 	}
 	return p.r, nil
 }

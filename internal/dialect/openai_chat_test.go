@@ -207,7 +207,8 @@ func TestStreamMarks(t *testing.T) {
 	}
 }
 
-// closing parses closing events the way a client does.
+// closing parses closing events the way a client does. Before the reason comes the role that a
+// choice begins with.
 func closing(t *testing.T, s Stream, u Usage) (reasons map[int]string, usage map[string]int64) {
 	t.Helper()
 	out := string(s.Close(nil, u))
@@ -234,10 +235,12 @@ func closing(t *testing.T, s Stream, u Usage) (reasons map[int]string, usage map
 			t.Errorf("the chunk's head is not the stream's: %+v", chunk)
 		}
 		for _, c := range chunk.Choices {
-			reasons[c.Index] += c.FinishReason
-			if len(c.Delta) != 0 {
+			if role, ok := c.Delta["role"].(string); ok && c.Delta["content"] == "" && len(c.Delta) == 2 {
+				reasons[c.Index] += role + " "
+			} else if len(c.Delta) != 0 {
 				t.Errorf("delta is %v", c.Delta)
 			}
+			reasons[c.Index] += c.FinishReason
 		}
 		if chunk.Usage != nil {
 			usage = chunk.Usage
@@ -247,12 +250,14 @@ func closing(t *testing.T, s Stream, u Usage) (reasons map[int]string, usage map
 }
 
 func TestClose(t *testing.T) {
-	s := newStream(t, `{"messages":[],"stream":true,"n":3,"stream_options":{"include_usage":true}}`)
+	s := newStream(t, `{"messages":[],"stream":true,"n":4,"stream_options":{"include_usage":true}}`)
 	texts(s, `{"id":"id1","created":5,"model":"gpt-4o","choices":[{"index":0,"delta":{"content":"x"}},{"index":1,"delta":{},"finish_reason":"stop"}]}`)
+	s.Forwarded()
+	texts(s, `{"choices":[{"index":3,"delta":{"content":"x"}}]}`) // a usual one
 	s.Forwarded()
 	texts(s, `{"choices":[{"index":2,"delta":{"content":"x"},"finish_reason":"stop"}]}`) // read, but not forwarded
 	reasons, usage := closing(t, s, Usage{Known: true, UncachedInput: 4, Output: 6})
-	if fmt.Sprint(reasons) != "map[0:length 2:length]" {
+	if fmt.Sprint(reasons) != "map[0:length 2:assistant length 3:length]" {
 		t.Errorf("finish reasons: %v", reasons)
 	}
 	if fmt.Sprint(usage) != "map[completion_tokens:6 prompt_tokens:4 total_tokens:10]" {
@@ -262,7 +267,7 @@ func TestClose(t *testing.T) {
 	s = newStream(t, `{"messages":[],"stream":true,"best_of":3}`)
 	texts(s, `{"id":"id1","created":5,"model":"gpt-4o","choices":[]}`)
 	reasons, usage = closing(t, s, Usage{Known: true})
-	if fmt.Sprint(reasons) != "map[0:length]" || usage != nil {
+	if fmt.Sprint(reasons) != "map[0:assistant length]" || usage != nil {
 		t.Errorf("finish reasons %v, usage %v", reasons, usage)
 	}
 }

@@ -103,13 +103,13 @@ func TestAnthropicCutAnywhere(t *testing.T) {
 	var cases []clientCase
 	for id := range want {
 		for _, helper := range []bool{false, true} {
-			cases = append(cases, clientCase{sdkCase: sdkCase{
-				Name: fmt.Sprint(id, helper), BaseURL: server.URL + id, Stream: true, Prompt: "Hello!", Headers: map[string]string{},
-			}, Helper: helper})
+			cases = append(cases, clientCase{
+				Name: fmt.Sprint(id, helper), API: "messages", BaseURL: server.URL + id, Stream: true, Prompt: "Hello!", Headers: map[string]string{}, Helper: helper,
+			})
 		}
 	}
 	for _, c := range sdkClients {
-		if c.api != "anthropic.messages" {
+		if c.name == "openai" {
 			continue
 		}
 		t.Run(c.id(), func(t *testing.T) {

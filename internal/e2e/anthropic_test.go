@@ -140,6 +140,10 @@ func unaryText(t *testing.T, body []byte) (text string) {
 		Content []struct{ Text string }
 		Choices []struct {
 			Message struct{ Content string }
+			Text    string
+		}
+		Output []struct {
+			Content []struct{ Text string }
 		}
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -149,7 +153,12 @@ func unaryText(t *testing.T, body []byte) (text string) {
 		text += b.Text
 	}
 	for _, c := range answer.Choices {
-		text += c.Message.Content
+		text += c.Message.Content + c.Text
+	}
+	for _, item := range answer.Output {
+		for _, part := range item.Content {
+			text += part.Text
+		}
 	}
 	return text
 }

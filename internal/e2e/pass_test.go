@@ -54,7 +54,7 @@ func TestRecordings(t *testing.T) {
 				t.Run(name+"/split="+split, func(t *testing.T) { passes(t, r, hc, rec, split) })
 			}
 		}
-		if n < 28 {
+		if n < 46 {
 			t.Errorf("only %d recordings were tried", n)
 		}
 	})

@@ -13,9 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
-	"github.com/tokenbudget/tokenbudget/internal/envoyrun"
 	"github.com/tokenbudget/tokenbudget/internal/standin"
 )
 
@@ -116,24 +114,13 @@ func responsesUsage(t *testing.T, rec standin.Recording) (input, output int64) {
 func responsesSDKs(ctx context.Context, t *testing.T) map[string]*exec.Cmd {
 	t.Helper()
 	all := make(map[string]*exec.Cmd)
-	for _, requirement := range sdkVersions {
-		name := strings.ReplaceAll(requirement, "==", "-")
-		python, err := envoyrun.PythonVenv(ctx, name, requirement)
-		if err != nil {
-			t.Fatal(err)
+	for _, c := range sdkClients {
+		if c.name == "openai" {
+			all[c.id()] = c.script(ctx, t, map[string]string{"Python": "testdata/responses.py", "Node.js": "testdata/responses.cjs"}[c.language])
 		}
-		all["python-"+name] = exec.CommandContext(ctx, python, "testdata/responses.py")
 	}
-	node, err := envoyrun.NodeModules(ctx, "openai", nodeSDK)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all["node-openai"] = node.Command(ctx, "testdata/responses.cjs")
 	return all
 }
-
-// nodeSDK is the official SDK for Node.js.
-const nodeSDK = "openai@7.57.0"
 
 type responsesCase struct {
 	Name    string            `json:"name"`
@@ -159,24 +146,8 @@ type responsesResult struct {
 
 func runResponsesSDK(t *testing.T, cmd *exec.Cmd, cases []responsesCase) map[string]responsesResult {
 	t.Helper()
-	in, err := json.Marshal(cases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdin = bytes.NewReader(in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, stderr.String())
-	}
-	var got struct {
-		Version string
-		Results []responsesResult
-	}
-	if err := json.Unmarshal(out, &got); err != nil {
-		t.Fatalf("%v in %.2000s", err, out)
-	}
+	var got struct{ Results []responsesResult }
+	runScript(t, cmd, cases, &got)
 	if len(got.Results) != len(cases) {
 		t.Fatalf("%d results of %d cases", len(got.Results), len(cases))
 	}
@@ -184,62 +155,7 @@ func runResponsesSDK(t *testing.T, cmd *exec.Cmd, cases []responsesCase) map[str
 	for _, r := range got.Results {
 		results[r.Name] = r
 	}
-	t.Logf("openai %s, %d cases", got.Version, len(cases))
 	return results
-}
-
-// TestResponsesSDK: what the official SDKs for Python and Node.js make of answers of the
-// Responses API that pass, are cut, and are refused, through Envoy.
-func TestResponsesSDK(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	limits := []budget.Limit{{Name: "user-year", Unit: budget.Tokens, Amount: 30, Per: []string{"user"}, Period: budget.Year}}
-	r := newRoad(t, roadOptions{limits: limits, interval: time.Millisecond})
-	free := newRoad(t, roadOptions{limits: plenty(), interval: time.Millisecond})
-	whole := "The tower in the café is 324 metres tall, and it was the tallest of the world until 1930. “Quite so,” said the guide, \\ and wrote:\n\tüber allem 🗼 stands\nthe sky."
-	for name, cmd := range responsesSDKs(ctx, t) {
-		t.Run(name, func(t *testing.T) {
-			ask := func(kind string, rd *road, recording, mode string) responsesCase {
-				return responsesCase{Name: kind, BaseURL: rd.url + "/v1", Mode: mode, Prompt: "Hello!", Headers: map[string]string{
-					"x-user": name + kind, "x-standin-id": name + kind, "x-standin-recording": "openai-responses/" + recording,
-				}}
-			}
-			refused, refusedUnary := ask("refused", r, "made-text", "create"), ask("refused-unary", r, "basic", "unary")
-			refused.Prompt = strings.Repeat("word ", 100)
-			refusedUnary.Prompt = refused.Prompt
-			got := runResponsesSDK(t, cmd, []responsesCase{
-				ask("whole", free, "made-text", "create"), ask("whole-helper", free, "made-text", "helper"), ask("unary", free, "basic", "unary"),
-				ask("cut", r, "made-text", "create"), ask("cut-helper", r, "made-text", "helper"), ask("cut-tools", r, "made-tools", "helper"),
-				refused, refusedUnary,
-			})
-			for _, kind := range []string{"whole", "whole-helper"} {
-				if s := got[kind]; s.Error != nil || s.HelperError != "" || s.Status != "completed" || s.Text != whole || s.FinalText != whole {
-					t.Errorf("%s: %+v", kind, s)
-				}
-			}
-			if s := got["unary"]; s.Error != nil || s.Status != "completed" || s.Usage == nil || *s.Usage != 10 || s.FinalText == "" {
-				t.Errorf("unary: %+v", s)
-			}
-			for _, kind := range []string{"cut", "cut-helper"} {
-				s := got[kind]
-				if s.Error != nil || s.Status != "incomplete" || s.Reason != "max_output_tokens" || s.Last != "response.incomplete" || s.Tries != 1 || s.Usage == nil || *s.Usage == 0 {
-					t.Errorf("%s: %+v", kind, s)
-				}
-				if s.Text == "" || s.Text == whole || !strings.HasPrefix(whole, s.Text) || s.FinalText != s.Text {
-					t.Errorf("%s: the text is no beginning of the whole: %q, at the end %q", kind, s.Text, s.FinalText)
-				}
-			}
-			if s := got["cut-tools"]; s.Error != nil || s.Status != "incomplete" || len(s.DoneTools)+len(s.FinalTools) > 0 || s.Text != s.FinalText {
-				t.Errorf("cut before tools: %+v", s)
-			}
-			for _, kind := range []string{"refused", "refused-unary"} {
-				s := got[kind]
-				if e := s.Error; e == nil || e.Type != "RateLimitError" || e.Status != 429 || e.Code != "budget_exceeded" || !strings.Contains(e.Message, "user-year") || s.Tries != 1 {
-					t.Errorf("%s: %+v, %+v", kind, s, s.Error)
-				}
-			}
-		})
-	}
 }
 
 // TestResponsesCutEverywhereSDK cuts every streamed recording behind each of its events.
