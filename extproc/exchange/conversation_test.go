@@ -372,7 +372,8 @@ func (c *conversation) perform(r Ready) string {
 		c.fault("something is to be done after the end")
 	}
 	if r.Reserve != nil {
-		fmt.Fprintf(&out, "reserve: input=%d output=%d least=%d %v\n", r.Reserve.Input, r.Reserve.Output, r.Reserve.MinOutput, r.Reserve.Identities)
+		fmt.Fprintf(&out, "reserve: input=%d output=%d least=%d %v%s\n", r.Reserve.Input, r.Reserve.Output, r.Reserve.MinOutput, r.Reserve.Identities,
+			map[bool]string{true: " whole"}[r.Reserve.Whole])
 		res, d, err := c.ledger.Reserve(context.Background(), *r.Reserve)
 		c.reservation = res
 		if c.asked == nil {

@@ -131,6 +131,7 @@ type Exchange struct {
 	asked       uint64            // the upstream, if it was asked for its usage and may reject that; see Rejected
 	complaint   []byte            // the beginning of an answer that may do so; nil for others
 	matched     []budget.Identity // headers that limits match
+	signature   signature         // the client's, because of which nothing is altered
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
@@ -286,8 +287,11 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if message := unreadable(h); message != "" && !x.observed {
+	if message := cmp.Or(signedInPieces(h), unreadable(h)); message != "" && !x.observed {
 		return x.refuse(415, message)
+	}
+	if !x.observed {
+		x.signature = signatureOf(h)
 	}
 	return x.awaitBody(h)
 }
@@ -348,7 +352,13 @@ func (x *Exchange) decide(body []byte) Ready {
 		return x.refuse(400, `the request names further models ("models", "fallbacks"), and budgets here depend on the model; name one, as "model"`)
 	}
 	x.request = req
-	x.askForUsage()
+	if x.signature.signed {
+		if message := x.leaveSigned(); message != "" {
+			return x.refuse(400, message)
+		}
+	} else {
+		x.askForUsage()
+	}
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
 	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
 	x.prompt = x.policy.Count.Prompt(x.model, req)
@@ -372,7 +382,11 @@ func (x *Exchange) ask() Ready {
 		FullOutput: full,
 		Watch:      x.observed,
 	}
-	if !x.unseen && !x.observed {
+	switch {
+	case x.unseen || x.observed:
+	case x.signature.signed:
+		x.askWhole(q)
+	default:
 		x.truncate(q)
 	}
 	return Ready{Reserve: q}
