@@ -268,22 +268,18 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	if unusable := x.noteModes(); unusable != "" {
 		return x.refuse(500, unusable)
 	}
-	ids, missing, tooLong := x.policy.identify(h, m.GetMetadataContext())
-	x.record.Identities = ids
-	matched, longHeader := x.policy.matchHeaders(h)
-	x.matched = matched
+	ids := x.policy.identify(h, m.GetMetadataContext())
+	x.record.Identities, x.matched = ids.values, ids.matched
 	if x.observed {
-		longHeader, tooLong, missing = "", "", "" // nobody can be told
+		ids.bad, ids.missing = "", "" // nobody can be told
 	}
 	switch {
 	case x.shed != ShedNone:
 		return x.overloaded()
-	case longHeader != "":
-		return x.refuse(400, fmt.Sprintf("the header %q, which budgets here depend on, is longer than %d bytes", longHeader, maxIdentity))
-	case tooLong != "":
-		return x.refuse(400, fmt.Sprintf("the identity %q is longer than %d bytes", tooLong, maxIdentity))
-	case missing != "":
-		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here depend on", missing))
+	case ids.bad != "":
+		return x.refuse(400, ids.bad)
+	case ids.missing != "":
+		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here depend on", ids.missing))
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
