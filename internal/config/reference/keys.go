@@ -85,7 +85,7 @@ var keys = slices.Concat(
 		{"budgets[].match", named(pattern, 0), "(every request)", "which requests the budget concerns, see [`match`](#match)", ""},
 		{"budgets[].match.model", listOrOne(256, pattern), "(any)", "names of models, in any letter case", `["gpt-4*", o1]`},
 		{"budgets[].match.path", listOrOne(256, matchGlob), "(any)", "paths, without the query", "/v1/*"},
-		{"budgets[].match.header", named(headerName, 0), "(any)", "the first value of a header", ""},
+		{"budgets[].match.header", named(headerName, 0), "(any)", "the value of a header; one that comes with different values is answered with 400", ""},
 		{"budgets[].match.header.NAME", listOrOne(256, pattern), "", "values of this header", "[prod, staging]"},
 		{"budgets[].match.NAME", listOrOne(256, pattern), "", "values of this identity; `(none)` are requests without it", "search"},
 		{"budgets[].overrides", either(named(subject, 10_000), list(10_000, named(pattern, 0))), "(none)", "another limit for some values of `per`, see [`overrides`](#overrides)", ""},
@@ -108,7 +108,7 @@ var keys = slices.Concat(
 	},
 	[]key{
 		{"identity.NAME[].jwt", claim, "", "a text claim of a token which Envoy's jwt_authn filter has verified; dots reach into nested objects. Claims that are not text count as missing", "sub"},
-		{"identity.NAME[].header", headerName, "", "a request header; the first value, if there are several", "x-team"},
+		{"identity.NAME[].header", headerName, "", "a request header; one that comes with different values is answered with 400", "x-team"},
 		{"identity.NAME[].api_key", name, "", "a value of the API key that the request shows, see [`api_keys`](#api_keys); none if nobody here has that key", "team"},
 		{"identity.NAME[].set_by", words("envoy"), "(trusts what reaches the filter)", "with `header`: the rendered Envoy configuration removes the client's copy before any filter runs", ""},
 	},
