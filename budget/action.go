@@ -89,12 +89,13 @@ type demand struct {
 	least int64 // without room for it the request is refused
 	want  int64 // the first hold
 	full  int64 // all that it may get
+	whole bool  // less than want will not do; see Request.Whole
 }
 
 // none says that there will be no output, so that limits in output are not concerned.
 func (d demand) none() bool { return d.full == 0 }
 
-// on is what a limit needs to have room for, and what it holds at most.
+// on is what a limit with such an admission needs and holds, if part of want will do.
 func (d demand) on(a Admission) (need, hold int64) {
 	switch a {
 	case AdmitFull:
@@ -105,11 +106,20 @@ func (d demand) on(a Admission) (need, hold int64) {
 	return d.least, d.want
 }
 
+// of is what a limit needs to have room for, and what it holds at most.
+func (d demand) of(r *rule) (need, hold int64) {
+	need, hold = d.on(r.Admission)
+	if d.whole && r.bounds() {
+		need = max(need, d.want)
+	}
+	return need, hold
+}
+
 // needs is what the limit needs at least for a request.
 func (w *layer) needs(c charge, d demand) int64 {
 	n := c.of(w.rule.Unit)
 	if countsOutput(w.rule.Unit) {
-		need, _ := d.on(w.rule.Admission)
+		need, _ := d.of(w.rule)
 		n += need
 	}
 	return n

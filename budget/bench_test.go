@@ -176,7 +176,7 @@ func BenchmarkMarked(b *testing.B) {
 			r := Reservation{commits: marks, layers: rows, charge: charge{input: 1000, requests: 1}}
 			b.ReportAllocs()
 			for b.Loop() {
-				output, _, _ := rows.take(r.charge, demand{1, 500, 500})
+				output, _, _ := rows.take(r.charge, demand{least: 1, want: 500, full: 500})
 				for i := range rows {
 					rows[i].pins.Add(1)
 				}

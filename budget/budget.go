@@ -195,6 +195,13 @@ type Request struct {
 	MinOutput  int64      // with less than this the request is denied; 1 ≤ MinOutput ≤ Output, or 0 with it
 	FullOutput int64      // all the output that it may get, for limits with AdmitFull; at least Output
 	Watch      bool       // nothing can be refused: every limit is taken for one with ActionShadow
+
+	// Whole says that the first hold cannot be less than Output, because nobody would be told:
+	// a limit that could only give a part, and thus bound the answer, refuses.
+	Whole bool
+	// LeastSize is the output that limits per request must have room for, MinOutput if that is
+	// more: the cap of a request which cannot be lowered to theirs.
+	LeastSize int64
 }
 
 // Decision says what a limit answered, and is enough to explain it to a client.

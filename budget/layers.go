@@ -96,7 +96,7 @@ func (ls layers) fit(c charge, d demand) (output int64, refused *layer) {
 			if w.rule.bounds() {
 				output = min(output, room)
 			}
-			need, _ = d.on(w.rule.Admission)
+			need, _ = d.of(w.rule)
 		}
 		if room >= need {
 			continue
@@ -123,7 +123,7 @@ func (ls layers) hold(c charge, d demand, want int64) (output int64, refused *la
 		case !w.rule.enforces():
 			watched = true
 		case counts && (fixed > 0 || !d.none()):
-			need, hold := d.on(w.rule.Admission)
+			need, hold := d.of(w.rule)
 			got, ok := w.take(c.when, fixed, need, hold)
 			if !ok {
 				ls[i+1:].undo(c)

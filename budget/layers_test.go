@@ -38,7 +38,7 @@ func TestHoldAfterOthersTook(t *testing.T) {
 		}
 		want := rapid.Int64Range(1, 400).Draw(t, "want")
 		least := rapid.OneOf(rapid.Just(int64(1)), rapid.Int64Range(1, want)).Draw(t, "least")
-		d := demand{least, want, want + rapid.Int64Range(0, 100).Draw(t, "more")}
+		d := demand{least: least, want: want, full: want + rapid.Int64Range(0, 100).Draw(t, "more")}
 
 		fits, misfit := ls.fit(c, d)
 		output, refused := ls.hold(c, d, want)

@@ -197,7 +197,7 @@ func (l *Ledger) ReserveIn(ctx context.Context, r *Reservation, q Request) (d De
 		return tooLarge.refusal(&q), nil
 	}
 	r.commits = l.commits
-	asked := demand{least: q.MinOutput, want: min(q.Output, r.cap.most), full: min(q.FullOutput, r.cap.most)}
+	asked := demand{least: q.MinOutput, want: min(q.Output, r.cap.most), full: min(q.FullOutput, r.cap.most), whole: q.Whole}
 	granted, refused, undone := r.layers.take(r.charge, asked)
 	if refused != nil {
 		d = refused.refusal(r.charge, asked)

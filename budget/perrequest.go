@@ -24,7 +24,7 @@ func (s *ruleset) perRequest(q *Request, watched []watchedSize) (c outputCap, si
 		if !r.enforces() {
 			w := watchedSize{rule: r, most: maxTokens, denied: room < 0}
 			if countsOutput(r.Unit) {
-				w.most, w.denied = room, room < q.MinOutput
+				w.most, w.denied = room, room < q.leastSize()
 			}
 			watched = append(watched, w)
 			continue
@@ -35,7 +35,7 @@ func (s *ruleset) perRequest(q *Request, watched []watchedSize) (c outputCap, si
 		if !countsOutput(r.Unit) {
 			continue
 		}
-		if room < q.MinOutput {
+		if room < q.leastSize() {
 			return c, watched, r
 		}
 		if room < c.most {
@@ -45,12 +45,15 @@ func (s *ruleset) perRequest(q *Request, watched []watchedSize) (c outputCap, si
 	return c, watched, nil
 }
 
+// leastSize is the output that a limit per request must have room for.
+func (q *Request) leastSize() int64 { return max(q.MinOutput, q.LeastSize) }
+
 // refusal tells of a limit per request that refuses q, or more output if q is nil. What other requests use does
 // not matter to it, so all of it remains.
 func (r *rule) refusal(q *Request) Decision {
 	d := Decision{Limit: r.Name, PerRequest: true, Unit: r.Unit, Amount: r.Amount, Remaining: r.Amount}
 	if q != nil {
-		d.Needed = Amount{Input: q.Input, Output: q.MinOutput}.In(r.Unit)
+		d.Needed = Amount{Input: q.Input, Output: q.leastSize()}.In(r.Unit)
 	}
 	return d
 }

@@ -253,5 +253,6 @@ func (q *Request) clamp() {
 	}
 	q.Output = clampTokens(q.Output)
 	q.MinOutput = min(max(q.MinOutput, 1), q.Output)
+	q.LeastSize = clampTokens(q.LeastSize)
 	q.FullOutput = max(q.Output, clampTokens(q.FullOutput))
 }

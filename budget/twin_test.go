@@ -212,7 +212,11 @@ func (w *twin) grant(t *twinReservation, q Request, want, full int64) (output in
 		n := needs(t.as[i], q, output, full)
 		return n == 0 || n <= w.room(t.rows[i], t.at)
 	}
-	for output = want; output >= q.MinOutput; output-- {
+	worst := q.MinOutput // of what can be granted
+	if q.Whole {
+		worst = want
+	}
+	for output = want; output >= worst; output-- {
 		all := true
 		for i := range t.rows {
 			all = all && fits(i, output)
@@ -224,10 +228,10 @@ func (w *twin) grant(t *twinReservation, q Request, want, full int64) (output in
 	throttled, hopeless := false, false // whether refused throttles, and never has so much room
 	least := int64(0)                   // what it needs
 	for i, r := range t.rows {
-		throttles, n := t.as[i].Action == ActionThrottle, needs(t.as[i], q, q.MinOutput, full)
+		throttles, n := t.as[i].Action == ActionThrottle, needs(t.as[i], q, worst, full)
 		never := n > w.ceiling(r)
 		switch {
-		case fits(i, q.MinOutput), refused != nil && hopeless && !never:
+		case fits(i, worst), refused != nil && hopeless && !never:
 		case refused == nil, never && !hopeless, throttled && !throttles, throttled == throttles && w.outlasts(r, refused, n, least):
 			refused, throttled, hopeless, least = r, throttles, never, n
 		}
@@ -264,7 +268,7 @@ func (w *twin) reserve(q Request, now time.Time) (*twinReservation, *twinRow) {
 		if l.Unit != OutputTokens {
 			left -= q.Input
 		}
-		denied := left < 0 || l.Unit != InputTokens && left < q.MinOutput
+		denied := left < 0 || l.Unit != InputTokens && left < max(q.MinOutput, q.LeastSize)
 		if l.Action == ActionShadow {
 			most := left
 			if l.Unit == InputTokens {
@@ -637,6 +641,9 @@ func (m *machine) Reserve(t *rapid.T) {
 	}
 	q.MinOutput = rapid.Int64Range(1, q.Output).Draw(t, "least")
 	q.FullOutput = rapid.Int64Range(0, 1000).Draw(t, "full")
+	if rapid.Bool().Draw(t, "fixed") {
+		q.Whole, q.LeastSize = rapid.Bool().Draw(t, "whole"), rapid.Int64Range(0, 1000).Draw(t, "least size")
+	}
 	if team := rapid.SampledFrom(teamIDs).Draw(t, "team"); team != "" {
 		q.Identities = append(q.Identities, Identity{"team", team})
 	}
@@ -683,14 +690,21 @@ func (m *machine) Reserve(t *rapid.T) {
 			}
 		}
 		needed := holds(l.Unit, q.Input, q.MinOutput)
-		if l.Admission == AdmitFull {
-			full := max(q.Output, q.FullOutput)
+		capped := func(output int64) int64 {
 			for _, l := range m.twin.limits {
 				if l.PerRequest && l.Action == ActionCut && l.Unit != InputTokens && m.twin.matches(l, q) {
-					full = min(full, l.Amount-holds(l.Unit, q.Input, 0))
+					output = min(output, l.Amount-holds(l.Unit, q.Input, 0))
 				}
 			}
-			needed = holds(l.Unit, q.Input, full)
+			return output
+		}
+		switch {
+		case refused.single:
+			needed = holds(l.Unit, q.Input, max(q.MinOutput, q.LeastSize))
+		case l.Admission == AdmitFull:
+			needed = holds(l.Unit, q.Input, capped(max(q.Output, q.FullOutput)))
+		case q.Whole && l.Admission == AdmitPredict && l.Action == ActionCut:
+			needed = holds(l.Unit, q.Input, capped(q.Output))
 		}
 		if l.Action == ActionThrottle {
 			delay = max(l.MaxDelay, map[bool]time.Duration{true: DefaultMaxDelay}[l.MaxDelay == 0])

@@ -24,6 +24,7 @@ func changes(old, c *config.Config) []string {
 	}
 	section("admin_token", old.AdminToken, c.AdminToken)
 	section("identity", [2]any{old.Identities, old.Missing}, [2]any{c.Identities, c.Missing})
+	section("api_keys", old.APIKeys, c.APIKeys)
 	if !slices.EqualFunc(old.Models, c.Models, sameModel) {
 		out = append(out, "models changed")
 	}

@@ -45,7 +45,7 @@ type command struct {
 	setup func(*flag.FlagSet) func(ctx context.Context, e env, args []string) error
 }
 
-var commands = []command{serveCommand, initCommand, validateCommand, envoyCommand, countCommand, usageCommand, doctorCommand, healthcheckCommand, versionCommand}
+var commands = []command{serveCommand, initCommand, validateCommand, envoyCommand, countCommand, usageCommand, doctorCommand, hashKeyCommand, healthcheckCommand, versionCommand}
 
 // errUsage is the error of a command that was called wrongly.
 type errUsage struct{ message string }

@@ -373,7 +373,7 @@ func openChat(ts *testscript.TestScript, user, body string) *chat {
 	ts.Check(err)
 	c := &chat{stream: stream, conn: conn, cancel: cancel}
 	first := &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
-		RequestHeaders: headers(":method", "POST", ":path", "/v1/chat/completions", "x-user", user),
+		RequestHeaders: headers(":method", "POST", ":path", "/v1/chat/completions", "x-user", user, "authorization", "Bearer "+cmp.Or(ts.Getenv("APIKEY"), "none")),
 	}}
 	if mode := ts.Getenv("RESPONSEMODE"); mode != "" {
 		first.ProtocolConfig = &extprocv3.ProtocolConfiguration{

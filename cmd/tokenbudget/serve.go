@@ -333,10 +333,11 @@ func policy(c *config.Config) exchange.Policy {
 		}
 	}
 	p.WatchHeaders = slices.DeleteFunc(p.WatchHeaders, func(name string) bool { return slices.Contains(p.MatchHeaders, name) })
+	p.Keys, p.KeyHeaders = knownKeys(c.APIKeys), c.APIKeys.Headers
 	for _, id := range c.Identities {
 		sources := make([]exchange.Source, len(id.Sources))
 		for i, s := range id.Sources {
-			sources[i] = exchange.Source{JWT: s.JWT, Header: s.Header}
+			sources[i] = exchange.Source{JWT: s.JWT, Header: s.Header, APIKey: s.APIKey}
 		}
 		p.Identities = append(p.Identities, exchange.Identity{
 			Name: id.Name, Sources: sources, Required: c.Missing == config.MissingRefuse && counted[id.Name],

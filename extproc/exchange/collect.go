@@ -120,7 +120,7 @@ func (x *Exchange) askUnseen(length int64) Ready {
 
 // forward lets an admitted request go on with its body.
 func (x *Exchange) forward() Ready {
-	most := x.outputCap()
+	most := x.forwardedCap()
 	x.most = x.capped(most)
 	x.holdHidden()
 	if x.unseen {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/apikeys"
 )
 
 // The files in testdata/conversations are conversations of ext_proc messages. They read like
@@ -116,6 +117,7 @@ type conversation struct {
 	ended    bool
 	record   *Record
 	faults   []string
+	keys     [][]string // API keys that are known
 }
 
 func newConversation() *conversation {
@@ -195,6 +197,17 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 				c.policy.PlainPath = true
 			case "pass-unknown":
 				c.policy.PassUnknown = true
+			case "api-key": // NAME,KEY,VALUE: an identity that reads keys, then its header
+				c.policy.KeyHeaders = []string{"authorization", "x-api-key"}
+				c.keys = append(c.keys, v)
+				subjects := make(map[apikeys.Hash]*apikeys.Subject)
+				for _, k := range c.keys {
+					subjects[apikeys.HashOf([]byte("secret"), []byte(k[1]))] = &apikeys.Subject{k[0]: k[2]}
+				}
+				c.policy.Keys = apikeys.New([]byte("secret"), subjects)
+				if len(c.keys) == 1 {
+					c.policy.Identities = append(c.policy.Identities, Identity{Name: v[0], Sources: []Source{{APIKey: v[0]}, {Header: "x-" + v[0]}}, Required: true})
+				}
 			case "identity":
 				c.policy.Identities = append(c.policy.Identities, Identity{
 					Name: v[0], Sources: []Source{{JWT: v[0]}, {Header: "x-" + v[0]}}, Required: len(v) > 1,
@@ -372,7 +385,8 @@ func (c *conversation) perform(r Ready) string {
 		c.fault("something is to be done after the end")
 	}
 	if r.Reserve != nil {
-		fmt.Fprintf(&out, "reserve: input=%d output=%d least=%d %v\n", r.Reserve.Input, r.Reserve.Output, r.Reserve.MinOutput, r.Reserve.Identities)
+		fmt.Fprintf(&out, "reserve: input=%d output=%d least=%d %v%s\n", r.Reserve.Input, r.Reserve.Output, r.Reserve.MinOutput, r.Reserve.Identities,
+			map[bool]string{true: " whole"}[r.Reserve.Whole])
 		res, d, err := c.ledger.Reserve(context.Background(), *r.Reserve)
 		c.reservation = res
 		if c.asked == nil {

@@ -130,6 +130,7 @@ type Exchange struct {
 	asked       uint64            // the upstream, if it was asked for its usage and may reject that; see Rejected
 	complaint   []byte            // the beginning of an answer that may do so; nil for others
 	matched     []budget.Identity // headers that limits match
+	signature   signature         // the client's, because of which nothing is altered
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
 	input       int64             // what the prompt costs: prompt times the model's factor
 	wanted      int64             // tokens of output asked for in the reservation
@@ -268,27 +269,26 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	if unusable := x.noteModes(); unusable != "" {
 		return x.refuse(500, unusable)
 	}
-	ids, missing, tooLong := x.policy.identify(h, m.GetMetadataContext())
-	x.record.Identities = ids
-	matched, longHeader := x.policy.matchHeaders(h)
-	x.matched = matched
+	ids := x.policy.identify(h, m.GetMetadataContext())
+	x.record.Identities, x.matched = ids.values, ids.matched
 	if x.observed {
-		longHeader, tooLong, missing = "", "", "" // nobody can be told
+		ids.bad, ids.missing = "", "" // nobody can be told
 	}
 	switch {
 	case x.shed != ShedNone:
 		return x.overloaded()
-	case longHeader != "":
-		return x.refuse(400, fmt.Sprintf("the header %q, which budgets here depend on, is longer than %d bytes", longHeader, maxIdentity))
-	case tooLong != "":
-		return x.refuse(400, fmt.Sprintf("the identity %q is longer than %d bytes", tooLong, maxIdentity))
-	case missing != "":
-		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here depend on", missing))
+	case ids.bad != "":
+		return x.refuse(400, ids.bad)
+	case ids.missing != "":
+		return x.refuse(401, fmt.Sprintf("the request does not say its %q, which budgets here depend on", ids.missing))
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if message := unreadable(h); message != "" && !x.observed {
+	if message := cmp.Or(signedInPieces(h), unreadable(h)); message != "" && !x.observed {
 		return x.refuse(415, message)
+	}
+	if !x.observed {
+		x.signature = signatureOf(h)
 	}
 	return x.awaitBody(h)
 }
@@ -349,7 +349,13 @@ func (x *Exchange) decide(body []byte) Ready {
 		return x.refuse(400, `the request names further models ("models", "fallbacks", or a tool's "model"), and budgets here depend on the model; name one, as "model"`)
 	}
 	x.request = req
-	x.askForUsage()
+	if x.signature.signed {
+		if message := x.leaveSigned(); message != "" {
+			return x.refuse(400, message)
+		}
+	} else {
+		x.askForUsage()
+	}
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
 	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
 	x.prompt = x.policy.Count.Prompt(x.model, req)
@@ -373,7 +379,11 @@ func (x *Exchange) ask() Ready {
 		FullOutput: full,
 		Watch:      x.observed,
 	}
-	if !x.unseen && !x.observed {
+	switch {
+	case x.unseen || x.observed:
+	case x.signature.signed:
+		x.askWhole(q)
+	default:
 		x.truncate(q)
 	}
 	return Ready{Reserve: q}

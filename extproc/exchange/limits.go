@@ -32,6 +32,7 @@ func (x *Exchange) deny(d budget.Decision) Ready {
 	now := x.policy.Now()
 	message := fmt.Sprintf("budget %q%s refuses this request: it allows %d %s%s, %d are left, and the request needs at least %d",
 		d.Limit, ofSubject(d.Subject), d.Amount, spell(d.Unit), per(d.Window), d.Available(), d.Needed)
+	why := x.unalterable(d)
 	set := append(limitHeaders(d, now), header("x-tokenbudget-limit", d.Limit))
 	wait := max(d.ResetAt.Sub(now), 0)
 	switch {
@@ -48,17 +49,21 @@ func (x *Exchange) deny(d budget.Decision) Ready {
 		set = append(set, header("retry-after", strconv.FormatInt(max(ceilSeconds(wait), 1), 10)))
 		if wait <= shortWait {
 			set = append(set, header("retry-after-ms", strconv.FormatInt(max(wait.Milliseconds(), 1), 10)))
-			return x.answerWith(Denied, 429, message, set)
+			return x.answerWith(Denied, 429, message+why, set)
 		}
 	}
 	set = append(set, header("x-should-retry", "false"))
-	return x.answerWith(Denied, 429, message, set)
+	return x.answerWith(Denied, 429, message+why, set)
 }
 
 // denyTooLarge refuses a request that is too large by itself, whenever it comes.
 func (x *Exchange) denyTooLarge(d budget.Decision) Ready {
-	message := fmt.Sprintf("budget %q refuses this request: it allows %d %s in each request, and this one needs at least %d; make it smaller",
-		d.Limit, d.Amount, spell(d.Unit), d.Needed)
+	needs := "needs at least " + strconv.FormatInt(d.Needed, 10)
+	if x.boundless() && d.Unit != budget.InputTokens {
+		needs = "may have any number"
+	}
+	message := fmt.Sprintf("budget %q refuses this request: it allows %d %s in each request, and this one %s; make it smaller",
+		d.Limit, d.Amount, spell(d.Unit), needs) + x.unalterable(d)
 	return x.answerWith(Denied, 400, message, []*corev3.HeaderValueOption{header("x-tokenbudget-limit", d.Limit), header("x-should-retry", "false")})
 }
 

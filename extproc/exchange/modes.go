@@ -188,9 +188,9 @@ func (x *Exchange) runsOn() bool {
 }
 
 // headersAnswer lets the request's headers go on. The offer to compress the answer is
-// taken out where the answer is read.
+// taken out where the answer is read, unless the client has signed it.
 func (x *Exchange) headersAnswer() *extprocv3.ProcessingResponse {
-	if !x.can.answer.seen {
+	if !x.can.answer.seen || x.signature.covers("accept-encoding") {
 		return continueRequestHeaders
 	}
 	return continueUncompressed

@@ -10,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/apikeys"
 	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/glob"
 )
@@ -17,10 +18,12 @@ import (
 // Policy is what the state machine decides by. It is shared by all exchanges and
 // must not be changed while one uses it.
 type Policy struct {
-	Identities  []Identity // one that is missing counts as budget.None, unless it is required
-	Pass        []string   // path patterns that are free (* matches any text)
-	Deny        []string   // path patterns that are refused; stronger than Pass
-	PassUnknown bool       // paths of no known API pass unmetered, else requests with a body are refused
+	Keys        *apikeys.Keys // those that are known; needed if a source reads them
+	KeyHeaders  []string      // where requests show them, in lower case
+	Identities  []Identity    // one that is missing counts as budget.None, unless it is required
+	Pass        []string      // path patterns that are free (* matches any text)
+	Deny        []string      // path patterns that are refused; stronger than Pass
+	PassUnknown bool          // paths of no known API pass unmetered, else requests with a body are refused
 
 	// MatchHeaders are the headers that limits match, in lower case.
 	MatchHeaders []string
@@ -144,72 +147,17 @@ type Identity struct {
 	Required bool // a request without it is refused
 }
 
-// Source is a claim of a verified JWT, or a request header. One of the two is set.
+// Source is a claim of a verified JWT, a request header, or a value of the API key that the
+// request shows. One of the three is set.
 type Source struct {
 	JWT    string // a claim; dots go into nested objects
 	Header string // a header's name in lower case
+	APIKey string // a name among the subjects of [Policy.Keys]
 }
-
-// maxIdentity bounds an identity's value, in bytes.
-const maxIdentity = 256
 
 // jwtNamespace is where Envoy's JWT filter leaves the payload of the token it
 // verified. It reaches this server only if forwarding_namespaces names it.
 const jwtNamespace = "envoy.filters.http.jwt_authn"
-
-// identify reads the identities of a request. missing is the first required
-// one that has no value; tooLong the first whose value is longer than maxIdentity.
-func (p *Policy) identify(h headers, metadata *corev3.Metadata) (ids []budget.Identity, missing, tooLong string) {
-	ids = make([]budget.Identity, 0, len(p.Identities))
-	for _, id := range p.Identities {
-		value := ""
-		for _, s := range id.Sources {
-			if s.Header != "" {
-				value = h.get(s.Header)
-			} else {
-				value = claim(metadata, s.JWT)
-			}
-			if value != "" {
-				break
-			}
-		}
-		// Header values are bytes; what they come to, in metadata and the log, is text.
-		value = strings.ToValidUTF8(value, "\uFFFD")
-		switch {
-		case len(value) > maxIdentity:
-			tooLong = id.Name
-			value = strings.ToValidUTF8(value[:maxIdentity], "")
-		case value == "":
-			if id.Required && missing == "" {
-				missing = id.Name
-			}
-			value = budget.None
-		}
-		ids = append(ids, budget.Identity{Name: id.Name, Value: value})
-	}
-	return ids, missing, tooLong
-}
-
-// matchHeaders reads the headers that limits match; of several of a name the first.
-// tooLong is one whose value is longer than maxIdentity; a limit that only watches takes
-// such a header for missing.
-func (p *Policy) matchHeaders(h headers) (found []budget.Identity, tooLong string) {
-	for _, name := range p.MatchHeaders {
-		v := h.get(name)
-		if len(v) > maxIdentity {
-			return nil, name
-		}
-		if v != "" {
-			found = append(found, budget.Identity{Name: name, Value: v})
-		}
-	}
-	for _, name := range p.WatchHeaders {
-		if v := h.get(name); v != "" && len(v) <= maxIdentity {
-			found = append(found, budget.Identity{Name: name, Value: v})
-		}
-	}
-	return found, ""
-}
 
 // claim returns a string claim of the JWT which Envoy verified. The namespace
 // holds one payload under each name that payload_in_metadata gave it.

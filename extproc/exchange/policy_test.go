@@ -114,11 +114,11 @@ func TestIdentify(t *testing.T) {
 		return h
 	}
 	for _, tt := range []struct {
-		name             string
-		h                headers
-		jwt              []string
-		team, user       string
-		missing, tooLong string
+		name         string
+		h            headers
+		jwt          []string
+		team, user   string
+		missing, bad string
 	}{
 		{"headers", set("x-team", "a", "x-user", "b"), nil, "a", "b", "", ""},
 		{"a claim wins", set("x-team", "a", "x-user", "b"), []string{`{"org":{"team":"c"}}`}, "c", "b", "", ""},
@@ -126,20 +126,23 @@ func TestIdentify(t *testing.T) {
 		{"a claim of another kind", set("x-team", "a", "x-user", "b"), []string{`{"org":{"team":7}}`}, "a", "b", "", ""},
 		{"missing", set(), nil, budget.None, budget.None, "user", ""},
 		{"empty is missing", set("x-user", ""), nil, budget.None, budget.None, "user", ""},
-		{"the first of several", set("x-user", "b", "x-user", "c"), nil, budget.None, "b", "", ""},
+		{"twice the same", set("x-user", "b", "x-user", "", "x-user", "b"), nil, budget.None, "b", "", ""},
+		{"an empty one before it", set("x-user", "", "x-user", "c"), nil, budget.None, "c", "", ""},
+		{"different ones", set("x-user", "b", "x-user", "c"), nil, budget.None, budget.None, "user", `the header "x-user", which budgets here depend on, comes several times with different values`},
+		{"different ones that are not asked for", set("x-team", "b", "x-team", "c", "x-user", "u"), []string{`{"org":{"team":"c"}}`}, "c", "u", "", ""},
 		{"no UTF-8", set("x-user", "b\xffc"), nil, budget.None, "b\uFFFDc", "", ""},
-		{"too long", set("x-user", strings.Repeat("ü", 200)), nil, budget.None, strings.Repeat("ü", 128), "", "user"},
+		{"too long", set("x-user", strings.Repeat("ü", 200)), nil, budget.None, strings.Repeat("ü", 128), "", `the identity "user" is longer than 256 bytes`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var md *corev3.Metadata
 			if tt.jwt != nil {
 				md = jwtMetadata(t, tt.jwt)
 			}
-			ids, missing, tooLong := p.identify(tt.h, md)
-			if ids[0].Value != tt.team || ids[1].Value != tt.user || missing != tt.missing || tooLong != tt.tooLong {
-				t.Errorf("got %q, missing %q, too long %q", ids, missing, tooLong)
+			ids := p.identify(tt.h, md)
+			if ids.values[0].Value != tt.team || ids.values[1].Value != tt.user || ids.missing != tt.missing || ids.bad != tt.bad {
+				t.Errorf("got %+v", ids)
 			}
-			for _, id := range ids {
+			for _, id := range ids.values {
 				if !utf8.ValidString(id.Value) {
 					t.Errorf("%q is no text", id.Value)
 				}

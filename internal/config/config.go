@@ -20,6 +20,7 @@ type Config struct {
 	Insecure       bool           // allows listening beyond loopback, where anybody who reaches the port is served
 	AdminToken     string         `json:"-"` // what reading the admin pages needs beyond loopback; see AdminGuarded
 	Identities     []Identity     // in the order of the file
+	APIKeys        APIKeys        // whose they are
 	Missing        Missing        // what becomes of requests that lack an identity
 	Store          Store          // where balances are kept
 	Budgets        []budget.Limit // in the order of the file; input and output limits of one budget follow each other
@@ -46,11 +47,12 @@ type Identity struct {
 	Sources []Source // the first that has a value wins; never empty
 }
 
-// Source is where the value of an identity comes from: exactly one of JWT and Header
-// is set.
+// Source is where the value of an identity comes from: exactly one of JWT, Header and
+// APIKey is set.
 type Source struct {
 	JWT        string // a claim of the token that Envoy verified
 	Header     string // a request header, in lower case
+	APIKey     string // the name of a value in [KeySubject]
 	SetByEnvoy bool   // the header is set by Envoy, which must remove the client's copy
 }
 

@@ -247,6 +247,9 @@ func TestSecrets(t *testing.T) {
 		"admin_token: hunter 2\n", "admin_token: *hunter\n", "admin_token: !hunter x\n", "admin_token: &hunter x\n",
 		"admin_token: 'hunter 2'\n", "admin_token: ${hunter 2}\n", "admin_token: \"${hunter 2}\"\n", "admin_token: hunter: 2\n",
 		"admin_token: \"hunter\\x\"\n", "admin_token: 'hunter\n", "admin_token: [hunter]\n", "admin_token: {hunter: }\n",
+		"api_keys: {secret: hunter}\n", "api_keys: {secret: 0123456789abcdef, subjects: [{hash: hunter, team: x}]}\n",
+		"api_keys: {secret: 0123456789abcdef, subjects: [{'hunter 2': x}]}\n", "api_keys: {secret: 0123456789abcdef, subjects: [{hash: {hunter: x}}]}\n",
+		"api_keys: {secret: 0123456789abcdef, subjects: [{hash: [hunter], team: x}]}\n", "api_keys: {secret: \"hunter 0123456789\\n\"}\n",
 		"admin_token: \"hunter\\n\"\n", "admin_token: @hunter\n", "admin_token: |\n  hunter\n", "admin_token: ${HUNTER}\n",
 	} {
 		_, err := Parse("f", []byte(text+oneBudget), func(name string) (string, bool) { return "hunter 3", name == "HUNTER" })

@@ -74,7 +74,7 @@ func checkConfig(t *testing.T, c *Config) {
 			t.Fatalf("identity %s has no source", id.Name)
 		}
 		for _, s := range id.Sources {
-			if (s.JWT == "") == (s.Header == "") || s.SetByEnvoy && s.Header == "" || s.Header != strings.ToLower(s.Header) {
+			if len(s.JWT+s.Header+s.APIKey) == 0 || s.JWT != "" && s.Header+s.APIKey != "" || s.Header != "" && s.APIKey != "" || s.SetByEnvoy && s.Header == "" || s.Header != strings.ToLower(s.Header) {
 				t.Fatalf("source %+v", s)
 			}
 		}

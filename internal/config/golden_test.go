@@ -19,6 +19,7 @@ func testEnv(name string) (string, bool) {
 	v, ok := map[string]string{
 		"TOKENBUDGET_ADMIN_TOKEN": "0123456789abcdef",
 		"TOKEN":                   "0123456789abcdef",
+		"KEYS":                    "7a3f0c96be5841d2f7a3f0c96be5841d",
 		"DIR":                     "/var/lib/tokenbudget",
 		"DIGITS":                  "123",
 		"NAME":                    "everyone",
@@ -86,7 +87,13 @@ func describe(c *Config) string {
 	}
 	line("admin token %q", c.AdminToken)
 	for _, id := range c.Identities {
-		line("identity %s %+v", id.Name, id.Sources)
+		line("identity %s %s", id.Name, strings.ReplaceAll(fmt.Sprintf("%+v", id.Sources), " APIKey: ", " "))
+	}
+	if k := c.APIKeys; k.Secret != "" {
+		line("api keys in %q under a secret of %d bytes", k.Headers, len(k.Secret))
+		for _, s := range k.Subjects {
+			line("  %s… %v", s.Hash.String()[:4], s.Values)
+		}
 	}
 	line("missing %s", c.Missing)
 	line("store dir=%q fsync=%s sync=%s", c.Store.File.Dir, c.Store.File.Fsync, c.Store.File.Sync)

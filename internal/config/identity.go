@@ -21,6 +21,7 @@ const missing = "missing"
 type identities struct {
 	at      map[string]*node // name → its key, also of identities with mistakes
 	headers map[string]headerUse
+	keys    map[string]*node // name of a value of API keys → the first source that reads it
 }
 
 // headerUse is the first use of a header as a source.
@@ -63,25 +64,32 @@ func (d *decoder) sources(key, n *node, ids *identities) []Source {
 		var s Source
 		var by string
 		seen := d.object("a source", item, fields{
-			"jwt":    value(d, &s.JWT, parseClaim),
-			"header": value(d, &s.Header, parseHeader),
-			"set_by": value(d, &by, oneOf("envoy")),
+			"jwt":     value(d, &s.JWT, parseClaim),
+			"header":  value(d, &s.Header, parseHeader),
+			"api_key": value(d, &s.APIKey, parseName),
+			"set_by":  value(d, &by, oneOf("envoy")),
 		}, nil)
 		s.SetByEnvoy = by != ""
+		jwt, header, apiKey := seen["jwt"], seen["header"], seen["api_key"]
 		switch {
 		case item.Kind != yaml.MappingNode:
 			continue // reported
-		case seen["jwt"] != nil && seen["header"] != nil:
-			d.fail(seen["header"], "write two sources; the first that has a value wins", "a source is either jwt or header")
-		case seen["jwt"] == nil && seen["header"] == nil:
-			d.fail(item, "such as {jwt: sub} or {header: x-user}", "a source needs jwt or header")
-		case seen["jwt"] != nil && seen["set_by"] != nil:
-			d.fail(seen["set_by"], "remove it", "set_by concerns headers; a claim always comes from Envoy")
-		case s.JWT == "" && s.Header == "":
+		case jwt != nil && header != nil:
+			d.fail(header, "write two sources; the first that has a value wins", "a source is either jwt or header")
+		case apiKey != nil && (jwt != nil || header != nil):
+			d.fail(apiKey, "write two sources; the first that has a value wins", "a source is one of jwt, header and api_key")
+		case jwt == nil && header == nil && apiKey == nil:
+			d.fail(item, "such as {jwt: sub} or {header: x-user}", "a source needs jwt, header or api_key")
+		case header == nil && seen["set_by"] != nil:
+			d.fail(seen["set_by"], "remove it", "set_by concerns headers; a claim always comes from Envoy, and a key proves itself")
+		case s.JWT == "" && s.Header == "" && s.APIKey == "":
 			continue // reported
-		case slices.ContainsFunc(sources, func(t Source) bool { return t.JWT == s.JWT && t.Header == s.Header }):
+		case slices.ContainsFunc(sources, func(t Source) bool { return t.JWT == s.JWT && t.Header == s.Header && t.APIKey == s.APIKey }):
 			d.fail(item, "remove one", "this source is listed twice")
 			continue
+		}
+		if s.APIKey != "" && ids.keys[s.APIKey] == nil {
+			ids.keys[s.APIKey] = apiKey
 		}
 		if s.Header != "" {
 			if use, ok := ids.headers[s.Header]; !ok {

@@ -21,14 +21,15 @@ const (
 // so that the order of the keys does not matter.
 func (d *decoder) config(root *node, c *Config) {
 	var budgets *node
-	ids := &identities{at: make(map[string]*node), headers: make(map[string]headerUse)}
-	l := new(listenKeys)
+	ids := &identities{at: make(map[string]*node), headers: make(map[string]headerUse), keys: make(map[string]*node)}
+	l, keyNames := new(listenKeys), make(map[string]*node)
 
 	seen := d.object("the file", root, fields{
 		"listen":      d.listen(c, l),
 		"insecure":    value(d, &c.Insecure, parseBool),
 		"admin_token": secret(d, &c.AdminToken, parseToken),
 		"identity":    d.identities(c, ids),
+		"api_keys":    d.apiKeys(c, keyNames),
 		"store": d.section(fields{
 			"file": d.section(fields{
 				"dir":   value(d, &c.Store.File.Dir, parseDir),
@@ -66,6 +67,7 @@ func (d *decoder) config(root *node, c *Config) {
 	}
 	d.settleListen(c, l, seen["admin_token"] != nil)
 	d.checkTimeouts(c)
+	d.checkAPIKeys(c, seen["api_keys"], ids, keyNames)
 	d.warnOverload(c)
 	d.warnAll(c, ids, limits)
 }

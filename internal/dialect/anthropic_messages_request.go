@@ -163,7 +163,7 @@ func (p *messagesRequest) thinking(at span) error {
 			return err
 		}
 		if ok {
-			p.r.thinking, p.r.LeastCap = capAt{value, n}, leastThinking+1
+			p.r.thinking, p.r.LeastCap = capAt{"budget_tokens", value, n}, leastThinking+1
 		}
 	}
 	return nil

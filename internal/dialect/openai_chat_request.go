@@ -20,7 +20,7 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 	if err := p.parse(); err != nil {
 		return nil, err
 	}
-	if len(p.r.caps) == 0 {
+	if p.r.capKey == "" { // no cap is a number
 		p.r.capKey = chatCapKey(p.r.Model)
 	}
 	return p.r, nil

@@ -2,7 +2,6 @@ package dialect
 
 import (
 	"math"
-	"slices"
 	"strconv"
 )
 
@@ -110,18 +109,10 @@ func (p *requestReader) maxTokens(key string, at span) error {
 		p.r.MaxOutput = max(p.r.MaxOutput, n)
 		p.r.capKey = key
 		p.uncapped = p.uncapped || n == 0 // some servers take what is not positive for "no cap"
+	} else {
+		n = nullCap // can be replaced, too: adding the key again would make it stand twice
 	}
-	if ok {
-		p.r.caps = append(p.r.caps, capAt{at, n})
-		return nil
-	}
-	// A null can be replaced, too: adding the key again would make it stand twice. Of two, the
-	// first is.
-	place := len(p.r.caps)
-	if key == p.r.capKey {
-		place = 0
-	}
-	p.r.caps = slices.Insert(p.r.caps, place, capAt{at, nullCap})
+	p.r.caps = append(p.r.caps, capAt{key, at, n})
 	return nil
 }
 

@@ -49,8 +49,9 @@ type Request struct {
 // of them, so this is as small as it can be.
 type message struct{ start, end uint32 }
 
-// capAt is one cap of a request: where its value stands, and what it is; nullCap for null.
+// capAt is one cap of a request: its name, where its value stands, and what it is; nullCap for null.
 type capAt struct {
+	key string
 	span
 	value int64
 }
@@ -130,9 +131,12 @@ func (r *Request) Body(limit int64) (body []byte, changed bool) {
 		n := strconv.FormatInt(limit, 10)
 		// OpenAI refuses both caps at once, but not if one of them is null. So a null is
 		// replaced only where there is nothing else, and only one.
-		null := !slices.ContainsFunc(r.caps, func(c capAt) bool { return c.value != nullCap })
+		null := -1
+		if !slices.ContainsFunc(r.caps, func(c capAt) bool { return c.value != nullCap }) {
+			null = max(slices.IndexFunc(r.caps, func(c capAt) bool { return c.key == r.capKey }), 0)
+		}
 		for i, c := range r.caps {
-			if c.value == 0 || c.value > limit || null && i == 0 {
+			if c.value == 0 || c.value > limit || i == null {
 				edits = append(edits, edit{c.start, c.end, n})
 			}
 		}

@@ -171,22 +171,34 @@ func TestEarlyHints(t *testing.T) {
 	}
 }
 
-// TestIdentityTwice: of a header that comes twice the first counts, whatever the upstream reads.
+// TestIdentityTwice: a header that comes twice with different values is refused, since a client
+// could send its own before one that a proxy appends. Envoy tells both.
 func TestIdentityTwice(t *testing.T) {
 	r := newRoad(t, roadOptions{limits: plenty()})
-	req, err := r.request(t.Context(), call{id: "twice", user: "first", body: `{"model":"gpt-4o","stream":true,"messages":[]}`,
-		headers: map[string]string{"x-standin-recording": "openai/chat-streaming"}})
-	if err != nil {
-		t.Fatal(err)
+	for id, tt := range map[string]struct {
+		values []string
+		status int
+	}{
+		"differ": {[]string{"first", "second"}, http.StatusBadRequest},
+		"same":   {[]string{"third", "third"}, http.StatusOK},
+	} {
+		req, err := r.request(t.Context(), call{id: id, body: `{"model":"gpt-4o","stream":true,"messages":[]}`,
+			headers: map[string]string{"x-standin-recording": "openai/chat-streaming"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header[textproto.CanonicalMIMEHeaderKey("x-user")] = tt.values
+		if resp, body := send(t, client(false), req); resp.StatusCode != tt.status {
+			t.Errorf("%s: %s %s", id, resp.Status, body)
+		}
+		if _, err := r.finished(id); err != nil {
+			t.Error(err)
+		}
 	}
-	req.Header[textproto.CanonicalMIMEHeaderKey("x-user")] = []string{"first", "second"}
-	if resp, body := send(t, client(false), req); resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s %s", resp.Status, body)
+	if _, reached := r.up.Exchange("differ"); reached {
+		t.Error("a refused request reached the upstream")
 	}
-	if _, err := r.finished("twice"); err != nil {
-		t.Fatal(err)
-	}
-	if first, second := r.balance(t, "user-year", "first"), r.balance(t, "user-year", "second"); first.Spent == 0 || second.Spent != 0 {
-		t.Errorf("first %+v, second %+v", first, second)
+	if r.balance(t, "user-year", "third").Spent == 0 || r.balance(t, "user-year", "first").Spent+r.balance(t, "user-year", "second").Spent != 0 {
+		t.Errorf("%+v", r.balances(t))
 	}
 }

@@ -56,7 +56,8 @@ type roadOptions struct {
 	upstream  string        // URL of another upstream than the stand-in
 	envoy     envoy.Options // with what is not said here
 	edit      func(bootstrap []byte) []byte
-	envoyPath string // of another Envoy than the usual one
+	envoyPath string             // of another Envoy than the usual one
+	signing   standin.SigningKey // with which the stand-in wants requests signed
 }
 
 // perUser is a limit of n units a year for each x-user.
@@ -75,7 +76,7 @@ func newRoad(t *testing.T, o roadOptions) *road {
 	}
 	r.up, err = standin.Start(standin.Options{
 		Interval: o.interval, CountOutput: enc.CountString,
-		KeepExchanges: 2000, KeepBytes: 1 << 20,
+		KeepExchanges: 2000, KeepBytes: 1 << 20, Signing: o.signing,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ type rule struct {
 	why    string
 }
 
-var leaves = []string{"./internal/tokens/...", "./internal/sse/...", "./internal/dialect/...", "./internal/glob/...", "./internal/certs/..."}
+var leaves = []string{"./internal/tokens/...", "./internal/sse/...", "./internal/dialect/...", "./internal/glob/...", "./internal/certs/...", "./internal/apikeys/..."}
 
 var rules = []rule{
 	{
@@ -47,6 +47,10 @@ var rules = []rule{
 	},
 	{
 		who: []string{"./internal/glob/..."}, bans: []string{"./..."}, allows: []string{"./internal/glob/..."},
+		why: "a leaf imports nothing of this module",
+	},
+	{
+		who: []string{"./internal/apikeys/..."}, bans: []string{"./..."}, allows: []string{"./internal/apikeys/..."},
 		why: "a leaf imports nothing of this module",
 	},
 	{
@@ -268,6 +272,7 @@ func TestRulesBite(t *testing.T) {
 		{"./internal/sse": {"io", "./internal/tokens"}},
 		{"./internal/dialect/openai": {"./internal/sse"}},
 		{"./internal/glob": {"./internal/sse"}},
+		{"./internal/apikeys": {"./internal/sse"}},
 		{"./internal/certs": {"./internal/sse"}},
 		{"./internal/wire": {"./internal/dialect"}},
 		{"./internal/doctor": {"./envoy"}},

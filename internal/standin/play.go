@@ -46,6 +46,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = rc.SetReadDeadline(time.Time{}) // the connection is watched for its end from here on
 
+	if s.opts.Signing != (SigningKey{}) {
+		if err := s.opts.Signing.verify(r, body); err != nil {
+			s.play(ctx, w, rc, ex, refusal(http.StatusForbidden, "the stand-in refuses the signature: "+err.Error()))
+			return
+		}
+	}
 	sc, err := s.opts.write(r, body)
 	if err != nil {
 		sc = refusal(http.StatusBadRequest, err.Error())

@@ -46,7 +46,7 @@
 //     and output caps such as max_tokens are not obeyed.
 //   - "Sent" means handed to the kernel (HTTP/1.1) or to the HTTP/2 framer. What
 //     the peer has read may be less.
-//   - No key is checked, and headers which carry keys are not kept.
+//   - No key is checked unless Options.Signing says so, and headers which carry keys are not kept.
 package standin
 
 import (
@@ -79,6 +79,10 @@ type Options struct {
 	// CountInput returns the tokens of a request body, for the same chunks. Nil
 	// takes the recorded number, or else one token for four bytes of the body.
 	CountInput func(body []byte) int
+
+	// Signing, if it is set, is the key with which every request must be signed (AWS Signature
+	// Version 4); others are answered with 403.
+	Signing SigningKey
 
 	KeepExchanges int           // how many exchanges are remembered; default 256
 	KeepBytes     int           // how much of each body is remembered; default 1 MiB

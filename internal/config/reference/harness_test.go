@@ -162,13 +162,14 @@ func prepare(t *testing.T) (dir string) {
 	}
 	t.Chdir(dir)
 	t.Setenv("TOKENBUDGET_ADMIN_TOKEN", "0123456789abcdef")
+	t.Setenv("TOKENBUDGET_API_KEY_SECRET", "0123456789abcdef0123456789abcdef")
 	return dir
 }
 
 // chosen are names that the files here choose.
 var chosen = map[string]string{
 	"identity.NAME": "branch", "budgets[].match.NAME": "team", "budgets[].match.header.NAME": "x-env",
-	"budgets[].overrides.NAME": "search", "budgets[].overrides[].NAME": "team",
+	"api_keys.subjects[].NAME": "team", "budgets[].overrides.NAME": "search", "budgets[].overrides[].NAME": "team",
 }
 
 // around is what mappings need besides one key, which takes the place of the line that
@@ -176,6 +177,9 @@ var chosen = map[string]string{
 func around(path, key string) []string {
 	switch path {
 	case "":
+		if key == "identity" {
+			return []string{"api_keys: {secret: 0123456789abcdef}"}
+		}
 		return []string{"identity: {team: [{jwt: team}], user: [{jwt: sub}]}", "budgets: [{name: all, limit: 1M tokens, period: day}]"}
 	case "listen.tls", "listen.extproc.tls", "listen.admin.tls":
 		return []string{"cert: a.crt", "key: a.key"}
@@ -187,6 +191,10 @@ func around(path, key string) []string {
 			return []string{"name: a", "limit: 1M tokens", "period: minute", "action: throttle"}
 		}
 		return []string{"name: a", "limit: 1M tokens", "period: day", "per: team"}
+	case "api_keys":
+		return []string{"secret: 0123456789abcdef"}
+	case "api_keys.subjects[]":
+		return []string{"hash: 5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843", "team: ads"}
 	case "timeouts":
 		if key == "idle" {
 			return []string{"exchange: 24h"}
@@ -200,7 +208,7 @@ func around(path, key string) []string {
 		return []string{"match: m", "as: gpt-4o"}
 	case "identity.NAME[]":
 		switch key {
-		case "jwt", "header":
+		case "jwt", "header", "api_key":
 			return nil
 		}
 		return []string{"header: x-a"}

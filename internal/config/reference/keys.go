@@ -41,6 +41,12 @@ var keys = slices.Concat(
 		{"admin_token", token, "(none)", "what writing over the admin address needs, and reading where other machines can reach it, if there is no client certificate, see [`listen`](#listen)", ""},
 		{"identity", named(identityName, 17), "(none)", "who asks", ""},
 		{"identity.NAME", list(8, object()), "", "where the value of an identity comes from, see [`identity`](#identityname); up to 16 identities", ""},
+		{"api_keys", object(), "(none)", "whose API keys are whose, see [`api_keys`](#api_keys)", ""},
+		{"api_keys.secret", keySecret, required, "the hashes are HMAC-SHA256 under it; keep it out of the file", ""},
+		{"api_keys.header", listOrOne(8, keyHeader), "[authorization, x-api-key, api-key]", "headers that hold a key; `authorization` with the scheme Bearer", ""},
+		{"api_keys.subjects", list(10_000, named(identityName, 17)), "(none)", "who has which key", ""},
+		{"api_keys.subjects[].hash", keyHash, required, "of the key, as `tokenbudget hash-key` prints it", ""},
+		{"api_keys.subjects[].NAME", keyValue, "", "a value of whoever has this key, for identities that read `{api_key: NAME}`", "search"},
 		{"identity.missing", words("shared", "refuse"), "shared", "requests without an identity share the subject `(none)`; or get a 401, if a budget is counted per that identity or matches it", ""},
 		{"store", object(), "", "where balances are kept", ""},
 		{"store.file", object(), "", "the store on this machine's disk", ""},
@@ -79,7 +85,7 @@ var keys = slices.Concat(
 		{"budgets[].match", named(pattern, 0), "(every request)", "which requests the budget concerns, see [`match`](#match)", ""},
 		{"budgets[].match.model", listOrOne(256, pattern), "(any)", "names of models, in any letter case", `["gpt-4*", o1]`},
 		{"budgets[].match.path", listOrOne(256, matchGlob), "(any)", "paths, without the query", "/v1/*"},
-		{"budgets[].match.header", named(headerName, 0), "(any)", "the first value of a header", ""},
+		{"budgets[].match.header", named(headerName, 0), "(any)", "the value of a header; one that comes with different values is answered with 400", ""},
 		{"budgets[].match.header.NAME", listOrOne(256, pattern), "", "values of this header", "[prod, staging]"},
 		{"budgets[].match.NAME", listOrOne(256, pattern), "", "values of this identity; `(none)` are requests without it", "search"},
 		{"budgets[].overrides", either(named(subject, 10_000), list(10_000, named(pattern, 0))), "(none)", "another limit for some values of `per`, see [`overrides`](#overrides)", ""},
@@ -102,7 +108,8 @@ var keys = slices.Concat(
 	},
 	[]key{
 		{"identity.NAME[].jwt", claim, "", "a text claim of a token which Envoy's jwt_authn filter has verified; dots reach into nested objects. Claims that are not text count as missing", "sub"},
-		{"identity.NAME[].header", headerName, "", "a request header; the first value, if there are several", "x-team"},
+		{"identity.NAME[].header", headerName, "", "a request header; one that comes with different values is answered with 400", "x-team"},
+		{"identity.NAME[].api_key", name, "", "a value of the API key that the request shows, see [`api_keys`](#api_keys); none if nobody here has that key", "team"},
 		{"identity.NAME[].set_by", words("envoy"), "(trusts what reaches the filter)", "with `header`: the rendered Envoy configuration removes the client's copy before any filter runs", ""},
 	},
 )
@@ -110,7 +117,7 @@ var keys = slices.Concat(
 // rules are what mappings ask for besides the keys that are required.
 var rules = map[string]schema{
 	"models[]":        {"oneOf": []schema{needs("as"), needs("encoding"), needs("tokenizer")}},
-	"identity.NAME[]": {"oneOf": []schema{needs("jwt"), needs("header")}, "dependencies": schema{"set_by": []string{"header"}}},
+	"identity.NAME[]": {"oneOf": []schema{needs("jwt"), needs("header"), needs("api_key")}, "dependencies": schema{"set_by": []string{"header"}}},
 	// A period is needed unless the budget counts streams, or is per request.
 	"budgets[]": {
 		"if": schema{

@@ -80,7 +80,7 @@ func TestKeys(t *testing.T) {
 		}
 		switch {
 		case f.many != nil && f.many.form.keys != nil:
-			compare(k.path+"[]", value, false)
+			compare(k.path+"[]", value, f.many.form.keys.names != nil)
 		case f.many == nil:
 			if names, told := known(t, dir, k.path, "["+value+"]"); told {
 				t.Errorf("%s may be a list of mappings with %q; keys.go does not say so", k.path, names)

@@ -72,7 +72,7 @@ func odd() []string {
 		"UTC", "./UTC", "utc", "Etc/GMT+5", "posix/UTC", "Local", "X-Team", "x_team", "x.team", "~x", "!x", `"\u00a0"`, `"\u00a0x"`, `"x\u2028"`, `"x "`, `"\x07"`, `"\n"`, `"a\nb"`,
 		"gpt-4o", "GPT-4O", "gpt-4o-2024-08-06", "ft:gpt-4o:a", "o200k_base", "O200K_BASE", "./llama3.json", strings.Repeat("x", 64), strings.Repeat("x", 65), strings.Repeat("x", 256), strings.Repeat("é", 128),
 		"{input: 1 token}", "{output: 1.5k tokens, input: 2 tokens}", "{input: 1 request}", "{search: 5 tokens}", "{search: {input: 1 token}}", "[{team: a, limit: 5 tokens}]", "{8: 5 tokens}", `{"8": 5 tokens}`,
-		"[{jwt: a}]", "[{jwt: a}, {header: b, set_by: envoy}]", "{header: {X-A: [a, b], x-b: c}}", "{team: [a, b], model: c, path: /x}", "{header: {}}", "{team: a, header: {}}",
+		"[{jwt: a}]", "{secret: 0123456789abcdef}", "[{hash: 5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843, team: a}]", "[{jwt: a}, {header: b, set_by: envoy}]", "{header: {X-A: [a, b], x-b: c}}", "{team: [a, b], model: c, path: /x}", "{header: {}}", "{team: a, header: {}}",
 		"[{name: a, limit: 1 token, period: day}]", "[{match: a, as: gpt-4o}, {match: a, as: gpt-4o}]", "{address: 127.0.0.1:1}", "{address: 127.0.0.1:1, tls: none}", "{tls: none}", "{cert: a, key: b}", "{cert: a, key: b, client_ca: c}",
 	}
 	for _, k := range keys {
