@@ -1,5 +1,7 @@
 package dialect
 
+import "slices"
+
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
@@ -20,8 +22,11 @@ func (OpenAIChat) ParseRequest(body []byte) (*Request, error) {
 	if err := p.parse(); err != nil {
 		return nil, err
 	}
-	if len(p.r.caps) == 0 {
+	if p.r.capKey == "" { // no cap is a number
 		p.r.capKey = chatCapKey(p.r.Model)
+		if p.firstCap != p.r.capKey {
+			slices.Reverse(p.r.caps) // of two that are null, the first is set
+		}
 	}
 	return p.r, nil
 }

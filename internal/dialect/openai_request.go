@@ -2,7 +2,6 @@ package dialect
 
 import (
 	"math"
-	"slices"
 	"strconv"
 )
 
@@ -12,7 +11,8 @@ type requestReader struct {
 	body     []byte
 	r        *Request
 	options  optionsPlace
-	uncapped bool // one of the caps is zero or negative
+	firstCap string // the key of the first cap
+	uncapped bool   // one of the caps is zero or negative
 }
 
 // newRequestReader returns a reader. capKey is the key under which a cap is added.
@@ -111,17 +111,13 @@ func (p *requestReader) maxTokens(key string, at span) error {
 		p.r.capKey = key
 		p.uncapped = p.uncapped || n == 0 // some servers take what is not positive for "no cap"
 	}
-	if ok {
-		p.r.caps = append(p.r.caps, capAt{at, n})
-		return nil
+	if !ok {
+		n = nullCap // it can be replaced, too: adding the key again would make it stand twice
 	}
-	// A null can be replaced, too: adding the key again would make it stand twice. Of two, the
-	// first is.
-	place := len(p.r.caps)
-	if key == p.r.capKey {
-		place = 0
+	if len(p.r.caps) == 0 {
+		p.firstCap = key
 	}
-	p.r.caps = slices.Insert(p.r.caps, place, capAt{at, nullCap})
+	p.r.caps = append(p.r.caps, capAt{at, n})
 	return nil
 }
 
