@@ -38,6 +38,8 @@ const (
 // extProcCluster is the tokenbudget server, or several.
 func (s settings) extProcCluster() (*clusterv3.Cluster, error) {
 	c := newCluster(ExtProcCluster, s.extProc)
+	// Of the retries of retryServer, as many at a time as there can be streams; Envoy's default is 3.
+	c.CircuitBreakers.Thresholds[0].MaxRetries = wrapperspb.UInt32(maxStreams)
 	if len(s.servers) > 1 {
 		manyServers(c, s.servers)
 	}

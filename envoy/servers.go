@@ -9,7 +9,9 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	previousv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -64,8 +66,7 @@ func manyServers(c *clusterv3.Cluster, servers []endpoint) {
 		}
 	}
 	c.LoadAssignment.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: endpoints}}
-	// The one with the fewest open streams: they last for minutes, and differ.
-	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	// In turns, Envoy's default. The one with the fewest open streams would be the one that is down.
 	c.HealthChecks = []*corev3.HealthCheck{{
 		Timeout:  durationpb.New(healthInterval),
 		Interval: durationpb.New(healthInterval),
@@ -85,9 +86,15 @@ func manyServers(c *clusterv3.Cluster, servers []endpoint) {
 // server, if it could not begin. Only where the server has seen nothing of it: a second try is
 // never metered twice.
 func retryServer() *corev3.RetryPolicy {
+	other := (*previousv3.PreviousHostsPredicate)(nil).ProtoReflect().Descriptor().FullName()
 	return &corev3.RetryPolicy{
 		RetryOn:      "connect-failure,refused-stream",
 		NumRetries:   wrapperspb.UInt32(3),
 		RetryBackOff: &corev3.BackoffStrategy{BaseInterval: durationpb.New(25 * time.Millisecond), MaxInterval: durationpb.New(250 * time.Millisecond)},
+		RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{
+			Name:       "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: &anypb.Any{TypeUrl: "type.googleapis.com/" + string(other)}},
+		}},
+		HostSelectionRetryMaxAttempts: 5,
 	}
 }

@@ -26,14 +26,10 @@ const rollingStreams = 200
 func TestRollingRestart(t *testing.T) {
 	up := startMeshUpstream(t)
 	m := newMesh(t, up.URL())
-	const file = `
-budgets:
-  - {name: all, limit: 1000B tokens, period: total}
-  - {name: users, per: user, limit: 1000B tokens, period: total}
-identity: {user: [{header: x-user}]}
-timeouts: {drain: 25s, drain_delay: 3s, connection_age: 3s}
-`
-	a, b := m.node(t, file), m.node(t, file)
+	// One tells before it goes, the other one is gone at once for who wants to connect. It is Envoy
+	// then that begins elsewhere what could not begin there.
+	a := m.node(t, meshFile+"timeouts: {drain_delay: 2s, connection_age: 3s}\n")
+	b := m.node(t, meshFile+"timeouts: {drain_delay: 0s, connection_age: 3s}\n")
 	both := a.extProc + "," + b.extProc
 	envoys := []*envoyrun.Envoy{m.envoy(t, a, both), m.envoy(t, a, both)}
 	c := newMeshClients(t, envoyURL(t, envoys[0]), envoyURL(t, envoys[1]))
@@ -63,7 +59,7 @@ timeouts: {drain: 25s, drain_delay: 3s, connection_age: 3s}
 	}
 	for i, e := range envoys {
 		under(fmt.Sprintf("restart of Envoy %d", i))
-		c.use(1 - i) // as a load balancer does that sees Envoy's health check fail
+		c.leave(i) // as a load balancer does that sees Envoy's health check fail
 		envoyGone(t, e)
 		envoys[i] = m.envoy(t, a, both)
 		c.replace(i, envoyURL(t, envoys[i]))
@@ -77,11 +73,26 @@ timeouts: {drain: 25s, drain_delay: 3s, connection_age: 3s}
 		n.terminate(t)
 	}
 
+	c.settled(t, a, b)
+}
+
+// meshFile is the part of a server's file that all have.
+const meshFile = `
+budgets:
+  - {name: all, limit: 1000B tokens, period: total}
+  - {name: users, per: user, limit: 1000B tokens, period: total}
+identity: {user: [{header: x-user}]}
+`
+
+// settled checks that no request has failed, and that the stores of servers, which have ended,
+// have what the upstream reported.
+func (c *meshClients) settled(t *testing.T, servers ...*node) {
+	t.Helper()
 	for _, err := range c.failures {
 		t.Error(err)
 	}
 	var all, users int64
-	for i, n := range []*node{a, b} {
+	for i, n := range servers {
 		for name, sum := range map[string]*int64{"all": &all, "users": &users} {
 			spent, held := n.stored(t, name)
 			*sum += spent
@@ -219,8 +230,8 @@ func (c *meshClients) ended() int {
 	return c.done
 }
 
-// use sends what is new to one Envoy only.
-func (c *meshClients) use(i int) { c.replace(1-i, "") }
+// leave sends nothing new to an Envoy.
+func (c *meshClients) leave(i int) { c.replace(i, "") }
 
 // replace gives an Envoy another address.
 func (c *meshClients) replace(i int, url string) {
