@@ -51,6 +51,7 @@ type node struct {
 	mesh    *mesh
 	file    string // its configuration
 	extProc string
+	env     []string
 
 	cmd     *exec.Cmd
 	admin   string
@@ -59,8 +60,9 @@ type node struct {
 	exitErr error
 }
 
-// node makes a server that listens with TLS, and starts it. text is the rest of its file.
-func (m *mesh) node(t *testing.T, text string) *node {
+// node makes a server that listens with TLS, and starts it. text is the rest of its file, env its
+// environment beyond this process's.
+func (m *mesh) node(t *testing.T, text string, env ...string) *node {
 	t.Helper()
 	dir, pair := t.TempDir(), m.ca.Issue(t, meshServerName)
 	// A port that the system would give away: it is free now, and after a restart start waits for it.
@@ -68,7 +70,7 @@ func (m *mesh) node(t *testing.T, text string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{mesh: m, file: filepath.Join(dir, "tokenbudget.yaml"), extProc: lis.Addr().String(), log: new(nodeLog)}
+	n := &node{mesh: m, file: filepath.Join(dir, "tokenbudget.yaml"), extProc: lis.Addr().String(), log: new(nodeLog), env: env}
 	if err := lis.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func (n *node) start(t *testing.T) {
 	for {
 		from := n.log.len()
 		n.cmd, n.exited = exec.Command(n.mesh.bin, "serve", "-config", n.file), make(chan struct{})
-		n.cmd.Stderr = n.log
+		n.cmd.Stderr, n.cmd.Env = n.log, append(os.Environ(), n.env...)
 		if err := n.cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
