@@ -35,9 +35,14 @@ const (
 	upstreamIdle = 30 * time.Second
 )
 
-// extProcCluster is the tokenbudget server.
+// extProcCluster is the tokenbudget server, or several.
 func (s settings) extProcCluster() (*clusterv3.Cluster, error) {
 	c := newCluster(ExtProcCluster, s.extProc)
+	// Of the retries of retryServer, as many at a time as there can be streams; Envoy's default is 3.
+	c.CircuitBreakers.Thresholds[0].MaxRetries = wrapperspb.UInt32(maxStreams)
+	if len(s.servers) > 1 {
+		manyServers(c, s.servers)
+	}
 	pings := &corev3.KeepaliveSettings{Interval: durationpb.New(keepalive), Timeout: durationpb.New(keepalive)}
 	if err := setHTTP(c, &httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: explicitHTTP2(&corev3.Http2ProtocolOptions{ConnectionKeepalive: pings}),

@@ -29,9 +29,10 @@ func (s settings) filter() (*hcmv3.HttpFilter, error) {
 
 func (s settings) externalProcessor() *extprocv3.ExternalProcessor {
 	p := &extprocv3.ExternalProcessor{
-		GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
-			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: ExtProcCluster},
-		}},
+		GrpcService: &corev3.GrpcService{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: ExtProcCluster}},
+			RetryPolicy:     retryServer(),
+		},
 		FailureModeAllow: s.FailOpen,
 		ProcessingMode: &extprocv3.ProcessingMode{
 			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,

@@ -239,7 +239,11 @@ var egModes = map[string]string{"BUFFERED": "Buffered", "FULL_DUPLEX_STREAMED": 
 
 // gatewayServer is the Backend of the tokenbudget server.
 func (s settings) gatewayServer(mesh Mesh) object {
-	spec := object{{key: "endpoints", value: list{s.extProc.egEndpoint()}}}
+	var endpoints list
+	for _, e := range s.servers {
+		endpoints = append(endpoints, e.egEndpoint())
+	}
+	spec := object{{key: "endpoints", value: endpoints}}
 	if t := s.ExtProcTLS; t != nil {
 		name := t.ServerName
 		setDefault(&name, s.extProc.host)

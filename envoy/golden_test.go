@@ -44,6 +44,7 @@ var goldens = []struct {
 	{"bootstrap-h2", BootstrapYAML, Options{Upstream: "http://localhost:8000", UpstreamHTTP2: true, ExtProc: "localhost:9002", PassPaths: full.PassPaths}},
 	{"bootstrap-https-address", BootstrapYAML, Options{Upstream: "https://[::1]:8443", UpstreamHTTP2: true, FailOpen: true}},
 	{"bootstrap-full", BootstrapYAML, full},
+	{"bootstrap-servers", BootstrapYAML, Options{Upstream: "http://127.0.0.1:8000", ExtProc: "tokenbudget-0.tokenbudget:9002, tokenbudget-1.tokenbudget:9002"}},
 	{"filter", FilterYAML, Options{}},
 	{"filter-full", FilterYAML, full},
 }

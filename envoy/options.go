@@ -39,7 +39,7 @@ type Options struct {
 	UpstreamHTTP2 bool   // the upstream speaks HTTP/2; by default https negotiates and http is HTTP/1.1
 	UpstreamCA    string // file of the authorities that sign an https upstream; default DefaultCAFile
 
-	ExtProc    string     // the tokenbudget server, host:port or unix:/path; default 127.0.0.1:9002
+	ExtProc    string     // the tokenbudget server, host:port or unix:/path, or several with commas between them; default 127.0.0.1:9002
 	ExtProcTLS *ClientTLS // TLS to the server; nil for cleartext, which suits loopback only
 
 	Admin string // Envoy's admin interface, IP:port or unix:/path; default 127.0.0.1:9901
@@ -67,7 +67,7 @@ type ClientTLS struct {
 	CAFile     string // authorities that sign the server; required
 	CertFile   string // Envoy's own certificate, with KeyFile; empty for none
 	KeyFile    string
-	ServerName string // a DNS name in the server's certificate; default: the host of ExtProc
+	ServerName string // a DNS name in the server's certificate; default: the host of ExtProc if that is one server
 }
 
 // WithDefaults returns the options with the defaults in place of zero values.
@@ -94,9 +94,10 @@ func setDefault[T comparable](field *T, value T) {
 // settings are options that have been checked and taken apart.
 type settings struct {
 	Options
-	listen, admin, extProc endpoint
-	upstream               endpoint
-	upstreamTLS            bool
+	listen, admin, upstream endpoint
+	upstreamTLS             bool
+	extProc                 endpoint   // the first of servers
+	servers                 []endpoint // at least one, if there is no error
 }
 
 // endpoint is an address as Envoy wants it.
@@ -131,9 +132,11 @@ func (o Options) resolve(needUpstream bool) (settings, error) {
 	}
 	s.listen = address("Listen", s.Listen, true)
 	s.admin = address("Admin", s.Admin, true)
-	s.extProc = address("ExtProc", s.ExtProc, false)
-	if s.extProc.address != nil && s.extProc.host != "" && s.extProc.port == 0 {
-		fail("ExtProc: %q needs a port", s.ExtProc)
+	var err error
+	if s.servers, err = parseServers(s.ExtProc); err != nil {
+		fail("ExtProc: %w", err)
+	} else {
+		s.extProc = s.servers[0]
 	}
 	if needUpstream || s.Upstream != "" {
 		var err error
@@ -148,8 +151,12 @@ func (o Options) resolve(needUpstream bool) (settings, error) {
 		if (t.CertFile == "") != (t.KeyFile == "") {
 			fail("ExtProcTLS: CertFile and KeyFile belong together")
 		}
-		if t.ServerName == "" && s.extProc.host == "" {
+		switch {
+		case t.ServerName != "" || err != nil:
+		case s.extProc.host == "":
 			fail("ExtProcTLS: a Unix socket has no host name; set ServerName")
+		case len(s.servers) > 1:
+			fail("ExtProcTLS: several servers need a name that is in the certificate of each; set ServerName")
 		}
 	}
 	if s.MessageTimeout < time.Millisecond {

@@ -3,6 +3,7 @@ package envoy
 import (
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,12 @@ func TestMistakes(t *testing.T) {
 		{Options{Upstream: api, Admin: "localhost:9901"}, "Admin: "},
 		{Options{Upstream: api, ExtProc: "unix:run/socket"}, "ExtProc: \"unix:run/socket\": the path of the socket must be absolute"},
 		{Options{Upstream: api, ExtProc: "localhost:0"}, "ExtProc: \"localhost:0\" needs a port"},
+		{Options{Upstream: api, ExtProc: "10.0.0.1:9002,10.0.0.2:0"}, "ExtProc: \"10.0.0.2:0\" needs a port"},
+		{Options{Upstream: api, ExtProc: "10.0.0.1:9002,"}, "ExtProc: \"\" is neither"},
+		{Options{Upstream: api, ExtProc: "10.0.0.1:9002, 10.0.0.1:9002"}, "is there twice"},
+		{Options{Upstream: api, ExtProc: "unix:/a,tokenbudget-0:9002"}, "sockets and names"},
+		{Options{Upstream: api, ExtProc: manyAddresses(maxServers + 1)}, "more than 64 servers"},
+		{Options{Upstream: api, ExtProc: "a:1,b:1", ExtProcTLS: &ClientTLS{CAFile: "/a"}}, "set ServerName"},
 		{Options{Upstream: api, ExtProcTLS: &ClientTLS{}}, "CAFile is required"},
 		{Options{Upstream: api, ExtProcTLS: &ClientTLS{CAFile: "/a", CertFile: "/b"}}, "belong together"},
 		{Options{Upstream: api, ExtProc: "unix:/a", ExtProcTLS: &ClientTLS{CAFile: "/a"}}, "set ServerName"},
@@ -64,6 +71,14 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("three mistakes: the error does not name %s: %v", field, err)
 		}
 	}
+}
+
+func manyAddresses(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = "10.0.0.1:" + strconv.Itoa(i+1)
+	}
+	return strings.Join(all, ",")
 }
 
 // TestOptionsStay: rendering does not write into the caller's slices.

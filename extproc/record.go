@@ -61,6 +61,7 @@ func (s *Server) record(r *exchange.Record) {
 // sets and from the names of configured limits, never from clients.
 type Metrics struct {
 	open      prometheus.Gauge
+	conns     prometheus.Gauge
 	panics    prometheus.Counter
 	exchanges *prometheus.CounterVec // api, outcome
 	limited   *prometheus.CounterVec // outcome, limit
@@ -80,6 +81,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	seconds := prometheus.ExponentialBuckets(0.01, 2.5, 12) // 10 ms … 4 min
 	m := &Metrics{
 		open:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbudget_open_exchanges", Help: "Exchanges that are under way."}),
+		conns:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbudget_connections", Help: "Connections to listen.extproc that are open: for each Envoy one of each of its worker threads, and one of its health checks."}),
 		panics:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tokenbudget_panics_total", Help: "Exchanges that ended in a panic of the server."}),
 		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_exchanges_total", Help: "Exchanges by API and outcome."}, []string{"api", "outcome"}),
 		limited:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_limited_total", Help: "Exchanges that a limit refused or cut, by outcome and limit."}, []string{"outcome", "limit"}),
@@ -97,7 +99,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.shed.WithLabelValues(reason) // a counter that is missing alarms nobody
 	}
 	if reg != nil {
-		reg.MustRegister(m.open, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft, m.degraded, m.buffered, m.shed)
+		reg.MustRegister(m.open, m.conns, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft, m.degraded, m.buffered, m.shed)
 	}
 	return m
 }

@@ -37,6 +37,12 @@ type Options struct {
 	// DrainTimeout is how long open streams may go on after Serve's context has
 	// ended; then they are cut. 0: DefaultDrainTimeout; negative: not at all.
 	DrainTimeout time.Duration
+	// DrainDelay is for how much of the drain timeout new connections and exchanges are still
+	// taken, until who balances the load has noticed that the server is going; 0: not at all.
+	DrainDelay time.Duration
+	// ConnectionAge is after what time, give or take a tenth, a connection is told that the next
+	// exchange should begin on another one; 0: never.
+	ConnectionAge time.Duration
 	// Overload says when new exchanges are turned away.
 	Overload Overload
 }
@@ -87,21 +93,26 @@ func New(opts Options) *Server {
 		opts.Metrics = NewMetrics(nil)
 	}
 	s := &Server{opts: opts, grace: cutGrace, atHand: atHand, draining: make(chan struct{}), drain: make(chan struct{}), receivers: newReceivers(), overload: newOverload()}
-	s.Set(Settings{opts.Policy, opts.ExchangeTimeout, opts.IdleTimeout, opts.DrainTimeout, opts.Overload})
+	s.Set(Settings{opts.Policy, opts.ExchangeTimeout, opts.IdleTimeout, opts.DrainTimeout, opts.DrainDelay, opts.Overload})
 	return s
 }
 
 // Serve answers on lis until ctx ends, and then drains: new streams go elsewhere
-// (health turns to NOT_SERVING, connections are told to close), open ones finish
-// or, after the drain timeout, are cut. If lis fails, it drains, too, and returns
-// the error. It owns lis, and is to be called once.
+// (health turns to NOT_SERVING, after the drain delay connections are told to close),
+// open ones finish or, after the drain timeout, are cut. If lis fails, it drains, too,
+// and returns the error. It owns lis, and is to be called once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	opts := []grpc.ServerOption{
 		// A body beyond the policy's limit must reach the state machine, which
 		// answers 413; a gRPC error would come out as a 500.
 		grpc.MaxRecvMsgSize(int(min(2*s.settings.Load().policy.MaxRequest, 1<<30)) + 1<<20),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second,
+			// No grace is set, so that gRPC waits for the streams of an old connection however long
+			// they last: each has its deadlines, which may be raised while the server runs.
+			MaxConnectionAge: s.opts.ConnectionAge,
+		}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StaticStreamWindowSize(streamWindow),
@@ -117,8 +128,9 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	healthv1.RegisterHealthServer(g, health)
 	reflection.Register(g)
 
+	connections := &connections{Listener: lis, open: s.opts.Metrics.conns}
 	served := make(chan error, 1)
-	go func() { served <- g.Serve(lis) }()
+	go func() { served <- g.Serve(connections) }()
 	var failed error
 	select {
 	case failed = <-served:
@@ -129,14 +141,19 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 
 	close(s.draining)
 	health.Shutdown()
-	drainTimeout := s.settings.Load().drain
-	s.opts.Log.Info("draining", zap.Duration("timeout", drainTimeout))
+	settings := s.settings.Load()
+	delay := min(settings.delay, settings.drain)
+	s.opts.Log.Info("draining", zap.Duration("delay", max(delay, 0)), zap.Duration("timeout", settings.drain))
+	end := time.Now().Add(settings.drain)
+	if failed == nil {
+		connections.linger(delay)
+	}
 	stopped := make(chan struct{})
 	go func() {
 		g.GracefulStop()
 		close(stopped)
 	}()
-	if !wait(stopped, drainTimeout) {
+	if !wait(stopped, time.Until(end)) {
 		close(s.drain)
 		if !wait(stopped, 2*s.grace) {
 			g.Stop()

@@ -9,15 +9,17 @@ import (
 
 // Settings are those of the [Options] that may change while the server runs.
 type Settings struct {
-	Policy                                     exchange.Policy
-	ExchangeTimeout, IdleTimeout, DrainTimeout time.Duration
-	Overload                                   Overload
+	Policy                       exchange.Policy
+	ExchangeTimeout, IdleTimeout time.Duration
+	DrainTimeout, DrainDelay     time.Duration
+	Overload                     Overload
 }
 
 // settings are Settings made ready.
 type settings struct {
 	policy                *exchange.Policy
 	exchange, idle, drain time.Duration
+	delay                 time.Duration // of the drain
 	overload              Overload
 }
 
@@ -35,6 +37,7 @@ func (s *Server) Set(n Settings) {
 		exchange: cmp.Or(n.ExchangeTimeout, DefaultExchangeTimeout),
 		idle:     cmp.Or(n.IdleTimeout, DefaultIdleTimeout),
 		drain:    cmp.Or(n.DrainTimeout, DefaultDrainTimeout),
+		delay:    n.DrainDelay,
 		overload: n.Overload.withDefaults(),
 	})
 }

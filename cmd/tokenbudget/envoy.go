@@ -35,7 +35,7 @@ a Secret, which the output names.`,
 		fs.StringVar(&o.Listen, "listen", "127.0.0.1:10000", "`ADDRESS` where Envoy takes requests")
 		fs.StringVar(&o.Upstream, "upstream", "https://api.openai.com", "`URL` of the model API, without a path")
 		fs.BoolVar(&o.UpstreamHTTP2, "upstream-http2", false, "the upstream speaks HTTP/2 without TLS")
-		fs.StringVar(&o.ExtProc, "extproc", "", "`ADDRESS` where Envoy reaches the server (default listen.extproc)")
+		fs.StringVar(&o.ExtProc, "extproc", "", "`ADDRESS` where Envoy reaches the server, or several with commas between them (default listen.extproc)")
 		files := &envoy.ClientTLS{}
 		fs.StringVar(&files.CAFile, "extproc-ca", "/etc/envoy/tokenbudget/ca.crt", "`FILE` of the authorities that sign the server, on Envoy's machine")
 		fs.StringVar(&files.CertFile, "extproc-cert", "/etc/envoy/tokenbudget/tls.crt", "`FILE` of Envoy's certificate for the server")
@@ -96,7 +96,11 @@ func clientTLS(files envoy.ClientTLS, address string, server *certs.Files) (*env
 	if files.ServerName != "" {
 		return &files, nil
 	}
+	several := strings.Contains(address, ",")
 	host, _, err := net.SplitHostPort(address)
+	if several {
+		host, err = "", nil // what all of them have in their certificates is looked for
+	}
 	if err != nil {
 		return nil, fmt.Errorf("-extproc %q is no address; write host:port", address)
 	}

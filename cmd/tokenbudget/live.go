@@ -58,7 +58,8 @@ func (l *live) settings(r *ruling) (s extproc.Settings, err error) {
 	s = extproc.Settings{
 		Policy:          policy(r.config),
 		ExchangeTimeout: r.config.Timeouts.Exchange, IdleTimeout: r.config.Timeouts.Idle, DrainTimeout: drainTimeout(r.config),
-		Overload: extproc.Overload(r.config.Overload),
+		DrainDelay: r.config.Timeouts.DrainDelay,
+		Overload:   extproc.Overload(r.config.Overload),
 	}
 	if s.Policy.Sizes, err = budget.NewSizes(r.limits()); err != nil {
 		return s, err

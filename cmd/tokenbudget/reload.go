@@ -182,6 +182,8 @@ func running(old, c *config.Config, anew bool) (*config.Config, []string) {
 	})
 	keep("store", old.Store == c.Store, func() { next.Store = old.Store })
 	keep("max_request_body", old.MaxRequestBody == c.MaxRequestBody, func() { next.MaxRequestBody = old.MaxRequestBody })
+	age := &next.Timeouts.ConnectionAge // gRPC is told at the start
+	keep("timeouts.connection_age", old.Timeouts.ConnectionAge == *age, func() { *age = old.Timeouts.ConnectionAge })
 	if !anew && slices.EqualFunc(old.Models, c.Models, sameModel) {
 		next.Models = old.Models
 	}

@@ -174,6 +174,7 @@ func serve(ctx context.Context, e env, path string, file reading, c *config.Conf
 	server := extproc.New(extproc.Options{
 		TLS: extprocTLS, Ledger: ledger, Log: log, Metrics: extproc.NewMetrics(reg), Policy: settings.Policy,
 		ExchangeTimeout: settings.ExchangeTimeout, IdleTimeout: settings.IdleTimeout, DrainTimeout: settings.DrainTimeout,
+		DrainDelay: settings.DrainDelay, ConnectionAge: c.Timeouts.ConnectionAge,
 		Overload: settings.Overload,
 	})
 	rules.ledger, rules.server = ledger, server

@@ -141,14 +141,6 @@ const (
 	UsageNever  IncludeUsage = "never"
 )
 
-// Timeouts bound every wait. Idle, if the file does not set it, follows a shorter
-// Exchange.
-type Timeouts struct {
-	Exchange time.Duration // the longest that one exchange may last
-	Idle     time.Duration // the longest silence of an upstream; at most Exchange
-	Drain    time.Duration // how long open streams may finish at shutdown; 0: not at all
-}
-
 // defaults returns the configuration of a file that says nothing.
 func defaults() *Config {
 	return &Config{
@@ -163,7 +155,7 @@ func defaults() *Config {
 		ResponsesCut:   CutIncomplete,
 		IncludeUsage:   UsageAuto,
 		ClosingComment: true,
-		Timeouts:       Timeouts{Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second},
+		Timeouts:       defaultTimeouts,
 		Overload:       Overload{MaxDelay: time.Second},
 	}
 }

@@ -138,6 +138,12 @@ func TestTimeouts(t *testing.T) {
 	check(t, "timeouts: {idle: 61s, exchange: 1m}\n"+oneBudget, "longer than an exchange")
 	check(t, "timeouts: {drain: 0s}\n"+oneBudget, "")
 	check(t, "timeouts: {drain: -1s}\n"+oneBudget, "between 0s and 10m")
+	if c := check(t, "timeouts: {drain: 2s}\n"+oneBudget, ""); c.Timeouts.DrainDelay != 2*time.Second {
+		t.Errorf("the drain's delay is %s, longer than the drain", c.Timeouts.DrainDelay)
+	}
+	check(t, "timeouts: {drain: 2s, drain_delay: 2s, connection_age: 0s}\n"+oneBudget, "")
+	check(t, "timeouts: {drain_delay: 3s, drain: 2s}\n"+oneBudget, "longer than the drain")
+	check(t, "timeouts: {connection_age: 25h}\n"+oneBudget, "between 0s and 24h")
 	check(t, "timeouts: {idle: 0s}\n"+oneBudget, "between 1s and 24h")
 	check(t, "timeouts: {idle: 30}\n"+oneBudget, "not a length of time")
 }

@@ -127,7 +127,8 @@ func checkConfig(t *testing.T, c *Config) {
 		!slices.Contains([]UnknownAPI{UnknownRefuse, UnknownPass}, c.UnknownAPI) ||
 		!slices.Contains([]IncludeUsage{UsageAuto, UsageAlways, UsageNever}, c.IncludeUsage) ||
 		!slices.Contains([]OutputCap{CapUnary, CapAlways, CapNever}, c.OutputCap) ||
-		c.Timeouts.Idle < time.Second || c.Timeouts.Idle > c.Timeouts.Exchange || c.Timeouts.Drain < 0 {
+		c.Timeouts.Idle < time.Second || c.Timeouts.Idle > c.Timeouts.Exchange || c.Timeouts.Drain < 0 || c.Timeouts.DrainDelay < 0 || c.Timeouts.DrainDelay > c.Timeouts.Drain ||
+		c.Timeouts.ConnectionAge < 0 {
 		t.Fatalf("incomplete: %+v", c)
 	}
 	for _, glob := range c.Paths.Deny {

@@ -57,6 +57,9 @@ func (d *decoder) config(root *node, c *Config) {
 			"exchange": value(d, &c.Timeouts.Exchange, duration(time.Second, 24*time.Hour)),
 			"idle":     value(d, &c.Timeouts.Idle, duration(time.Second, 24*time.Hour)),
 			"drain":    value(d, &c.Timeouts.Drain, duration(0, 10*time.Minute)),
+
+			"drain_delay":    value(d, &c.Timeouts.DrainDelay, duration(0, 10*time.Minute)),
+			"connection_age": value(d, &c.Timeouts.ConnectionAge, duration(0, 24*time.Hour)),
 		}, nil),
 		"overload": d.overload(&c.Overload),
 	}, refusals{"tls": {"tls does not belong here", "move it into listen"}})
@@ -70,18 +73,4 @@ func (d *decoder) config(root *node, c *Config) {
 	d.checkAPIKeys(c, seen["api_keys"], ids, keyNames)
 	d.warnOverload(c)
 	d.warnAll(c, ids, limits)
-}
-
-// checkTimeouts keeps the idle timeout within the exchange's. One that the file does
-// not set follows; one that it sets must fit.
-func (d *decoder) checkTimeouts(c *Config) {
-	t := &c.Timeouts
-	if t.Idle <= t.Exchange {
-		return
-	}
-	if n := d.at[&t.Idle]; n != nil {
-		d.fail(n, "make it shorter", "an idle timeout of %s is longer than an exchange may last, which is %s", brief(t.Idle), brief(t.Exchange))
-		return
-	}
-	t.Idle = t.Exchange
 }

@@ -199,6 +199,9 @@ func around(path, key string) []string {
 		if key == "idle" {
 			return []string{"exchange: 24h"}
 		}
+		if key == "drain_delay" {
+			return []string{"drain: 10m"}
+		}
 	case "budgets[].overrides[]":
 		return []string{"team: ads", "limit: 3M tokens"}
 	case "models[]":
