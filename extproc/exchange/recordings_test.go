@@ -19,8 +19,8 @@ import (
 )
 
 // TestRecordings: every recorded answer passes byte for byte, errors too, and means the same however
-// it is split: byte by byte, which is at all places, at single bytes, and at random. Usage is the provider's own, as another reader finds it; the chunk that
-// was asked for by us is left out.
+// it is split: byte by byte, which is at all places, at single bytes, and at random. Usage is the
+// provider's own, as another reader finds it; the chunk that was asked for by us is left out.
 func TestRecordings(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	apis := make(map[string]int)

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// olderCap are models that others than OpenAI serve, by the beginnings of their names. All their servers
-// read max_tokens; max_completion_tokens is refused by Mistral (422), and not read by
+// olderCap are models that others than OpenAI serve, by the beginnings of their names. All their
+// servers read max_tokens; max_completion_tokens is refused by Mistral (422), and not read by
 // DeepSeek and Ollama.
 var olderCap = []string{
 	"codestral", "command", "deepseek", "devstral", "gemma", "gpt-oss", "labs-", "llama", "magistral", "meta-llama", "ministral", "mistral",
