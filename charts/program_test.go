@@ -163,6 +163,27 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestInit: the file that the program begins with can be given as a text.
+func TestInit(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "budgets.yaml")
+	tokenbudget(t, nil, "init", file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := yaml.Marshal(map[string]string{"configText": string(text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := decode(t, mustRender(t, string(values)))
+	want, got := tokenbudget(t, nil, "validate", "-config", file), tokenbudget(t, nil, "validate", "-config", here(t, o))
+	// The budgets, which come last, are the same; the addresses are the chart's.
+	_, want, found := strings.Cut(want, "\n\n")
+	if !found || !strings.HasSuffix(got, want) {
+		t.Errorf("the chart makes of the file:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 // TestServes: the program serves by the configuration of a release, and the container's probe
 // finds it ready.
 func TestServes(t *testing.T) {

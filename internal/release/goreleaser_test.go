@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,9 +71,7 @@ func readFields(dir string) (fields, error) {
 	}
 	for name, parts := range inline {
 		for _, part := range parts {
-			for key, value := range all[part] {
-				all[name][key] = value
-			}
+			maps.Copy(all[name], all[part])
 		}
 	}
 	return all, nil

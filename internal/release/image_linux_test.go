@@ -79,7 +79,7 @@ func (i image) write(t *testing.T, name, content string) {
 	if err := os.Chmod(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(content), 0o644); err != nil { //nolint:gosec // it is the image's user who reads it
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(filepath.Dir(file), 0o555); err != nil {

@@ -165,7 +165,7 @@ func modules(t *testing.T, name string) {
 func version(t *testing.T, archive string, program []byte) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tokenbudget")
-	if err := os.WriteFile(file, program, 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(file, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(file, "-version").CombinedOutput()

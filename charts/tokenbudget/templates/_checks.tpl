@@ -3,6 +3,9 @@
 {{- $v := .Values -}}
 {{- $server := eq $v.mode "server" -}}
 {{- $c := include "tokenbudget.userConfig" . | fromYaml -}}
+{{- if not $c.budgets -}}
+  {{- fail "config has no budgets: name at least one, such as {name: everyone-day, limit: 1M tokens, period: day}" -}}
+{{- end -}}
 {{- if hasKey $c "listen" -}}
   {{- fail "listen (of config or configText) is the chart's: set extproc.port, admin.port, admin.expose and tls instead" -}}
 {{- end -}}
