@@ -42,7 +42,7 @@ find_tools() {
   done
   tokenbudget=${TOKENBUDGET_BIN:-$work/tokenbudget}
   [ -n "${TOKENBUDGET_BIN:-}" ] || (cd "$root" && go build -o "$tokenbudget" ./cmd/tokenbudget)
-  envoy=$(cd "$root" && go run ./internal/envoyrun/where)
+  envoy=$(cd "$root" && go run ./internal/envoyrun/where envoy)
 }
 
 # free_ports N prints N ports of loopback on which nobody listens.

@@ -133,15 +133,17 @@ func compareOutput(t *testing.T, readme, printed string) {
 }
 
 var (
-	uuids   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	numbers = regexp.MustCompile(`[0-9]+(?:[-.:T][0-9]+)*Z?(?:[hms]+[0-9hms]*)?`)
-	spaces  = regexp.MustCompile(`[ ]+`)
+	uuids       = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	completions = regexp.MustCompile(`chatcmpl-\w+`)
+	numbers     = regexp.MustCompile(`[0-9]+(?:[-.:T][0-9]+)*Z?(?:[hms]+[0-9hms]*)?`)
+	spaces      = regexp.MustCompile(`[ ]+`)
 )
 
 // masked is a text without what is different each time: numbers, times, ids, addresses and
 // the width of columns.
 func masked(text string) string {
 	text = uuids.ReplaceAllString(text, "ID")
+	text = completions.ReplaceAllString(text, "ID")
 	text = numbers.ReplaceAllString(text, "N")
 	return spaces.ReplaceAllString(text, " ")
 }
