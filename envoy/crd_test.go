@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"testing"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	celref "cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
@@ -102,11 +105,11 @@ func readDefinitions(file string, found map[string]crd) error {
 				return err
 			}
 			c := jsonschema.NewCompiler()
-			url := "crd:///" + strings.ReplaceAll(name, " ", "/")
-			if err := c.AddResource(url, schema); err != nil {
+			at := "crd:///" + strings.ReplaceAll(name, " ", "/")
+			if err := c.AddResource(at, schema); err != nil {
 				return err
 			}
-			compiled, err := c.Compile(url)
+			compiled, err := c.Compile(at)
 			if err != nil {
 				return err
 			}
@@ -117,7 +120,19 @@ func readDefinitions(file string, found map[string]crd) error {
 
 // rules are the schemas' rules in CEL; what they say of self is checked beside the schema.
 var rules = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(cel.Variable("self", cel.DynType), ext.Strings(), ext.Lists(), ext.Sets(), cel.OptionalTypes())
+	return cel.NewEnv(cel.Variable("self", cel.DynType), ext.Strings(), ext.Lists(), ext.Sets(), cel.OptionalTypes(),
+		// Kubernetes' own library of URLs, as far as the rules use it: url(self).getScheme().
+		cel.Function("url", cel.Overload("url_of_text", []*cel.Type{cel.DynType}, cel.StringType,
+			cel.UnaryBinding(func(v celref.Val) celref.Val { return v }))),
+		cel.Function("getScheme", cel.MemberOverload("scheme_of_text", []*cel.Type{cel.StringType}, cel.StringType,
+			cel.UnaryBinding(func(v celref.Val) celref.Val {
+				u, err := url.Parse(fmt.Sprint(v.Value()))
+				if err != nil {
+					return types.WrapErr(err)
+				}
+				return types.String(u.Scheme)
+			}))),
+	)
 })
 
 // crd is the definition of one kind's spec.

@@ -251,34 +251,9 @@ func TestIstioCuts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, port, _ := strings.Cut(up.Addr(), ":")
-			remote := map[bool]string{true: "false", false: "true"}[tt.mesh.Sidecar]
-			var doc map[string]any
-			if err := yaml.Unmarshal([]byte(strings.NewReplacer("MODEL", tt.host, "UPSTREAM", port, "USE_REMOTE_ADDRESS", remote).Replace(istioProxy)), &doc); err != nil {
-				t.Fatal(err)
-			}
-			raw, err := json.Marshal(doc)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b := &bootstrapv3.Bootstrap{}
-			if err := protojson.Unmarshal(raw, b); err != nil {
-				t.Fatal(err)
-			}
+			b := istioBootstrap(t, tt.host, up.Addr(), tt.mesh.Sidecar)
 			apply(t, b, tt.where, istioPatches(t, manifests))
-			if raw, err = protojson.Marshal(b); err != nil {
-				t.Fatal(err)
-			}
-			e, err := envoyrun.Start(t.Context(), envoyrun.Options{Bootstrap: raw, Path: tt.path, Concurrency: 1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = e.Close() })
-			addr, err := e.ListenerAddr(t.Context(), "0.0.0.0_80")
-			if err != nil {
-				t.Fatal(err)
-			}
-			g := gateway{e, "http://" + addr}
+			g := startIstioProxy(t, b, envoyrun.Options{Path: tt.path, Concurrency: 1})
 
 			got := g.post(t, chat, stream+strings.Repeat(" ", 5<<20), "Host", tt.host, "x-standin-id", "a", "x-standin-stall-after", "10", "X-User", "mallory")
 			if got.status != 200 || got.err != nil || !strings.HasSuffix(got.body, closing) {
@@ -312,4 +287,44 @@ func TestIstioCuts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// istioBootstrap is [istioProxy] for a host that clients call and an upstream.
+func istioBootstrap(t *testing.T, host, upstream string, sidecar bool) *bootstrapv3.Bootstrap {
+	t.Helper()
+	_, port, _ := strings.Cut(upstream, ":")
+	remote := map[bool]string{true: "false", false: "true"}[sidecar]
+	var doc map[string]any
+	if err := yaml.Unmarshal([]byte(strings.NewReplacer("MODEL", host, "UPSTREAM", port, "USE_REMOTE_ADDRESS", remote).Replace(istioProxy)), &doc); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bootstrapv3.Bootstrap{}
+	if err := protojson.Unmarshal(raw, b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// startIstioProxy starts an Envoy with a bootstrap like [istioProxy].
+func startIstioProxy(t *testing.T, b *bootstrapv3.Bootstrap, opts envoyrun.Options) gateway {
+	t.Helper()
+	raw, err := protojson.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Bootstrap = raw
+	e, err := envoyrun.Start(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	addr, err := e.ListenerAddr(t.Context(), "0.0.0.0_80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return gateway{e, "http://" + addr}
 }

@@ -1,11 +1,12 @@
-// Package examples holds no code, only configurations to copy. Its tests keep them
-// true: each file must parse, must be what this version renders, and must be
-// accepted by a real Envoy.
+// Package examples holds no code, only configurations to copy and scripts that try them. Its
+// tests keep them true: what is rendered must be what this version renders, manifests must
+// decode strictly into Kubernetes' own types, configurations must run as a real server and a
+// real Envoy, and each run.sh must pass and print what its README shows.
 //
 //	go test ./examples            # compares
-//	go test ./examples -update    # writes the rendered files anew
+//	go test ./examples -update    # writes the rendered files and the READMEs' output anew
+//	go test -short ./examples     # without processes, and without the network
 //
-// The Kubernetes manifests are read strictly as far as this project's own settings
-// reach (addresses, ports, the filter, the configuration in the ConfigMap). They are
-// not tried on a cluster here.
+// Nothing is tried on a cluster or with Docker here. The manifests of Istio and Envoy Gateway
+// are checked against their definitions by the tests of package envoy.
 package examples

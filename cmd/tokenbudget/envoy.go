@@ -28,20 +28,20 @@ are Kubernetes objects for Istio and for Envoy Gateway: kubectl apply -f FILE. A
 with the configuration file that the server reads. If it names TLS for listen.extproc,
 Envoy uses TLS as well, with the files of -extproc-ca, -extproc-cert and -extproc-key,
 which are on Envoy's machine and read when it starts; for "gateway" they are a ConfigMap and
-a Secret, which the output names.`,
+a Secret, which the output names. A flag that a kind would ignore is an error.`,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
 		path := configFlag(fs)
 		o := envoy.Options{}
-		fs.StringVar(&o.Listen, "listen", "127.0.0.1:10000", "`ADDRESS` where Envoy takes requests")
-		fs.StringVar(&o.Upstream, "upstream", "https://api.openai.com", "`URL` of the model API, without a path")
-		fs.BoolVar(&o.UpstreamHTTP2, "upstream-http2", false, "the upstream speaks HTTP/2 without TLS")
+		fs.StringVar(&o.Listen, "listen", "127.0.0.1:10000", "bootstrap: `ADDRESS` where Envoy takes requests")
+		fs.StringVar(&o.Upstream, "upstream", "https://api.openai.com", "bootstrap, istio, gateway: `URL` of the model API, without a path")
+		fs.BoolVar(&o.UpstreamHTTP2, "upstream-http2", false, "bootstrap, istio, gateway: the upstream speaks HTTP/2 without TLS")
 		fs.StringVar(&o.ExtProc, "extproc", "", "`ADDRESS` where Envoy reaches the server, or several with commas between them (default listen.extproc)")
 		files := &envoy.ClientTLS{}
-		fs.StringVar(&files.CAFile, "extproc-ca", "/etc/envoy/tokenbudget/ca.crt", "`FILE` of the authorities that sign the server, on Envoy's machine")
-		fs.StringVar(&files.CertFile, "extproc-cert", "/etc/envoy/tokenbudget/tls.crt", "`FILE` of Envoy's certificate for the server")
-		fs.StringVar(&files.KeyFile, "extproc-key", "/etc/envoy/tokenbudget/tls.key", "`FILE` of its private key")
+		fs.StringVar(&files.CAFile, "extproc-ca", "/etc/envoy/tokenbudget/ca.crt", "all but gateway: `FILE` of the authorities that sign the server, on Envoy's machine")
+		fs.StringVar(&files.CertFile, "extproc-cert", "/etc/envoy/tokenbudget/tls.crt", "all but gateway: `FILE` of Envoy's certificate for the server")
+		fs.StringVar(&files.KeyFile, "extproc-key", "/etc/envoy/tokenbudget/tls.key", "all but gateway: `FILE` of its private key")
 		fs.StringVar(&files.ServerName, "extproc-server-name", "", "`NAME` in the server's certificate (default the host of -extproc, or else the certificate's first)")
-		fs.StringVar(&o.Admin, "envoy-admin", "127.0.0.1:9901", "`ADDRESS` of Envoy's own admin interface")
+		fs.StringVar(&o.Admin, "envoy-admin", "127.0.0.1:9901", "bootstrap: `ADDRESS` of Envoy's own admin interface")
 		fs.BoolVar(&o.FailOpen, "fail-open", false, "let requests pass unmetered while the server is away")
 		mesh := meshFlags(fs)
 		return func(_ context.Context, e env, args []string) error {
@@ -64,11 +64,14 @@ a Secret, which the output names.`,
 			if render == nil {
 				return usagef("%q cannot be printed; known are bootstrap, filter, istio and gateway", kind)
 			}
-			if err := onlyFor(fs, kind); err != nil {
+			if err := onlyFor(fs, kind, mesh); err != nil {
 				return err
 			}
 			c, err := loadRemote(e, *path)
 			if err != nil {
+				return err
+			}
+			if err := onlyWithTLS(fs, c.Listen.ExtProcTLS); err != nil {
 				return err
 			}
 			agree(&o, c)

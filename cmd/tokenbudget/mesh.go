@@ -7,16 +7,24 @@ import (
 	"strings"
 
 	"github.com/tokenbudget/tokenbudget/envoy"
+	"github.com/tokenbudget/tokenbudget/internal/certs"
 )
 
-// meshKinds are the kinds of output that each flag of [meshFlags] concerns.
-var meshKinds = map[string][]string{
-	"name":          {"istio", "gateway"},
-	"namespace":     {"istio", "gateway"},
-	"host":          {"istio", "gateway"},
-	"labels":        {"istio"},
-	"sidecar":       {"istio"},
-	"gateway-class": {"gateway"},
+// flagKinds are the kinds of output that a flag concerns; flags that are not here concern all.
+var flagKinds = map[string][]string{
+	"listen":         {"bootstrap"},
+	"envoy-admin":    {"bootstrap"},
+	"upstream":       {"bootstrap", "istio", "gateway"},
+	"upstream-http2": {"bootstrap", "istio", "gateway"},
+	"extproc-ca":     {"bootstrap", "filter", "istio"}, // for gateway they are objects of the cluster
+	"extproc-cert":   {"bootstrap", "filter", "istio"},
+	"extproc-key":    {"bootstrap", "filter", "istio"},
+	"name":           {"istio", "gateway"},
+	"namespace":      {"istio", "gateway"},
+	"host":           {"istio", "gateway"},
+	"labels":         {"istio"},
+	"sidecar":        {"istio"},
+	"gateway-class":  {"gateway"},
 }
 
 // meshFlags are the flags of what is rendered for Kubernetes.
@@ -42,10 +50,28 @@ func meshFlags(fs *flag.FlagSet) *envoy.Mesh {
 }
 
 // onlyFor refuses flags that a kind of output would ignore.
-func onlyFor(fs *flag.FlagSet, kind string) (err error) {
+func onlyFor(fs *flag.FlagSet, kind string, m *envoy.Mesh) (err error) {
 	fs.Visit(func(f *flag.Flag) {
-		if kinds := meshKinds[f.Name]; kinds != nil && !slices.Contains(kinds, kind) {
+		if kinds := flagKinds[f.Name]; kinds != nil && !slices.Contains(kinds, kind) {
 			err = usagef("-%s is for %s, not for %s", f.Name, strings.Join(kinds, " and "), kind)
+		}
+		if f.Name == "host" && m.Sidecar {
+			err = usagef("-host is for gateways; with -sidecar applications call the model API by its own name")
+		}
+	})
+	return err
+}
+
+// onlyWithTLS refuses the flags of certificates that nobody would ask for.
+func onlyWithTLS(fs *flag.FlagSet, server *certs.Files) (err error) {
+	fs.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "extproc-ca", "extproc-server-name", "extproc-cert", "extproc-key":
+			if server == nil {
+				err = usagef("-%s has no effect: the configuration names no TLS for listen.extproc", f.Name)
+			} else if server.ClientCA == "" && (f.Name == "extproc-cert" || f.Name == "extproc-key") {
+				err = usagef("-%s has no effect: the configuration names no client_ca for listen.extproc, so the server asks for no certificate", f.Name)
+			}
 		}
 	})
 	return err
