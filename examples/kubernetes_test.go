@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,23 +21,20 @@ import (
 	"github.com/tokenbudget/tokenbudget/internal/config"
 )
 
-// kinds are Kubernetes' own types of the objects in the examples. Those of Istio and Envoy Gateway
-// are checked against their definitions, by the tests of package envoy.
+// kinds are Kubernetes' own types of the objects in the examples.
 var kinds = map[string]any{
-	"v1 Namespace":                        corev1.Namespace{},
-	"v1 ConfigMap":                        corev1.ConfigMap{},
-	"v1 Service":                          corev1.Service{},
-	"v1 PersistentVolumeClaim":            corev1.PersistentVolumeClaim{},
-	"apps/v1 Deployment":                  appsv1.Deployment{},
-	"policy/v1 PodDisruptionBudget":       policyv1.PodDisruptionBudget{},
-	"networking.k8s.io/v1 NetworkPolicy":  networkingv1.NetworkPolicy{},
-	"networking.istio.io/v1alpha3 ":       nil,
-	"networking.istio.io/v1 ":             nil,
-	"security.istio.io/v1 ":               nil,
-	"gateway.networking.k8s.io/v1 ":       nil,
-	"gateway.networking.k8s.io/v1alpha3 ": nil,
-	"gateway.envoyproxy.io/v1alpha1 ":     nil,
+	"v1 Namespace":                       corev1.Namespace{},
+	"v1 ConfigMap":                       corev1.ConfigMap{},
+	"v1 Service":                         corev1.Service{},
+	"v1 PersistentVolumeClaim":           corev1.PersistentVolumeClaim{},
+	"apps/v1 Deployment":                 appsv1.Deployment{},
+	"policy/v1 PodDisruptionBudget":      policyv1.PodDisruptionBudget{},
+	"networking.k8s.io/v1 NetworkPolicy": networkingv1.NetworkPolicy{},
 }
+
+// otherVersions are those of Istio, Gateway API and Envoy Gateway, which the tests of package
+// envoy check against their definitions.
+var otherVersions = regexp.MustCompile(`^\w+\.istio\.io/|^gateway\.networking\.k8s\.io/|^gateway\.envoyproxy\.io/`)
 
 // TestObjects: every manifest decodes strictly into Kubernetes' types: no unknown field, no
 // field twice, no value of another type.
@@ -72,7 +70,7 @@ func decodeStrictly(document string) string {
 	if err := k8syaml.Unmarshal([]byte(document), &head); err != nil {
 		return err.Error()
 	}
-	if _, others := kinds[head.Version+" "]; others {
+	if otherVersions.MatchString(head.Version) {
 		return ""
 	}
 	zero, known := kinds[head.Version+" "+head.Kind]
@@ -123,7 +121,10 @@ func TestPods(t *testing.T) {
 	for _, p := range pods {
 		t.Run(p.folder, func(t *testing.T) {
 			objects := readObjects(t, filepath.Join(p.folder, p.server))
-			c := parseConfig(t, objects)
+			c, err := config.Parse("config.yaml", []byte(content(t, filepath.Join(p.folder, p.server), "config.yaml")), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			checkPod(t, objects, c)
 			opts := options(c)
 			opts.Listen, opts.Upstream = p.listen, "https://api.openai.com"
@@ -138,21 +139,6 @@ func TestPods(t *testing.T) {
 			checkProxy(t, p, c)
 		})
 	}
-}
-
-func parseConfig(t *testing.T, objects []object) *config.Config {
-	t.Helper()
-	var text string
-	for _, o := range objects {
-		if o.Kind == "ConfigMap" {
-			text = o.Data["config.yaml"]
-		}
-	}
-	c, err := config.Parse("config.yaml", []byte(text), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // configMap wraps Envoy's configuration.
@@ -218,16 +204,11 @@ func TestPodsRun(t *testing.T) {
 	for _, p := range pods {
 		t.Run(p.folder, func(t *testing.T) {
 			var server map[string]any
-			text := ""
-			for _, o := range readObjects(t, filepath.Join(p.folder, p.server)) {
-				if o.Kind == "ConfigMap" {
-					text = o.Data["config.yaml"]
-				}
-			}
+			text := content(t, filepath.Join(p.folder, p.server), "config.yaml")
 			if err := yaml.Unmarshal([]byte(text), &server); err != nil {
 				t.Fatal(err)
 			}
-			proxy := readObjects(t, filepath.Join(p.folder, "envoy-config.yaml"))[0].Data["envoy.yaml"]
+			proxy := content(t, filepath.Join(p.folder, "envoy-config.yaml"), "envoy.yaml")
 			cutHere(t, binary, server, proxy, p.budget)
 		})
 	}

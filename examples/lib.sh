@@ -9,6 +9,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/tokenbudget-example-XXXXXX")
 pids=()
+last= # the process that was started last
 
 finish() {
   local status=$? pid log
@@ -59,7 +60,8 @@ start() {
   local name=$1
   shift
   (cd "$work" && exec "$@") >"$work/$name.out" 2>"$work/$name.log" &
-  pids+=($!)
+  last=$!
+  pids+=("$last")
 }
 
 # await WHAT COMMAND… runs a command until it succeeds, for a minute at most. It gives up
@@ -69,7 +71,7 @@ await() {
   shift
   for ((i = 0; i < 600; i++)); do
     if "$@" >/dev/null 2>&1; then return; fi
-    kill -0 "${pids[-1]}" 2>/dev/null || fail "$what has ended by itself"
+    kill -0 "$last" 2>/dev/null || fail "$what has ended by itself"
     sleep 0.1
   done
   fail "$what is not there after a minute"

@@ -31,7 +31,7 @@ func TestTours(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(tours) < 2 {
+	if len(tours) < 4 {
 		t.Fatalf("only %q found", tours)
 	}
 	envoyPath, err := envoyrun.Find(t.Context())
@@ -86,7 +86,7 @@ func TestTourInterrupted(t *testing.T) {
 		start sleeping sleep 600
 		kill -TERM $$
 		sleep 60`)
-	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "TOKENBUDGET_BIN="+"true", "ENVOY_BIN="+envoyPath)
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "TOKENBUDGET_BIN=true", "ENVOY_BIN="+envoyPath)
 	cmd.WaitDelay = time.Minute
 	out, err := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); code != 143 {
