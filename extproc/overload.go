@@ -249,6 +249,7 @@ func (e *session) leave() {
 	e.letGo()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.x.Close()
 	e.server.buffer(-e.load.kept)
 	e.load.kept = 0
 }

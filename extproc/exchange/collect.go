@@ -127,6 +127,7 @@ func (x *Exchange) forward() Ready {
 		return x.send(x.headersAnswer())
 	}
 	body, changed := x.request.Body(most)
+	changed = changed || x.coded != nil
 	x.request.Release()
 	m := continueSameBody
 	switch r := x.can.request; {

@@ -37,6 +37,8 @@ import (
 //	                  events that are named as the data's type
 //	raw               the bytes of a piece of the answer, Go escapes understood; eos
 //	                  whole, for these three: the piece is never split, since the mode has one message only
+//	                  coding=NAME, for these three and body: it is compressed, as the next part of what
+//	                  was compressed before; short=N: the last N bytes are missing
 //	trailers          response trailers
 //	stop limit=NAME   a deadline or a drain: the name without its brackets
 //	end               the gRPC stream has ended
@@ -113,6 +115,7 @@ type conversation struct {
 	closed   bool                             // the client's answer has ended
 	config   *extprocv3.ProtocolConfiguration // of a first message that is not the headers'
 	piece    []byte                           // of the answer that came last
+	coder    coder                            // of bodies that are compressed
 	settled  int
 	ended    bool
 	record   *Record
@@ -256,7 +259,7 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 		return c.perform(c.x.Step(m))
 	case "body":
 		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{ProtocolConfig: c.config, Request: &extprocv3.ProcessingRequest_RequestBody{
-			RequestBody: &extprocv3.HttpBody{Body: []byte(d.Input), EndOfStream: !d.HasArg("more")},
+			RequestBody: &extprocv3.HttpBody{Body: c.coder.encode(t, d, []byte(d.Input), !d.HasArg("more")), EndOfStream: !d.HasArg("more")},
 		}}))
 	case "request-trailers":
 		return c.perform(c.x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestTrailers{RequestTrailers: &extprocv3.HttpTrailers{}}}))
@@ -348,7 +351,10 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 	} else {
 		defer func() { c.received += body.Len() }()
 	}
-	parts := split([]byte(body.String()))
+	encoded := c.coder.encode(t, d, []byte(body.String()), d.HasArg("eos"))
+	body.Reset()
+	body.Write(encoded)
+	parts := split(encoded)
 	if body.Len() == 0 {
 		parts = [][]byte{nil}
 	}

@@ -41,7 +41,9 @@
 // All of this holds with request_body_mode BUFFERED and response_body_mode
 // FULL_DUPLEX_STREAMED. With other modes the best is done that they allow:
 // [Degradations] says what is lost, and [Exchange.Duplex] whether a driver may
-// answer several messages together. Compressed answers
-// are not read: the filter removes accept-encoding, and should an upstream
-// compress all the same, the client gets a 502 in place of its answer.
+// answer several messages together.
+//
+// Of an upstream that compresses in spite of everything the client gets the answer
+// decoded. Codings other than gzip, deflate, br and zstd, or more than two in a row, are
+// not read: the client gets a 502 in place of its answer.
 package exchange

@@ -12,6 +12,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/coding"
 	"github.com/tokenbudget/tokenbudget/internal/count"
 	"github.com/tokenbudget/tokenbudget/internal/dialect"
 	"github.com/tokenbudget/tokenbudget/internal/sse"
@@ -170,6 +171,13 @@ type Exchange struct {
 	answer    []byte            // of an unary exchange
 	tooLong   bool              // the answer outgrew Policy.MaxAnswer
 
+	// Of bodies that are compressed; see decode.go and decode_request.go:
+	coded     coding.List     // the request, which goes on uncompressed
+	decoder   *coding.Decoder // of the answer; nil if it is not compressed, or no more
+	encoded   int64           // bytes of the answer that went into it
+	plain     []byte          // what the last piece of the answer decoded to
+	undecoded string          // why the rest of the answer cannot be decoded
+
 	// In modes other than the usual ones:
 	observed   bool                   // in observability mode
 	unseen     bool                   // the request's body is not seen
@@ -284,7 +292,15 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if message := cmp.Or(signedInPieces(h), unreadable(h)); message != "" && !x.observed {
+	if message := signedInPieces(h); message != "" && !x.observed {
+		return x.refuse(415, message)
+	}
+	coded, refusal := x.requestCoding(h)
+	if refusal != "" && !x.observed {
+		return x.refuseCoding(refusal)
+	}
+	x.coded = coded
+	if message := unreadable(h); message != "" && !x.observed {
 		return x.refuse(415, message)
 	}
 	if !x.observed {
@@ -332,6 +348,15 @@ func (x *Exchange) requestBody(m *extprocv3.HttpBody) Ready {
 func (x *Exchange) decide(body []byte) Ready {
 	if x.shed != ShedNone {
 		return x.overloaded()
+	}
+	if x.coded != nil {
+		plain, status, message := x.decodeRequest(body)
+		switch {
+		case status == 0:
+			body = plain
+		case !x.observed:
+			return x.refuse(status, message)
+		}
 	}
 	x.body = int64(len(body))
 	req, err := x.api.ParseRequest(body)
@@ -463,7 +488,8 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 	x.record.Status = status
 	r := continueResponseHeaders()
 	if x.state == stateAwaiting {
-		encoding := h.get("content-encoding")
+		coded, refusal := x.answerCoding(h)
+		unread := m.GetEndOfStream() || !x.can.answer.seen // there is nothing to decode
 		switch kind := mediaType(h.get("content-type")); {
 		case status < 200 || status > 299:
 			x.state, x.record.Outcome = statePassing, UpstreamError
@@ -478,11 +504,11 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.limitHeaders(r, h, false)
 		case m.GetEndOfStream():
 			x.record.Outcome, x.unknown = Completed, true
-		case encoding != "" && encoding != "identity":
+		case refusal != "":
 			// The offer to compress was taken out, so this upstream compresses
 			// whatever it is told. What cannot be read cannot be cut.
 			x.unknown = true
-			return x.replace(UpstreamError, 502, fmt.Sprintf("the upstream's answer has content-encoding %q and cannot be metered; switch compression off there", clip(encoding, 40)))
+			return x.replace(UpstreamError, 502, refusal)
 		case kind == "text/event-stream":
 			x.beginStream()
 			x.limitHeaders(r, h, true)
@@ -494,6 +520,9 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 			x.limitHeaders(r, h, true)
 		}
 		x.truncatedHeader(r)
+		if coded != nil && !unread {
+			x.beginDecoding(coded, r, h)
+		}
 	}
 	if m.GetEndOfStream() {
 		return x.last(r)
@@ -532,6 +561,11 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 	if x.can.answer.partial && !eos {
 		return x.beginning(body)
 	}
+	if x.decoder != nil {
+		if body = x.decode(body, eos); x.undecoded != "" && x.state != stateStreaming && x.state != stateCut {
+			return x.unreadableRest()
+		}
+	}
 	switch x.state {
 	case stateStreaming:
 		return x.streamed(body, eos)
@@ -559,15 +593,21 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 
 func (x *Exchange) responseTrailers() Ready {
 	trailers := continueResponseTrailers()
+	var rest []byte
+	if x.decoder != nil {
+		if rest = x.decode(nil, true); x.undecoded != "" && x.state != stateStreaming && x.state != stateCut {
+			return x.unreadableRest()
+		}
+	}
 	switch x.state {
 	case stateStreaming:
 		// The end of the body, a cut's included, leaves before the trailers, which
 		// are the end of the stream.
-		r := x.streamed(nil, true)
+		r := x.streamed(rest, true)
 		r.Send = x.out.beforeTrailers(trailers)
 		return r
 	case stateCut:
-		r := x.afterCut(nil, true)
+		r := x.afterCut(rest, true)
 		if x.swallowing {
 			r.Send = x.out.beforeTrailers(trailers)
 		}
@@ -724,6 +764,7 @@ const (
 func (x *Exchange) finish(o Outcome) Ready {
 	defer func() { x.state = stateEnded }()
 	x.endWait()
+	x.stopDecoding()
 	rec := &x.record
 	rec.Outcome, rec.Path = o, clip(rec.Path, maxPath)
 	rec.Duration = x.policy.Now().Sub(x.start)
@@ -803,8 +844,9 @@ func (x *Exchange) used() (used budget.Amount, hold bool) {
 	if x.guessed {
 		rec.OutputSource = Estimated
 	}
-	if x.state == statePassing {
-		// Not read at all: the estimate is rough, and the hold stands at least.
+	if x.state == statePassing || x.undecoded != "" {
+		// Not read at all, or not to its end: the estimate is rough, and the hold stands at least.
+		rec.OutputSource = Estimated
 		used.Output = max(used.Output, x.reservation.Held().Output)
 	}
 	if x.reported.Known {

@@ -141,11 +141,6 @@ func (v verdict) explain(q asked) string {
 // it can. The body of a form can be JSON as well, with other values; and so can one in
 // another character set.
 func unreadable(h headers) string {
-	for e := range h.all("content-encoding") {
-		if e != "" && e != "identity" {
-			return fmt.Sprintf("a request body with content-encoding %q cannot be metered; send it uncompressed", clip(e, 40))
-		}
-	}
 	for t := range h.all("content-type") {
 		if t == "" || t == "application/json" {
 			continue

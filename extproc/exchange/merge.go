@@ -80,6 +80,7 @@ func (x *Exchange) Flush() Ready { return Ready{Send: x.out.flush(x)} }
 func (x *Exchange) Sent() {
 	x.out.streamed.Body, x.out.piece = nil, nil
 	x.out.merged.release()
+	x.letGoPlain()
 	if x.stream == nil {
 		return
 	}

@@ -86,6 +86,9 @@ var (
 	// The answer must come uncompressed to be read, so the offer to compress it is
 	// taken out.
 	continueUncompressed = requestHeadersWithout("accept-encoding")
+	// A compressed body goes on uncompressed.
+	continueDecoded             = requestHeadersWithout(decodedHeaders...)
+	continueDecodedUncompressed = requestHeadersWithout(append([]string{"accept-encoding"}, decodedHeaders...)...)
 	// Most bodies go on as they are.
 	continueSameBody = continueRequestBody()
 )

@@ -188,9 +188,15 @@ func (x *Exchange) runsOn() bool {
 }
 
 // headersAnswer lets the request's headers go on. The offer to compress the answer is
-// taken out where the answer is read, unless the client has signed it.
+// taken out where the answer is read, unless the client has signed it, and so is what is about
+// a compressed body.
 func (x *Exchange) headersAnswer() *extprocv3.ProcessingResponse {
-	if !x.can.answer.seen || x.signature.covers("accept-encoding") {
+	switch {
+	case x.coded != nil && !x.can.answer.seen:
+		return continueDecoded
+	case x.coded != nil:
+		return continueDecodedUncompressed
+	case !x.can.answer.seen || x.signature.covers("accept-encoding"):
 		return continueRequestHeaders
 	}
 	return continueUncompressed

@@ -57,7 +57,9 @@ func (x *Exchange) Lean() {
 const leanEvent = 64 << 10
 
 // tooMuch says that the unfinished event has to go.
-func (x *Exchange) tooMuch() bool { return x.lean && x.parser.Pending() > leanEvent }
+func (x *Exchange) tooMuch() bool {
+	return x.lean && (x.parser.Pending() > leanEvent || x.decoderMemory() > leanDecoder)
+}
 
 // cutLean ends a stream because its unfinished event has to go, which is estimated, and so
 // is what still comes.
@@ -65,13 +67,15 @@ func (x *Exchange) cutLean(permitted []byte) Ready {
 	x.guess(x.parser.Pending())
 	r := x.cut(LimitOverload, permitted, false)
 	x.parser.Reset(x.policy.MaxEvent)
+	x.stopDecoding()
 	return r
 }
 
 // Buffered is how many bytes of bodies the exchange keeps: the request's until it is
-// decided on, the unfinished event of a stream, the copy of an unary answer.
+// decided on, the unfinished event of a stream, the copy of an unary answer, and the windows of
+// an answer's decoder.
 func (x *Exchange) Buffered() int64 {
-	n := int64(cap(x.answer)) + int64(cap(x.collected))
+	n := int64(cap(x.answer)) + int64(cap(x.collected)) + x.decoderMemory()
 	if x.stream != nil {
 		n += int64(x.parser.Pending())
 	}
@@ -82,10 +86,15 @@ func (x *Exchange) Buffered() int64 {
 }
 
 // Whole is how many bytes of a request's body are there with a message of it, or with the
-// trailers behind it, and whether that is all of it, so that it is read now.
+// trailers behind it, and whether that is all of it, so that it is read now. What a compressed
+// body will be is not known, and is taken for as much as may be.
 func (x *Exchange) Whole(m *extprocv3.ProcessingRequest) (size int64, whole bool) {
 	b := m.GetRequestBody()
-	return int64(len(x.collected) + len(b.GetBody())), b == nil || b.GetEndOfStream() || !x.can.request.pieces
+	size = int64(len(x.collected) + len(b.GetBody()))
+	if x.coded != nil {
+		size = x.policy.MaxRequest
+	}
+	return size, b == nil || b.GetEndOfStream() || !x.can.request.pieces
 }
 
 // TurnedAway says that the exchange was shed: answered with 503, or, in observability mode, not

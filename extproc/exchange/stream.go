@@ -15,7 +15,7 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 	var run run
 	before := x.output()
 	for {
-		block, ok := x.nextBlock(eos)
+		block, ok := x.nextBlock(eos && x.undecoded == "")
 		if !ok {
 			break
 		}
@@ -27,10 +27,13 @@ func (x *Exchange) streamed(body []byte, eos bool) Ready {
 			run.add(x, block)
 		}
 	}
-	if x.parser.Err() != nil {
+	if x.parser.Err() != nil || x.undecoded != "" {
 		out := run.bytes(x)
 		if x.observed {
 			return x.observedUnread(eos)
+		}
+		if x.parser.Err() == nil {
+			return x.cutUnreadable(out, eos)
 		}
 		x.guess(x.parser.Pending())
 		return x.cut(LimitEvent, out, eos)
@@ -274,7 +277,7 @@ func (x *Exchange) cut(limit string, permitted []byte, eos bool) Ready {
 
 // afterCut counts what the upstream had sent before it was cancelled.
 func (x *Exchange) afterCut(body []byte, eos bool) Ready {
-	if x.stream == nil || x.parser.Err() != nil || x.record.Limit == LimitOverload {
+	if x.stream == nil || x.parser.Err() != nil || x.undecoded != "" || x.record.Limit == LimitOverload {
 		x.guess(len(body))
 	} else {
 		x.parser.Feed(body)

@@ -237,7 +237,7 @@ func (r *road) attack(t *testing.T, hc *http.Client, id string, c *hostile.Case,
 	row.mu.Lock()
 	defer row.mu.Unlock()
 	o.Forwarded = row.reached
-	o.Refused = o.Outcome == string(exchange.Denied) || o.Reason != ""
+	o.Refused = o.Outcome == string(exchange.Denied) || o.Reason != "" && o.Outcome != string(exchange.CutOff)
 	if o.Refused {
 		o.Message = hostile.Message(client)
 		if resp == nil || resp.StatusCode != o.Status {

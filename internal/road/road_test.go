@@ -30,7 +30,7 @@ type rule struct {
 	why    string
 }
 
-var leaves = []string{"./internal/tokens/...", "./internal/sse/...", "./internal/dialect/...", "./internal/glob/...", "./internal/certs/...", "./internal/apikeys/..."}
+var leaves = []string{"./internal/tokens/...", "./internal/sse/...", "./internal/dialect/...", "./internal/glob/...", "./internal/certs/...", "./internal/apikeys/...", "./internal/coding/..."}
 
 var rules = []rule{
 	{
@@ -55,6 +55,10 @@ var rules = []rule{
 	},
 	{
 		who: []string{"./internal/certs/..."}, bans: []string{"./..."}, allows: []string{"./internal/certs/..."},
+		why: "a leaf imports nothing of this module",
+	},
+	{
+		who: []string{"./internal/coding/..."}, bans: []string{"./..."}, allows: []string{"./internal/coding/..."},
 		why: "a leaf imports nothing of this module",
 	},
 	{
@@ -124,6 +128,11 @@ var rules = []rule{
 		who: []string{"./..."}, except: []string{"./internal/tokens/...", "./internal/bench/tokens/..."},
 		bans: []string{"github.com/pkoukk/tiktoken-go/...", "github.com/pkoukk/tiktoken-go-loader/..."},
 		why:  "internal/tokens hides which tokenizer is used",
+	},
+	{
+		who: []string{"./..."}, except: []string{"./internal/coding/...", "./internal/bench/..."},
+		bans: []string{"github.com/andybalholm/brotli/...", "github.com/klauspost/compress/...", "compress/flate", "compress/gzip", "compress/zlib"},
+		why:  "internal/coding bounds what is decoded",
 	},
 	{
 		who: []string{"./..."}, except: []string{"./budget/...", "./internal/count/..."}, bans: []string{"github.com/dgraph-io/ristretto/..."},
@@ -274,6 +283,9 @@ func TestRulesBite(t *testing.T) {
 		{"./internal/glob": {"./internal/sse"}},
 		{"./internal/apikeys": {"./internal/sse"}},
 		{"./internal/certs": {"./internal/sse"}},
+		{"./internal/coding": {"./internal/dialect"}},
+		{"./extproc/exchange": {"compress/gzip"}},
+		{"./extproc": {"github.com/klauspost/compress/zstd"}},
 		{"./internal/wire": {"./internal/dialect"}},
 		{"./internal/doctor": {"./envoy"}},
 		{"./extproc": {"./internal/certs/certtest"}},

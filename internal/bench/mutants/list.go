@@ -7,6 +7,7 @@ const (
 	inExtproc      = "./extproc "
 	inDialect      = "./internal/dialect "
 	inSSE          = "./internal/sse "
+	inCoding       = "./internal/coding "
 	inConversation = inExchange + "TestConversations/"
 )
 
@@ -104,7 +105,15 @@ var mutants = []mutant{
 	{"a missing identity passes", refused, "extproc/exchange/exchange.go",
 		"\tcase missing != \"\":", "\tcase missing == \"\\x00\":", []string{inConversation + "identity_required"}},
 	{"a compressed answer passes unread", refused, "extproc/exchange/exchange.go",
-		"\t\tcase encoding != \"\" && encoding != \"identity\":", "\t\tcase encoding == \"\\x00\":", []string{inConversation + "upstream_compressed"}},
+		"\t\tcase refusal != \"\":", "\t\tcase refusal == \"\\x00\":", []string{inConversation + "upstream_unknown_coding"}},
+	{"a request is bounded by its compressed size only", bounded, "extproc/exchange/decode_request.go",
+		"\t\tif int64(n) > most {", "\t\tif int64(n) > most<<20 {", []string{inConversation + "coded_request_too_large"}},
+	{"what a coding expands to has no bound", bounded, "internal/coding/decoder.go",
+		"s.made > FreeBytes+MaxRatio*d.read", "s.made > 1<<40+d.read", []string{inCoding + "TestBombs"}},
+	{"compressed data may end anywhere", refused, "internal/coding/stage.go",
+		"\t\treturn ErrTruncated\n", "\t\treturn io.EOF\n", []string{inCoding + "TestTruncated", inConversation + "coded_request_truncated"}},
+	{"a decoder is left behind", bounded, "extproc/exchange/exchange.go",
+		"\tx.stopDecoding()\n", "", []string{inExchange + "TestDecodersEnd"}},
 	{"a piece of a prompt passes before its decision", refused, "extproc/exchange/collect.go",
 		"return nil, false, x.send(clearedRequestBody)", "return nil, false, x.send(continueSameBody)", []string{inConversation + "mode_request_streamed_denied"}},
 
