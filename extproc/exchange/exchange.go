@@ -283,11 +283,11 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if message := cmp.Or(signedInPieces(h), unreadable(h)); message != "" && !x.observed {
-		return x.refuse(415, message)
-	}
 	if !x.observed {
 		x.signature = signatureOf(h)
+	}
+	if message := cmp.Or(unreadableSigned(h, x.signature), unreadable(h)); message != "" && !x.observed {
+		return x.refuse(415, message)
 	}
 	return x.awaitBody(h)
 }

@@ -97,13 +97,18 @@ func (s *signature) covers(name string) bool {
 	return false
 }
 
-// signedInPieces says why the body of a request cannot be read whose signature is spread over
-// it: such a body is no JSON, but chunks of it with a signature each (aws-chunked). "" if it is
-// none of these.
-func signedInPieces(h headers) string {
+// unreadableSigned says why the body of a request cannot be read because of a signature; "" if it
+// can. A body whose signature is spread over it is no JSON, but chunks of it with a signature each
+// (aws-chunked). One that is compressed would have to be forwarded in another form than it is read.
+func unreadableSigned(h headers, s signature) string {
 	for v := range h.all("x-amz-content-sha256") {
 		if len(v) >= len(streamingPayload) && strings.EqualFold(v[:len(streamingPayload)], streamingPayload) {
 			return "a request body that is signed in chunks (x-amz-content-sha256: STREAMING-…) cannot be metered; sign it as a whole"
+		}
+	}
+	for e := range h.all("content-encoding") {
+		if s.signed && e != "" && e != "identity" {
+			return "a request body that is compressed and signed cannot be metered; send it uncompressed"
 		}
 	}
 	return ""
