@@ -26,8 +26,8 @@ import (
 //   - A prompt is not shortened, but refused.
 //
 // Nobody checks the signature here: who fakes one is held, metered and cut as all others,
-// and gives up what is done for them. A body that is not covered (UNSIGNED-PAYLOAD) is left as it is,
-// too; whether it is covered is not for the client to say in two ways.
+// and gives up what is done for them. A body that the signature does not cover (UNSIGNED-PAYLOAD)
+// is left as it is, too: one rule for all that are signed.
 
 // signature is what a client has signed of its request.
 type signature struct {
