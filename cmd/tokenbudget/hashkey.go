@@ -90,8 +90,12 @@ func printHash(e env, c *config.Config, key []byte) error {
 	return err
 }
 
-// knownKeys are the API keys of a configuration.
+// knownKeys are the API keys of a configuration; nil if it has no such section, and then no
+// identity reads any.
 func knownKeys(c config.APIKeys) *apikeys.Keys {
+	if c.Secret == "" {
+		return nil
+	}
 	subjects := make(map[apikeys.Hash]*apikeys.Subject, len(c.Subjects))
 	for _, s := range c.Subjects {
 		values := apikeys.Subject(s.Values)

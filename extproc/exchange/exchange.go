@@ -292,7 +292,10 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	case msg.GetEndOfStream():
 		return x.refuse(400, "the request has no body")
 	}
-	if message := signedInPieces(h); message != "" && !x.observed {
+	if !x.observed {
+		x.signature = signatureOf(h)
+	}
+	if message := unreadableSigned(h, x.signature); message != "" && !x.observed {
 		return x.refuse(415, message)
 	}
 	coded, refusal := x.requestCoding(h)
@@ -302,9 +305,6 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 	x.coded = coded
 	if message := unreadable(h); message != "" && !x.observed {
 		return x.refuse(415, message)
-	}
-	if !x.observed {
-		x.signature = signatureOf(h)
 	}
 	return x.awaitBody(h)
 }

@@ -26,8 +26,8 @@ import (
 //   - A prompt is not shortened, but refused.
 //
 // Nobody checks the signature here: who fakes one is held, metered and cut as all others,
-// and gives up what is done for them. A body that is not covered (UNSIGNED-PAYLOAD) is left as it is,
-// too; whether it is covered is not for the client to say in two ways.
+// and gives up what is done for them. A body that the signature does not cover (UNSIGNED-PAYLOAD)
+// is left as it is, too: one rule for all that are signed.
 
 // signature is what a client has signed of its request.
 type signature struct {
@@ -97,13 +97,18 @@ func (s *signature) covers(name string) bool {
 	return false
 }
 
-// signedInPieces says why the body of a request cannot be read whose signature is spread over
-// it: such a body is no JSON, but chunks of it with a signature each (aws-chunked). "" if it is
-// none of these.
-func signedInPieces(h headers) string {
+// unreadableSigned says why the body of a request cannot be read because of a signature; "" if it
+// can. A body whose signature is spread over it is no JSON, but chunks of it with a signature each
+// (aws-chunked). One that is compressed would have to be forwarded in another form than it is read.
+func unreadableSigned(h headers, s signature) string {
 	for v := range h.all("x-amz-content-sha256") {
 		if len(v) >= len(streamingPayload) && strings.EqualFold(v[:len(streamingPayload)], streamingPayload) {
 			return "a request body that is signed in chunks (x-amz-content-sha256: STREAMING-…) cannot be metered; sign it as a whole"
+		}
+	}
+	for e := range h.all("content-encoding") {
+		if s.signed && e != "" && e != "identity" {
+			return "a request body that is compressed and signed cannot be metered; send it uncompressed"
 		}
 	}
 	return ""
