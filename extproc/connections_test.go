@@ -112,3 +112,30 @@ func TestConnectionAge(t *testing.T) {
 		}
 	})
 }
+
+// A request that waits for a limit that throttles waits on during the delay, and is refused after it.
+func TestDrainDelayThrottled(t *testing.T) {
+	configure := func(o *Options) {
+		o.DrainTimeout, o.DrainDelay = time.Minute, 5*time.Second
+		throttling(t, parallel)(o)
+	}
+	bubble(t, configure, func(t *testing.T, r *rig) {
+		first, second := r.dial(), r.dial()
+		defer first.hangUp()
+		defer second.hangUp()
+		first.begin("ann")
+		second.send(requestHeaders(":method", "POST", ":path", "/v1/chat/completions", "x-user", "bob"))
+		second.next()
+		at := time.Now()
+		r.stop()
+		synctest.Wait()
+		second.send(requestBody(chatBody("Good morning", true)))
+		if m := second.next(); m.GetOverrideMessageTimeout() == nil {
+			t.Errorf("in the delay: %v, want patience", m)
+		}
+		second.wantDenied(second.next(), "parallel")
+		if d := time.Since(at); d != 5*time.Second {
+			t.Errorf("refused after %v, want 5s", d)
+		}
+	})
+}

@@ -82,7 +82,7 @@ type Server struct {
 	receivers *receivers
 	overload  *overload
 
-	draining chan struct{} // closed when the drain begins
+	draining chan struct{} // closed when the drain begins and its delay is over
 	waiting  waiting
 	degraded degraded
 }
@@ -139,7 +139,6 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case <-ctx.Done():
 	}
 
-	close(s.draining)
 	health.Shutdown()
 	settings := s.settings.Load()
 	delay := min(settings.delay, settings.drain)
@@ -148,6 +147,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if failed == nil {
 		connections.linger(delay)
 	}
+	close(s.draining)
 	stopped := make(chan struct{})
 	go func() {
 		g.GracefulStop()

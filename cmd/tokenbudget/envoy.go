@@ -99,13 +99,12 @@ func clientTLS(files envoy.ClientTLS, address string, server *certs.Files) (*env
 	if files.ServerName != "" {
 		return &files, nil
 	}
-	several := strings.Contains(address, ",")
-	host, _, err := net.SplitHostPort(address)
-	if several {
-		host, err = "", nil // what all of them have in their certificates is looked for
-	}
-	if err != nil {
-		return nil, fmt.Errorf("-extproc %q is no address; write host:port", address)
+	host := "" // of several servers, none: a name is looked for that all certificates have
+	if !strings.Contains(address, ",") {
+		var err error
+		if host, _, err = net.SplitHostPort(address); err != nil {
+			return nil, fmt.Errorf("-extproc %q is no address; write host:port", address)
+		}
 	}
 	leaf, err := certs.ReadLeaf(server.Cert)
 	if err != nil { // it is on another machine
@@ -118,7 +117,7 @@ func clientTLS(files envoy.ClientTLS, address string, server *certs.Files) (*env
 		// The address is one of many that lead to the server, or that of all interfaces.
 		named := slices.IndexFunc(leaf.DNSNames, func(name string) bool { return !strings.Contains(name, "*") })
 		if named < 0 {
-			return nil, fmt.Errorf("the certificate %s does not name %s; give -extproc-server-name", server.Cert, host)
+			return nil, fmt.Errorf("the certificate %s does not name %s; give -extproc-server-name", server.Cert, cmp.Or(host, "a server"))
 		}
 		files.ServerName = leaf.DNSNames[named]
 	}
