@@ -186,7 +186,6 @@ func disabledRoute() (*anypb.Any, error) {
 // virtualHostLimits are the settings of a virtual host that metering needs.
 func (s settings) virtualHostLimits() *routev3.VirtualHost {
 	return &routev3.VirtualHost{
-		RequestHeadersToRemove: []string{"accept-encoding"},
 		RequestBodyBufferLimit: wrapperspb.UInt64(uint64(s.MaxRequestBody)),
 	}
 }

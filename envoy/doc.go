@@ -20,8 +20,6 @@
 //     cancelled.
 //   - The server sees the JWT only through forwarding_namespaces, and the access
 //     log sees its verdict only through receiving_namespaces.
-//   - accept-encoding is removed from requests: a compressed answer cannot be
-//     counted as it passes.
 //   - The route has no timeout but an idle timeout, for answers take minutes, and
 //     no retries, for a retry is spent but not metered.
 //   - The gRPC cluster has HTTP/2 keepalive, which notices a dead server; in

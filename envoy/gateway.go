@@ -119,25 +119,19 @@ func (s settings) gatewayClients(mesh Mesh) object {
 
 // gatewayRoutes are the HTTPRoutes: what is metered, and what is not.
 func (s settings) gatewayRoutes(mesh Mesh) []object {
-	filters := list{object{
-		{key: "type", value: "RequestHeaderModifier"},
-		{key: "requestHeaderModifier", value: object{{key: "remove", value: list{"accept-encoding"}}}, comment: "A compressed answer cannot be counted as it passes."},
-	}}
-	if !s.upstream.ip {
-		filters = append(filters, object{
-			{key: "type", value: "URLRewrite"},
-			{key: "urlRewrite", value: object{{key: "hostname", value: s.upstream.host}}},
-		})
-	}
 	route := func(name string, matches list) object {
+		rule := object{{key: "matches", value: matches}}
+		if !s.upstream.ip {
+			rule = append(rule, field{key: "filters", value: list{object{
+				{key: "type", value: "URLRewrite"},
+				{key: "urlRewrite", value: object{{key: "hostname", value: s.upstream.host}}},
+			}}})
+		}
+		rule = append(rule, field{key: "backendRefs", value: list{backendRef(mesh.upstreamName(), s.upstream.port)}})
 		return mesh.manifest(gwVersion, "HTTPRoute", name, object{
 			{key: "parentRefs", value: list{object{{key: "name", value: mesh.Name}}}},
 			{key: "hostnames", value: list{mesh.Host}},
-			{key: "rules", value: list{object{
-				{key: "matches", value: matches},
-				{key: "filters", value: filters},
-				{key: "backendRefs", value: list{backendRef(mesh.upstreamName(), s.upstream.port)}},
-			}}},
+			{key: "rules", value: list{rule}},
 		})
 	}
 	match := func(kind, value string) object {

@@ -177,7 +177,7 @@ func TestUnmetered(t *testing.T) {
 		if want := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[http2]; !ok || ex.Protocol != want {
 			t.Errorf("upstream saw %s, want %s", ex.Protocol, want)
 		}
-		if ex.Header.Get("Accept-Encoding") != "" || ex.Header.Get("X-Request-Id") == "" {
+		if ex.Header.Get("Accept-Encoding") != "gzip" || ex.Header.Get("X-Request-Id") == "" {
 			t.Errorf("upstream saw headers %v", ex.Header)
 		}
 	}

@@ -43,7 +43,6 @@ var comments = map[string]string{
 	"max_message_timeout":              "The server asks for so much while a request waits for a limit that throttles.",
 	"forwarding_namespaces":            "Without it the server sees no JWT.",
 	"receiving_namespaces":             "Without it what the server reports is dropped silently.",
-	"request_headers_to_remove":        "A compressed answer cannot be counted as it passes.",
 	"request_body_buffer_limit":        "A longer request is answered with 413.",
 	"route.timeout":                    "Answers take minutes; only silence ends them. No retries: they would be spent unmetered.",
 	"retry_policy":                     "An exchange that could not begin at one server begins at another. The server has seen nothing of it.",
