@@ -75,6 +75,7 @@ var modelPaths = []string{"/v1/chat/completions", "/v1/completions", "/v1/respon
 func Examine(d *Dump, o Options) []Finding {
 	e := &examination{dump: d, opts: o, seen: make(map[Finding]bool)}
 	found, others := 0, []string{}
+	e.collect()
 	for _, l := range d.listeners {
 		for _, m := range l.managers {
 			n := 0
@@ -111,6 +112,7 @@ type examination struct {
 	opts     Options
 	findings []Finding
 	seen     map[Finding]bool
+	metered  map[string]bool // clusters to which a route leads on which a filter of ours is on, anywhere
 }
 
 func (e *examination) add(rule, where, what, fix string) {
