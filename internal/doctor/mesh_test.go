@@ -47,6 +47,16 @@ func TestMesh(t *testing.T) {
 		"no routes, as of blackhole": {meshFilter, model, `{"name": "blackhole:8080", "domains": ["*"]}`, ""},
 		"off everywhere":             {meshFilter, strings.Replace(model, meshOn, "", 1), "", "off"},
 		"the model by another port":  {meshFilter, model, strings.Replace(model, meshOn, "", 1), "disabled"},
+		"no filter there":            {"", model, strings.Replace(model, meshOn, "", 1), "disabled"},
+		"no filter, another service": {"", model, other, ""},
+		// Each of two policies of Envoy Gateway's has a filter of its own, on for its own routes.
+		"another filter there": {
+			meshFilter + strings.Replace(meshFilter, "http.ext_proc", "http.ext_proc/2", 1), model, strings.Replace(model, "ext_proc", "ext_proc/2", 1), "",
+		},
+		"off in a weighted cluster": {meshFilter, fmt.Sprintf(meshHost, meshOn, "/", "", `, "weighted_clusters": {"clusters": [{"name": "a"}, {"name": "b",
+			"typed_per_filter_config": {"envoy.filters.http.ext_proc": {"@type": "a.ExtProcPerRoute", "disabled": true}}}]}`), "", "disabled"},
+		"on in weighted clusters": {meshFilter, fmt.Sprintf(meshHost, meshOn, "/", "", `, "weighted_clusters": {"clusters": [{"name": "a"}, {"name": "b",
+			"typed_per_filter_config": {"envoy.filters.http.lua": {"@type": "a.LuaPerRoute", "disabled": true}}}]}`), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			findings := mesh(t, tt.filter, tt.hosts80, tt.hosts8080)
@@ -55,5 +65,39 @@ func TestMesh(t *testing.T) {
 			}
 			check(t, findings, tt.rule)
 		})
+	}
+}
+
+// TestECDS: a filter whose configuration comes by itself is followed, and before it has come it is none.
+func TestECDS(t *testing.T) {
+	name, config, _ := strings.Cut(strings.TrimSuffix(meshFilter, ", "), `"disabled": true, "typed_config": `)
+	for _, tt := range []struct{ config, rule string }{
+		{strings.TrimSuffix(config, "}"), ""},
+		{strings.Replace(strings.TrimSuffix(config, "}"), "BUFFERED", "STREAMED", 1), "request-body-mode"},
+		{`{"@type": "a.Lua"}`, "no-filter"},
+		{"", "no-filter"},
+	} {
+		dump := `{"configs": [`
+		if tt.config != "" {
+			dump += `{"@type": "a.EcdsConfigDump", "ecds_filters": [{"ecds_filter": {"@type": "a.TypedExtensionConfig", "name": "envoy.filters.http.ext_proc", "typed_config": ` + tt.config + `}}]}, `
+		}
+		d, err := Parse([]byte(dump + `{"@type": "a.ListenersConfigDump", "dynamic_listeners": [` + fmt.Sprintf(meshListener, "80", name+`"config_discovery": {}}, `) + `]}, ` +
+			meshCluster + `, {"@type": "a.RoutesConfigDump", "dynamic_route_configs": [{"route_config": {"name": "80", "virtual_hosts": [` +
+			fmt.Sprintf(meshHost, "", "/", "model", "") + `]}}]}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, Examine(d, Options{}), tt.rule)
+	}
+}
+
+// TestGreatNumbers: what Envoy takes for no limit is no fault of the dump.
+func TestGreatNumbers(t *testing.T) {
+	great := strings.NewReplacer(`"idle_timeout": "600s"`, `"idle_timeout": "315576000000s"`, `{"name": "h", `, `{"name": "h", "request_body_buffer_limit": "18446744073709551615", `)
+	check(t, mesh(t, "", great.Replace(fmt.Sprintf(meshHost, meshOn, "/", "model", "")), ""), "")
+	for _, bad := range []string{`"1"`, `"1e9s"`, `"-x"`, `"NaNs"`, `""`} {
+		if (&duration{}).UnmarshalJSON([]byte(bad)) == nil {
+			t.Errorf("%s is a duration", bad)
+		}
 	}
 }

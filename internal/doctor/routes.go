@@ -46,6 +46,26 @@ func metering(f httpFilter, config *routeConfig, clusters map[string]bool) (any 
 	return any
 }
 
+// meters reports whether any filter of ours runs on a route; on every cluster that it can lead to.
+func (e *examination) meters(m manager, config *routeConfig, h vhost, r route) bool {
+	for _, f := range m.Filters {
+		if p := f.proc(); p != nil && e.ours(f, p) && on(f, config, h, r) && !r.Action.offIn(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// bypass finds the routes of a connection manager without a filter of ours which lead where metered
+// ones lead.
+func (e *examination) bypass(l listener, m manager) {
+	if config := e.dump.routeConfig(m); config != nil {
+		for _, h := range config.Hosts {
+			e.host(l, m, httpFilter{Disabled: true}, config, h, false)
+		}
+	}
+}
+
 // routes examines the routes of a connection manager for a filter of ours.
 func (e *examination) routes(l listener, m manager, f httpFilter) {
 	config := e.dump.routeConfig(m)
@@ -81,12 +101,12 @@ func (e *examination) host(l listener, m manager, f httpFilter, config *routeCon
 				continue
 			}
 			taken[path] = !r.Match.conditional()
-			if r.Action == nil || isOn || told {
+			if r.Action == nil || told || e.meters(m, config, h, r) {
 				continue
 			}
 			toModel := slices.ContainsFunc(r.Action.clusters(), func(c string) bool { return e.metered[c] })
 			if paths && r.Match.specific() || toModel {
-				e.add("disabled", where, "the filter is off, and the route takes "+path+", which is not metered", "switch the filter on for this route")
+				e.add("disabled", where, "the filter is off or missing, and the route takes "+path+", which is not metered", "switch the filter on for this route")
 				told = true
 			}
 		}
