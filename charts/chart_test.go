@@ -256,13 +256,14 @@ func TestRestart(t *testing.T) {
 		"config: {budgets: [{name: a, limit: 1k tokens, period: day}]}",
 		"config: {unknown_api: pass, output_cap: never}",
 		"config: {overload: {max_delay: 2s}}",
+		"config: {timeouts: {idle: 1m, drain_delay: 3s}}",
 	} {
 		if annotation(values) != first {
 			t.Errorf("%s restarts the server, which would load it", values)
 		}
 	}
 	for _, values := range []string{
-		"config: {max_request_body: 1MiB}", "config: {store: {file: {fsync: os}}}", "config: {insecure: true}\nextproc: {port: 9999}",
+		"config: {max_request_body: 1MiB}", "config: {timeouts: {connection_age: 1m}}", "config: {store: {file: {fsync: os}}}", "config: {insecure: true}\nextproc: {port: 9999}",
 		"admin: {expose: true}", "tls: {secretName: a}",
 	} {
 		if annotation(values) == first {
@@ -295,42 +296,49 @@ func TestGrace(t *testing.T) {
 // TestRefused: what is a mistake says so, and what to do.
 func TestRefused(t *testing.T) {
 	for values, want := range map[string]string{
-		"replicas: 2":                                                                           "set replicas: 1",
-		"autoscaling: {enabled: true}":                                                          "4 servers would each allow the whole of everyone-month, everyone-day",
-		"replicas: 3\nbudgetsPerReplica: false":                                                 "budgetsPerReplica: true",
-		"replicas: 2\npersistence: {enabled: false}":                                            "set replicas: 1",
-		"replicas: 2\nbudgetsPerReplica: true\npersistence: {existingClaim: a}":                 "each gets a claim of its own",
-		"persistence: {enabled: false, existingClaim: a}":                                       "set one of the two",
-		"budgetsPerReplica: true\nautoscaling: {enabled: true, minReplicas: 5, maxReplicas: 2}": "more than maxReplicas",
-		"config: {listen: {extproc: 0.0.0.0:1}}":                                                "is the chart's: set extproc.port",
-		"configText: \"listen: {}\\nbudgets: [{name: a}]\"":                                     "is the chart's: set extproc.port",
-		"config: {store: {file: {dir: /x}}}":                                                    "set persistence instead",
-		"configText: \"a: b: c\"":                                                               "tokenbudget validate",
-		"configText: \"unknown_api: pass\"":                                                     "name at least one",
-		"config: {budgets: []}":                                                                 "budgets",
-		"config: {admin_token: secret}":                                                         "put it into a Secret",
-		"config: {timeouts: {drain: \"${D}\"}}":                                                 "write a time",
-		"config: {insecure: false}":                                                             "everybody in the cluster",
-		"networkPolicy: {enabled: false}":                                                       "everybody in the cluster",
-		"mode: sidecar\nadmin: {expose: true}":                                                  "everybody in the cluster",
-		"networkPolicy: {envoy: []}":                                                            "minItems",
-		"networkPolicy: {envoy: [{}]}":                                                          "minProperties",
-		"tls: {clientCASecretName: a}":                                                          "name the Secret",
-		"terminationGracePeriodSeconds: 34":                                                     "need 35",
-		"serviceMonitor: {enabled: true}":                                                       "set admin.expose: true",
-		"serviceMonitor: {enabled: true}\nadmin: {expose: true}\nnetworkPolicy: {prometheus: []}": "name your Prometheus",
-		"serviceMonitor: {enabled: true}\nadmin: {expose: true}\ntls: {secretName: a}":            "serviceMonitor.tlsConfig is needed",
-		"mode: sidecar\nautoscaling: {enabled: true}":                                             "autoscaling.enabled is for mode: server",
-		"mode: sidecar\ntls: {secretName: a}":                                                     "tls.secretName is for mode: server",
-		"mode: daemonset":                                                                         "mode",
-		"extproc: {port: 9003}":                                                                   "choose two",
-		"extproc: {port: 80}":                                                                     "1,024",
-		"replica: 1":                                                                              "replica",
-		"persistence: {accessMode: ReadWriteMany}":                                                "accessMode",
-		"image: {digest: abc}":                                                                    "digest",
-		"config: {budget: []}":                                                                    "budget",
-		"config: {budgets: [{name: a, limit: 5 apples, period: day}]}":                            "limit",
-		"config: {timeouts: {dran: 1s}}":                                                          "dran",
+		"replicas: 2":                                                                               "set replicas: 1",
+		"autoscaling: {enabled: true}":                                                              "4 servers would each allow the whole of everyone-month, everyone-day",
+		"replicas: 3\nbudgetsPerReplica: false":                                                     "budgetsPerReplica: true",
+		"replicas: 2\npersistence: {enabled: false}":                                                "set replicas: 1",
+		"replicas: 2\nbudgetsPerReplica: true\npersistence: {existingClaim: a}":                     "each gets a claim of its own",
+		"persistence: {enabled: false, existingClaim: a}":                                           "set one of the two",
+		"budgetsPerReplica: true\nautoscaling: {enabled: true, minReplicas: 5, maxReplicas: 2}":     "more than maxReplicas",
+		"config: {listen: {extproc: 0.0.0.0:1}}":                                                    "is the chart's: set extproc.port",
+		"configText: \"listen: {}\\nbudgets: [{name: a}]\"":                                         "is the chart's: set extproc.port",
+		"config: {store: {file: {dir: /x}}}":                                                        "set persistence instead",
+		"configText: \"a: b: c\"":                                                                   "tokenbudget validate",
+		"configText: \"unknown_api: pass\"":                                                         "name at least one",
+		"config: {budgets: []}":                                                                     "budgets",
+		"config: {admin_token: secret}":                                                             "put it into a Secret",
+		"config: {api_keys: {secret: 0123456789abcdef}}":                                            "api_keys.secret (of config or configText) would be readable",
+		"commonLabels: {app.kubernetes.io/name: a}":                                                 "commonLabels: the label app.kubernetes.io/name is the chart's",
+		"podLabels: {app.kubernetes.io/instance: a}":                                                "podLabels: the label app.kubernetes.io/instance is the chart's",
+		"podAnnotations: {tokenbudget/restart: a}":                                                  "is the chart's",
+		"networkPolicy: {envoy: null}":                                                              "lets everybody in",
+		"service: {headless: true, type: NodePort}":                                                 "set service.type: ClusterIP",
+		"budgetsPerReplica: true\nautoscaling: {enabled: true}\nresources: {requests: {cpu: null}}": "set resources.requests.cpu",
+		"config: {timeouts: {drain: \"${D}\"}}":                                                     "write a time",
+		"config: {insecure: false}":                                                                 "everybody in the cluster",
+		"networkPolicy: {enabled: false}":                                                           "everybody in the cluster",
+		"mode: sidecar\nadmin: {expose: true}":                                                      "everybody in the cluster",
+		"networkPolicy: {envoy: []}":                                                                "minItems",
+		"networkPolicy: {envoy: [{}]}":                                                              "minProperties",
+		"tls: {clientCASecretName: a}":                                                              "name the Secret",
+		"terminationGracePeriodSeconds: 34":                                                         "need 35",
+		"serviceMonitor: {enabled: true}":                                                           "set admin.expose: true",
+		"serviceMonitor: {enabled: true}\nadmin: {expose: true}\nnetworkPolicy: {prometheus: []}":   "name your Prometheus",
+		"serviceMonitor: {enabled: true}\nadmin: {expose: true}\ntls: {secretName: a}":              "serviceMonitor.tlsConfig is needed",
+		"mode: sidecar\nautoscaling: {enabled: true}":                                               "autoscaling.enabled is for mode: server",
+		"mode: sidecar\ntls: {secretName: a}":                                                       "tls.secretName is for mode: server",
+		"mode: daemonset":                                                                           "mode",
+		"extproc: {port: 9003}":                                                                     "choose two",
+		"extproc: {port: 80}":                                                                       "1,024",
+		"replica: 1":                                                                                "replica",
+		"persistence: {accessMode: ReadWriteMany}":                                                  "accessMode",
+		"image: {digest: abc}":                                                                      "digest",
+		"config: {budget: []}":                                                                      "budget",
+		"config: {budgets: [{name: a, limit: 5 apples, period: day}]}":                              "limit",
+		"config: {timeouts: {dran: 1s}}":                                                            "dran",
 	} {
 		_, err := render(values)
 		if err == nil {
@@ -367,6 +375,37 @@ func TestNotes(t *testing.T) {
 		}
 		if !strings.Contains(values, "sidecar") && !strings.Contains(values, "volatile") && !strings.Contains(values, "enabled: false") && strings.Contains(notes, volatile) {
 			t.Errorf("%s: %q is said without reason", values, volatile)
+		}
+	}
+}
+
+// TestLabels: a label that is given twice counts once, the narrower one.
+func TestLabels(t *testing.T) {
+	o := decode(t, mustRender(t, `
+commonLabels: {team: all, cost: "1"}
+podLabels: {team: pods}
+admin: {expose: true}
+serviceMonitor: {enabled: true, labels: {team: monitor}}`))
+	for where, labels := range map[string]map[string]string{"pods": o.pod.Labels, "monitor": o.monitor.Labels} {
+		if labels["team"] != where || labels["cost"] != "1" || labels["app.kubernetes.io/name"] != "tokenbudget" {
+			t.Errorf("%s: labels %v", where, labels)
+		}
+	}
+	if l := o.service.Labels["team"]; l != "all" {
+		t.Errorf("the Service has team %q", l)
+	}
+}
+
+// TestStorageClass: as a name, as none, and as the cluster's.
+func TestStorageClass(t *testing.T) {
+	for values, want := range map[string]string{"": "nil", "fast": "fast", "-": "", "123": "123"} {
+		o := decode(t, mustRender(t, "persistence: {storageClass: \""+values+"\"}"))
+		got := "nil"
+		if class := o.stateful.Spec.VolumeClaimTemplates[0].Spec.StorageClassName; class != nil {
+			got = *class
+		}
+		if got != want {
+			t.Errorf("storageClass %q: %q, want %q", values, got, want)
 		}
 	}
 }

@@ -15,8 +15,7 @@
 //
 // # Caveats
 //
-//   - Filters within a matcher (ExtensionWithMatcher) or from ECDS, and scoped routes, are not
-//     followed.
+//   - Filters within a matcher (ExtensionWithMatcher), and scoped routes, are not followed.
 //   - Which route a request takes is judged by its path alone, and regular expressions by Go's
 //     syntax, which is that of Envoy's RE2.
 //   - What a configuration of one's own needs beyond that (who may reach Envoy's admin interface, or
@@ -75,9 +74,10 @@ var modelPaths = []string{"/v1/chat/completions", "/v1/completions", "/v1/respon
 func Examine(d *Dump, o Options) []Finding {
 	e := &examination{dump: d, opts: o, seen: make(map[Finding]bool)}
 	found, others := 0, []string{}
+	e.collect()
 	for _, l := range d.listeners {
 		for _, m := range l.managers {
-			n := 0
+			n, before := 0, found
 			for i, f := range m.Filters {
 				if p := f.proc(); p != nil && e.ours(f, p) {
 					found++
@@ -88,6 +88,9 @@ func Examine(d *Dump, o Options) []Finding {
 				} else if p != nil {
 					others = append(others, cmp.Or(p.cluster(), f.Name))
 				}
+			}
+			if found == before {
+				e.bypass(l, m)
 			}
 			if n > 1 {
 				e.add("twice", l.where(m), "two filters lead to tokenbudget: each request is held and charged twice", "remove one of them")
@@ -111,6 +114,7 @@ type examination struct {
 	opts     Options
 	findings []Finding
 	seen     map[Finding]bool
+	metered  map[string]bool // clusters to which a route leads on which a filter of ours is on, anywhere
 }
 
 func (e *examination) add(rule, where, what, fix string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ type Dump struct {
 	listeners []listener
 	clusters  map[string]cluster
 	routes    map[string]*routeConfig
+	filters   map[string]json.RawMessage // by the name of those that come by ECDS
 }
 
 // The types below are those of Envoy's API (envoy.admin.v3.ConfigDump and what it holds), with the
@@ -86,7 +88,7 @@ type httpCommon struct {
 type httpFilter struct {
 	Name     string          `json:"name"`
 	Disabled bool            `json:"disabled"`
-	Config   json.RawMessage `json:"typed_config"`
+	Config   json.RawMessage `json:"typed_config"` // empty if it comes by ECDS
 	typ      string          // of Config
 	ext      *extProc        // nil if the filter is another one
 }
@@ -182,7 +184,8 @@ type routeAction struct {
 	Cluster  string `json:"cluster"`
 	Weighted struct {
 		Clusters []struct {
-			Name string `json:"name"`
+			Name      string                     `json:"name"`
+			PerFilter map[string]json.RawMessage `json:"typed_per_filter_config"`
 		} `json:"clusters"`
 	} `json:"weighted_clusters"`
 	Timeout   *duration         `json:"timeout"`
@@ -202,6 +205,16 @@ func (a *routeAction) clusters() (names []string) {
 		names = append(names, c.Name)
 	}
 	return names
+}
+
+// offIn reports whether one of the weighted clusters switches a filter off, which the route has on.
+func (a *routeAction) offIn(f httpFilter) bool {
+	for _, c := range a.Weighted.Clusters {
+		if p, found := f.configIn(c.PerFilter); found && p.Disabled {
+			return true
+		}
+	}
+	return false
 }
 
 type retryPolicy struct {
@@ -232,16 +245,24 @@ type perFilter struct {
 // filterConfig is the narrowest configuration of a filter on a route; false if there is none.
 func (f httpFilter) filterConfig(config *routeConfig, h vhost, r route) (p perFilter, found bool) {
 	for _, at := range []map[string]json.RawMessage{r.PerFilter, h.PerFilter, config.PerFilter} {
-		if raw, ok := at[f.Name]; ok {
-			_ = json.Unmarshal(raw, &p) // what cannot be read changes nothing
-			if p.Config != nil {
-				p.Disabled = p.Disabled || p.Config.Disabled
-				p.Overrides = p.Config.Overrides
-			}
+		if p, found = f.configIn(at); found {
 			return p, true
 		}
 	}
 	return p, false
+}
+
+// configIn is the configuration of a filter at one place; false if there is none.
+func (f httpFilter) configIn(at map[string]json.RawMessage) (p perFilter, found bool) {
+	raw, found := at[f.Name]
+	if found {
+		_ = json.Unmarshal(raw, &p) // what cannot be read changes nothing
+		if p.Config != nil {
+			p.Disabled = p.Disabled || p.Config.Disabled
+			p.Overrides = p.Config.Overrides
+		}
+	}
+	return p, found
 }
 
 type override struct {
@@ -295,8 +316,8 @@ func (c cluster) http2() *http2 {
 type number int64
 
 func (n *number) UnmarshalJSON(raw []byte) error {
-	v, err := strconv.ParseUint(strings.Trim(string(raw), `"`), 10, 63)
-	if err != nil {
+	v, err := strconv.ParseUint(strings.Trim(string(raw), `"`), 10, 63) // if it is out of range, the greatest
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return errors.New("doctor: a number is no integer")
 	}
 	*n = number(v)
@@ -313,7 +334,15 @@ func (d *duration) UnmarshalJSON(raw []byte) error {
 	}
 	v, err := time.ParseDuration(s)
 	if err != nil {
-		return errors.New("doctor: a duration is not such as 1.5s")
+		// Protobuf's go up to 10,000 years, Go's to 292.
+		seconds, err := strconv.ParseFloat(strings.TrimSuffix(s, "s"), 64)
+		if err != nil || !(math.Abs(seconds) > time.Duration(math.MaxInt64).Seconds()) {
+			return errors.New("doctor: a duration is not such as 1.5s")
+		}
+		v = math.MaxInt64
+		if seconds < 0 {
+			v = math.MinInt64
+		}
 	}
 	d.Duration = v
 	return nil
@@ -334,10 +363,23 @@ func Parse(answer []byte) (*Dump, error) {
 	if len(all.Configs) == 0 {
 		return nil, errors.New("doctor: the answer has no configs; is this the admin interface of an Envoy?")
 	}
-	d := &Dump{clusters: make(map[string]cluster), routes: make(map[string]*routeConfig)}
+	d := &Dump{clusters: make(map[string]cluster), routes: make(map[string]*routeConfig), filters: make(map[string]json.RawMessage)}
 	for _, raw := range all.Configs {
 		if err := d.add(raw); err != nil {
 			return nil, err
+		}
+	}
+	for _, l := range d.listeners {
+		for _, m := range l.managers {
+			for i := range m.Filters {
+				f := &m.Filters[i]
+				if len(f.Config) == 0 {
+					f.Config = d.filters[f.Name]
+				}
+				if err := f.read(); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	return d, nil
@@ -379,6 +421,12 @@ type section struct {
 	DynamicRoutes []struct {
 		Config routeConfig `json:"route_config"`
 	} `json:"dynamic_route_configs"`
+	Filters []struct {
+		Filter struct {
+			Name   string          `json:"name"`
+			Config json.RawMessage `json:"typed_config"`
+		} `json:"ecds_filter"`
+	} `json:"ecds_filters"`
 }
 
 func (d *Dump) add(raw json.RawMessage) error {
@@ -391,7 +439,7 @@ func (d *Dump) add(raw json.RawMessage) error {
 	}
 	name := typ.Type[strings.LastIndexByte(typ.Type, '.')+1:]
 	switch name {
-	case "ListenersConfigDump", "ClustersConfigDump", "RoutesConfigDump":
+	case "ListenersConfigDump", "ClustersConfigDump", "RoutesConfigDump", "EcdsConfigDump":
 	default:
 		return nil // secrets, endpoints and the like
 	}
@@ -416,6 +464,9 @@ func (d *Dump) add(raw json.RawMessage) error {
 	for _, r := range append(s.StaticRoutes, s.DynamicRoutes...) {
 		d.routes[r.Config.Name] = &r.Config
 	}
+	for _, f := range s.Filters {
+		d.filters[f.Filter.Name] = f.Filter.Config
+	}
 	return nil
 }
 
@@ -437,11 +488,6 @@ func (d *Dump) addListener(l listener) error {
 			if err := json.Unmarshal(f.Config, &m); err != nil {
 				return fault("a connection manager", err)
 			}
-			for i := range m.Filters {
-				if err := m.Filters[i].read(); err != nil {
-					return err
-				}
-			}
 			l.managers = append(l.managers, m)
 		}
 	}
@@ -455,7 +501,7 @@ func (f *httpFilter) read() error {
 		Type string `json:"@type"`
 	}
 	if len(f.Config) == 0 {
-		return nil // its configuration comes by ECDS
+		return nil // it has not arrived
 	}
 	if err := json.Unmarshal(f.Config, &typ); err != nil {
 		return fault("an HTTP filter", err)

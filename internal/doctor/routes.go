@@ -8,43 +8,90 @@ import (
 	"strings"
 )
 
-// routes examines the routes of a connection manager for a filter of ours.
-func (e *examination) routes(l listener, m manager, f httpFilter) {
-	config := m.Routes
-	if config == nil {
-		if m.RDS.Name == "" {
-			e.add("routes", l.where(m), "its routes are scoped or missing, and cannot be examined", "look at them by hand: timeouts, retries, mirroring, buffers")
-			return
-		}
-		config = e.dump.routes[m.RDS.Name]
-		if config == nil {
-			e.add("routes", l.where(m), "its routes "+m.RDS.Name+" have not arrived: every request is a 404", "look at the control plane")
-			return
-		}
+// routeConfig is a connection manager's; nil if its routes are scoped, missing or have not arrived.
+func (d *Dump) routeConfig(m manager) *routeConfig {
+	if m.Routes != nil {
+		return m.Routes
 	}
-	// Clusters that lead to model APIs, so far as one can tell: those that are metered somewhere.
-	metered, metering := map[string]bool{}, false
-	for _, h := range config.Hosts {
-		for _, r := range h.Routes {
-			if r.Action != nil && on(f, config, h, r) {
-				metering = true
-				for _, c := range r.Action.clusters() {
-					metered[c] = true
+	return d.routes[m.RDS.Name]
+}
+
+// collect finds the clusters that lead to model APIs, so far as one can tell: those that are metered
+// somewhere.
+func (e *examination) collect() {
+	e.metered = make(map[string]bool)
+	for _, l := range e.dump.listeners {
+		for _, m := range l.managers {
+			for _, f := range m.Filters {
+				if config := e.dump.routeConfig(m); config != nil && f.proc() != nil && e.ours(f, f.proc()) {
+					metering(f, config, e.metered)
 				}
 			}
 		}
 	}
-	if !metering {
-		e.add("off", l.where(m), "the filter is off on every route: nothing is metered", "switch it on for the model API's virtual host")
-		return
-	}
+}
+
+// metering reports whether a filter is on for any route, and notes where those routes lead.
+func metering(f httpFilter, config *routeConfig, clusters map[string]bool) (any bool) {
 	for _, h := range config.Hosts {
-		e.host(l, m, f, config, h, metered)
+		for _, r := range h.Routes {
+			if r.Action != nil && on(f, config, h, r) {
+				any = true
+				for _, c := range r.Action.clusters() {
+					clusters[c] = true
+				}
+			}
+		}
+	}
+	return any
+}
+
+// meters reports whether any filter of ours runs on a route; on every cluster that it can lead to.
+func (e *examination) meters(m manager, config *routeConfig, h vhost, r route) bool {
+	for _, f := range m.Filters {
+		if p := f.proc(); p != nil && e.ours(f, p) && on(f, config, h, r) && !r.Action.offIn(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// bypass finds the routes of a connection manager without a filter of ours which lead where metered
+// ones lead.
+func (e *examination) bypass(l listener, m manager) {
+	if config := e.dump.routeConfig(m); config != nil {
+		for _, h := range config.Hosts {
+			e.host(l, m, httpFilter{Disabled: true}, config, h, false)
+		}
 	}
 }
 
-// host examines the routes of one virtual host.
-func (e *examination) host(l listener, m manager, f httpFilter, config *routeConfig, h vhost, metered map[string]bool) {
+// routes examines the routes of a connection manager for a filter of ours.
+func (e *examination) routes(l listener, m manager, f httpFilter) {
+	config := e.dump.routeConfig(m)
+	if config == nil {
+		if m.RDS.Name == "" {
+			e.add("routes", l.where(m), "its routes are scoped or missing, and cannot be examined", "look at them by hand: timeouts, retries, mirroring, buffers")
+		} else {
+			e.add("routes", l.where(m), "its routes "+m.RDS.Name+" have not arrived: every request is a 404", "look at the control plane")
+		}
+		return
+	}
+	here := metering(f, config, map[string]bool{})
+	if !here && len(e.metered) == 0 {
+		e.add("off", l.where(m), "the filter is off on every route: nothing is metered", "switch it on for the model API's virtual host")
+		return
+	}
+	// A patch of Istio's puts the filter into the listener of every port. One that has nothing to do with
+	// model APIs is no fault, whatever its paths are.
+	for _, h := range config.Hosts {
+		e.host(l, m, f, config, h, here)
+	}
+}
+
+// host examines the routes of one virtual host. With paths, a route that is for a path of a model API
+// should be metered; without, only one that leads where metered ones lead.
+func (e *examination) host(l listener, m manager, f httpFilter, config *routeConfig, h vhost, paths bool) {
 	taken := map[string]bool{} // by a route before
 	for i, r := range h.Routes {
 		where := fmt.Sprintf("%s, virtual host %s, route %s", l.where(m), h.Name, cmp.Or(r.Name, fmt.Sprint(i), r.Match.String()))
@@ -54,12 +101,12 @@ func (e *examination) host(l listener, m manager, f httpFilter, config *routeCon
 				continue
 			}
 			taken[path] = !r.Match.conditional()
-			if r.Action == nil || isOn || told {
+			if r.Action == nil || told || e.meters(m, config, h, r) {
 				continue
 			}
-			toModel := slices.ContainsFunc(r.Action.clusters(), func(c string) bool { return metered[c] })
-			if r.Match.specific() || toModel {
-				e.add("disabled", where, "the filter is off, and the route takes "+path+", which is not metered", "switch the filter on for this route")
+			toModel := slices.ContainsFunc(r.Action.clusters(), func(c string) bool { return e.metered[c] })
+			if paths && r.Match.specific() || toModel {
+				e.add("disabled", where, "the filter is off or missing, and the route takes "+path+", which is not metered", "switch the filter on for this route")
 				told = true
 			}
 		}

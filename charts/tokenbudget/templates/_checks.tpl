@@ -12,8 +12,19 @@
 {{- if hasKey (default dict (default dict $c.store).file) "dir" -}}
   {{- fail "store.file.dir (of config or configText) is the chart's: set persistence instead, and leave it out" -}}
 {{- end -}}
-{{- if and $c.admin_token (not (regexMatch "^[$][{][A-Za-z_][A-Za-z0-9_]*[}]$" (toString $c.admin_token))) -}}
-  {{- fail "admin_token (of config or configText) would be readable in a ConfigMap: put it into a Secret, name that in env, and write ${NAME}" -}}
+{{- range $what, $secret := dict "admin_token" $c.admin_token "api_keys.secret" (default dict $c.api_keys).secret -}}
+  {{- if and $secret (not (regexMatch "^[$][{][A-Za-z_][A-Za-z0-9_]*[}]$" (toString $secret))) -}}
+    {{- fail (printf "%s (of config or configText) would be readable in a ConfigMap: put it into a Secret, name that in env, and write ${NAME}" $what) -}}
+  {{- end -}}
+{{- end -}}
+{{- /* A label twice is one too many for some readers of YAML; and other ones than the selector's, and no pod is found. */ -}}
+{{- range $what, $labels := dict "commonLabels" $v.commonLabels "podLabels" $v.podLabels -}}
+  {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" -}}
+    {{- if hasKey (default dict $labels) $label }}{{ fail (printf "%s: the label %s is the chart's: leave it out, or set nameOverride" $what $label) }}{{ end -}}
+  {{- end -}}
+{{- end -}}
+{{- if hasKey (default dict $v.podAnnotations) "tokenbudget/restart" -}}
+  {{- fail "podAnnotations: tokenbudget/restart is the chart's: leave it out" -}}
 {{- end -}}
 {{- if eq (int $v.extproc.port) (int $v.admin.port) -}}
   {{- fail "extproc.port and admin.port are the same: choose two" -}}
@@ -50,6 +61,16 @@
   {{- end -}}
   {{- if and $v.serviceMonitor.enabled $v.tls.secretName (not $v.serviceMonitor.tlsConfig) -}}
     {{- fail "serviceMonitor.tlsConfig is needed with tls: say which authority signs the server (ca), and cert and keySecret, or authorization with the admin token" -}}
+  {{- end -}}
+  {{- if and $v.networkPolicy.enabled (not $v.networkPolicy.envoy) -}}
+    {{- fail "networkPolicy.envoy: a rule that names nobody lets everybody in: name who may use the server, or set networkPolicy.enabled: false" -}}
+  {{- end -}}
+  {{- if and $v.service.headless (ne $v.service.type "ClusterIP") -}}
+    {{- fail (printf "service.headless: a Service of the type %s has an address: set service.type: ClusterIP, or leave headless out" $v.service.type) -}}
+  {{- end -}}
+  {{- $resources := default dict $v.resources -}}
+  {{- if and $v.autoscaling.enabled (not (default dict $resources.requests).cpu) (not (default dict $resources.limits).cpu) -}}
+    {{- fail "autoscaling.enabled: the use of CPU is in percent of what is requested: set resources.requests.cpu" -}}
   {{- end -}}
   {{- if and $v.networkPolicy.enabled $v.serviceMonitor.enabled (not $v.networkPolicy.prometheus) -}}
     {{- fail "networkPolicy.prometheus lets nobody read the metrics: name your Prometheus there" -}}

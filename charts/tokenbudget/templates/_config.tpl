@@ -39,7 +39,11 @@
 {{/* What takes effect at a start only: a change of it must replace the pods. The rest is loaded while the server runs. */}}
 {{- define "tokenbudget.restart" -}}
 {{- $c := include "tokenbudget.config" . | fromYaml -}}
-{{- pick $c "listen" "insecure" "store" "max_request_body" | toJson | sha256sum | trunc 16 -}}
+{{- $start := pick $c "listen" "insecure" "store" "max_request_body" -}}
+{{- range $key, $value := pick (default dict $c.timeouts) "connection_age" -}}
+  {{- $_ := set $start (print "timeouts." $key) $value -}}
+{{- end -}}
+{{- $start | toJson | sha256sum | trunc 16 -}}
 {{- end -}}
 
 {{/* timeouts.drain in whole seconds, rounded up. */}}
