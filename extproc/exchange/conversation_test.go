@@ -38,7 +38,8 @@ import (
 //	raw               the bytes of a piece of the answer, Go escapes understood; eos
 //	                  whole, for these three: the piece is never split, since the mode has one message only
 //	                  coding=NAME, for these three and body: it is compressed, as the next part of what
-//	                  was compressed before; short=N: the last N bytes are missing
+//	                  was compressed before; short=N: the last N bytes are missing; last: its
+//	                  compressed data ends, the answer does not
 //	trailers          response trailers
 //	stop limit=NAME   a deadline or a drain: the name without its brackets
 //	end               the gRPC stream has ended
@@ -351,7 +352,7 @@ func (c *conversation) answer(t *testing.T, d *datadriven.TestData, split func([
 	} else {
 		defer func() { c.received += body.Len() }()
 	}
-	encoded := c.coder.encode(t, d, []byte(body.String()), d.HasArg("eos"))
+	encoded := c.coder.encode(t, d, []byte(body.String()), d.HasArg("eos") || d.HasArg("last"))
 	body.Reset()
 	body.Write(encoded)
 	parts := split(encoded)

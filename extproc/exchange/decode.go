@@ -152,6 +152,41 @@ func (x *Exchange) cutUnreadable(out []byte, eos bool) Ready {
 	return x.cut(LimitEncoding, x.closing, eos)
 }
 
+// restBeforeTrailers lets the rest of an answer leave that its decoder has handed out only at the
+// end, which trailers are: that of gzip keeps up to a window.
+func (x *Exchange) restBeforeTrailers(rest []byte, trailers *extprocv3.ProcessingResponse) Ready {
+	if !x.can.answer.ends && !x.observed {
+		// Each piece of the body has had its answer, and there is none left to put it into.
+		x.undecoded = "its end comes with trailers, which needs response_body_mode FULL_DUPLEX_STREAMED"
+		return x.unreadableRest()
+	}
+	var r Ready
+	if x.state == statePassing && x.reservation != nil && x.record.Outcome == Completed {
+		r = x.passUnread(rest, true)
+	} else {
+		r = x.last(x.out.responseBody(x.mode.response, rest, true))
+	}
+	r.Send = x.out.beforeTrailers(trailers)
+	return r
+}
+
+// countHeldBack counts what the decoder of an answer that breaks off has got and not handed out:
+// it has reached the server. That the data ends early is no fault of it.
+func (x *Exchange) countHeldBack() {
+	if x.decoder == nil || x.state != stateStreaming && x.state != stateCut {
+		return
+	}
+	x.parser.Feed(nil) // copies what is withheld, which x.plain may have
+	rest := x.decode(nil, true)
+	x.undecoded = ""
+	if x.stream == nil || x.parser.Err() != nil {
+		x.guess(len(rest))
+		return
+	}
+	x.parser.Feed(rest)
+	x.countRest(false)
+}
+
 // Close gives back what the exchange has that does not end by itself. A driver calls it when
 // nothing more will be done, such as after a panic; after an end it does nothing.
 func (x *Exchange) Close() { x.stopDecoding() }

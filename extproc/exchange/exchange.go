@@ -613,13 +613,17 @@ func (x *Exchange) responseTrailers() Ready {
 		}
 		return r
 	case stateUnary:
+		x.keepAnswer(rest)
 		x.readAnswer()
 	case stateAwaiting:
 		x.answerUnseen("the answer was not seen")
 	case statePassing:
-		x.keepComplaint(nil, true)
+		x.keepComplaint(rest, true)
 	default:
 		return x.unexpected("response trailers")
+	}
+	if len(rest) > 0 {
+		return x.restBeforeTrailers(rest, trailers)
 	}
 	return x.last(trailers)
 }
@@ -716,6 +720,7 @@ func (x *Exchange) Unsent() Ready {
 // brokenOff ends an exchange that did not come to its own end.
 func (x *Exchange) brokenOff() Ready {
 	o := cmp.Or(x.record.Outcome, Aborted) // an error the upstream reported stands
+	x.countHeldBack()
 	if x.state == stateStreaming || x.state == stateCut {
 		if n := x.parser.Pending(); n > freeBlock && x.parser.Err() == nil {
 			x.guess(n) // of an event that has no end

@@ -11,6 +11,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/coding"
 )
 
 // A request can be signed by its client, as those to AWS are (Signature Version 4 and 4a,
@@ -106,8 +107,8 @@ func unreadableSigned(h headers, s signature) string {
 			return "a request body that is signed in chunks (x-amz-content-sha256: STREAMING-…) cannot be metered; sign it as a whole"
 		}
 	}
-	for e := range h.all("content-encoding") {
-		if s.signed && e != "" && e != "identity" {
+	if s.signed {
+		if list, err := coding.Parse(h.all("content-encoding")); list != nil || err != nil {
 			return "a request body that is compressed and signed cannot be metered; send it uncompressed"
 		}
 	}

@@ -69,3 +69,13 @@ func FuzzSignature(f *testing.F) {
 		s.covers("accept-encoding")
 	})
 }
+
+// TestSignedIdentity: identity is no compression, however it is written.
+func TestSignedIdentity(t *testing.T) {
+	for value, readable := range map[string]bool{"": true, "identity": true, "Identity": true, "identity, identity": true, "gzip": false, "identity, br": false, "unknown": false} {
+		h := headers{{Key: "content-encoding", RawValue: []byte(value)}}
+		if got := unreadableSigned(h, signature{signed: true}); (got == "") != readable {
+			t.Errorf("content-encoding %q: %q", value, got)
+		}
+	}
+}
