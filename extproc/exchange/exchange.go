@@ -655,7 +655,7 @@ func (x *Exchange) readAnswer() {
 		}
 	})
 	if !plausible(usage) {
-		usage = dialect.Usage{}
+		usage = dialect.Usage{Extra: usage.Extra}
 	}
 	if !compare && !x.request.NoOutput && (!usage.Known || usage.Output == 0) {
 		_, err = x.api.ParseAnswer(x.answer, count)
@@ -663,6 +663,11 @@ func (x *Exchange) readAnswer() {
 	if errors.Is(err, dialect.ErrFailed) {
 		x.record.Outcome, x.answer = UpstreamError, nil
 		return
+	}
+	// So it is with sound, pictures and reasoning that is sealed. They teach nothing.
+	if x.guessed = usage.Extra > 0; !usage.Known || usage.Output == 0 {
+		x.counted += usage.Extra
+		x.estimates += usage.Extra
 	}
 	x.reported, x.atReport, x.answer = usage, x.counted, nil
 	// An answer without usage and without text is of a shape that is not known.

@@ -147,7 +147,11 @@ func (x *Exchange) learnHidden() {
 	if x.stream == nil || !x.reported.Known || x.record.Outcome != Completed || x.counted != x.atReport || x.reported.Output == 0 {
 		return
 	}
-	tokens := x.reported.Reasoning / x.request.Choices
+	hidden := x.reported.Reasoning
+	if hidden == 0 && x.reported.Unseen { // the API bills it, and does not say how much
+		hidden = max(0, x.reported.Output-x.output())
+	}
+	tokens := hidden / x.request.Choices
 	if x.reasoned && !x.summed {
 		tokens = 0
 	}

@@ -163,3 +163,25 @@ func TestHiddenThinkingLeft(t *testing.T) {
 		}
 	}
 }
+
+// Who thinks and does not report how much is learned by what was billed beyond what was seen.
+func TestHiddenUnreported(t *testing.T) {
+	p := &Policy{Hidden: NewHidden()}
+	for range leastHidden {
+		c := newConversation()
+		c.policy = *p
+		for _, d := range commands(
+			"limits", "minute tokens=1000000", "request", "", "body", `{"model":"claude-opus-4-8","stream":true,"max_tokens":9000,"messages":[]}`, "answer", "",
+			"data eos", `{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"a"}}`+"\n"+
+				`{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1000}}`,
+		) {
+			if d.Cmd == "request" {
+				d.CmdArgs = []datadriven.CmdArg{{Key: "path", Vals: []string{"/v1/messages"}}}
+			}
+			c.do(t, d, wholly)
+		}
+	}
+	if got := p.Hidden.of("claude-opus-4-8", ""); got < 990 || got > 1000 {
+		t.Errorf("%d tokens are expected of a model that thinks 998", got)
+	}
+}

@@ -93,6 +93,7 @@ func (x *Exchange) nextBlock(eos bool) (sse.Block, bool) {
 // meter reads one event and asks the ledger for what it costs. keep is false for
 // an event that must not reach the client; ok is false if a limit refuses it.
 func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
+	beside := false
 	if !b.HasData {
 		// Comments keep a connection alive. Longer ones may carry something, and so may
 		// what is no line of an event stream.
@@ -103,11 +104,11 @@ func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 		x.event = dialect.Event{Extra: max(n/bytesPerToken, 1)}
 		x.take(&x.event)
 	} else {
-		x.read(b.Data)
+		beside = x.readBlock(b)
 	}
 	// An event without text gives the client nothing that could be withheld to any
 	// use. It is often the end of the answer, which a cut would only hide.
-	if len(x.event.Texts) > 0 || x.event.Extra > 0 {
+	if len(x.event.Texts) > 0 || x.event.Extra > 0 || beside {
 		total := max(x.output(), x.reported.Output)
 		if d, ok := x.reservation.Spend(x.withHidden(total + x.toolAhead(total))); !ok {
 			x.refusedBy = d
@@ -119,6 +120,34 @@ func (x *Exchange) meter(b sse.Block) (keep, ok bool) {
 	x.leaveTool()
 	x.done = x.done || x.event.Done
 	return !x.event.UsageOnly || x.request.WantsUsage || x.unseen, true
+}
+
+// readBlock reads a block that has data. beside says that its other lines cost something.
+func (x *Exchange) readBlock(b sse.Block) (beside bool) {
+	if b.End-b.Start-int64(len(b.Data)) > freeBlock {
+		// It may be many short lines of data, too.
+		if n := besideData(x.parser.Bytes(b.Start, b.End)); n > freeBlock {
+			x.guess(n) // before a report in the data, which then is the last word
+			beside = true
+		}
+	}
+	x.read(b.Data)
+	return beside
+}
+
+// besideData is how many bytes of a block are in other lines than those of data.
+func besideData(block []byte) (n int) {
+	for len(block) > 0 {
+		end := bytes.IndexAny(block, "\r\n") + 1
+		if end == 0 {
+			end = len(block)
+		}
+		if line := bytes.TrimRight(block[:end], "\r\n"); string(line) != "data" && !bytes.HasPrefix(line, []byte("data:")) {
+			n += end
+		}
+		block = block[end:]
+	}
+	return n
 }
 
 // read reads one event: its texts are counted, its usage kept.
@@ -233,7 +262,7 @@ func (x *Exchange) countRest(eos bool) {
 			return
 		}
 		if block.HasData {
-			x.read(block.Data)
+			x.readBlock(block)
 		}
 	}
 }

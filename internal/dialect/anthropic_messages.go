@@ -78,7 +78,11 @@ func (AnthropicMessages) ParseAnswer(body []byte, text func([]byte)) (Usage, err
 	s := messagesStream{json: json, whole: true, data: body}
 	json.reset(body)
 	var ev Event
-	if err := s.message(&ev); err != nil {
+	err := s.message(&ev)
+	if err == nil && !blank(body[json.dec.InputOffset():]) {
+		err = errTrailing
+	}
+	if err != nil {
 		return Usage{}, jsonError(err, json.dec.InputOffset())
 	}
 	u := s.usage()
@@ -87,6 +91,13 @@ func (AnthropicMessages) ParseAnswer(body []byte, text func([]byte)) (Usage, err
 	}
 	for _, t := range ev.Texts {
 		text(t.Bytes)
+	}
+	// A report speaks for blocks that are not known, too. If there is none, and nothing else than
+	// them, the answer is of a shape that is not known.
+	if len(ev.Texts) > 0 && (!u.Known || u.Output == 0) {
+		for _, b := range s.unknown {
+			text(body[b.start:b.end])
+		}
 	}
 	return u, nil
 }

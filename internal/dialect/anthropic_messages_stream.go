@@ -208,7 +208,14 @@ func (s *messagesStream) content(ev *Event) error {
 	if s.json.dec.PeekKind() != jsontext.KindBeginArray {
 		return s.add(ev, channelContent)
 	}
-	return s.json.array(func() error { return s.block(ev) })
+	return s.json.array(func() error {
+		texts, unknown := len(ev.Texts), len(s.unknown)
+		err := s.block(ev)
+		if s.whole && len(ev.Texts) > texts { // what is known of a block stands for it, as in a stream
+			s.unknown = s.unknown[:unknown]
+		}
+		return err
+	})
 }
 
 // bytesPerHidden is how many bytes of base64 count as a token where what they hold is

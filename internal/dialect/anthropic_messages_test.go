@@ -261,6 +261,9 @@ func TestMessagesAnswer(t *testing.T) {
 		{"thinking", `{"content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"redacted_thinking","data":"eA=="}],"usage":{"input_tokens":1,"output_tokens":2}}`,
 			`[hm "eA=="]`, Usage{Known: true, UncachedInput: 1, Output: 2, Unseen: true}},
 		{"no usage", `{"content":[{"type":"text","text":"hi"}]}`, "[hi]", Usage{}},
+		{"no usage, and a block that is not known", `{"content":[{"type":"text","text":"hi","new":"no"},{"type":"new","said":"so"}]}`, `[hi "so"]`, Usage{}},
+		{"usage, and one", `{"content":[{"type":"text","text":"hi"},{"type":"new","said":"so"}],"usage":{"input_tokens":1,"output_tokens":2}}`, "[hi]", Usage{Known: true, UncachedInput: 1, Output: 2}},
+		{"nothing else", `{"content":[{"type":"new","said":"so"}]}`, "[]", Usage{}},
 		{"null usage", `{"content":[],"usage":null}`, "[]", Usage{}},
 		{"half a usage", `{"content":[],"usage":{"input_tokens":3}}`, "[]", Usage{}},
 	} {
@@ -279,6 +282,9 @@ func TestMessagesAnswer(t *testing.T) {
 		if _, err := (AnthropicMessages{}).ParseAnswer([]byte(body), func([]byte) {}); errors.Is(err, ErrFailed) != failed {
 			t.Errorf("%s: error %v", body, err)
 		}
+	}
+	if u, err := (AnthropicMessages{}).ParseAnswer([]byte(`{"usage":{"output_tokens":1}} {}`), func([]byte) {}); err == nil || u.Known {
+		t.Errorf("two answers give %+v, %v", u, err)
 	}
 	for range 3 {
 		if u, err := (AnthropicMessages{}).ParseAnswer([]byte(`{"usage":{"output_tokens":1},"content":[[[{"a":`), func([]byte) {}); err == nil || u.Known {

@@ -33,8 +33,8 @@ type API interface {
 	// error is a [*BadRequest] that may be shown to the client.
 	ParseRequest(body []byte) (*Request, error)
 	// ParseAnswer reads a whole JSON answer and calls text for each piece of
-	// text in it. The usage is unknown if the answer says nothing of it. The error is
-	// [ErrFailed] for an error in place of an answer.
+	// text in it. The usage is unknown if the answer says nothing of it; its Extra stands all
+	// the same. The error is [ErrFailed] for an error in place of an answer.
 	ParseAnswer(body []byte, text func([]byte)) (Usage, error)
 	// NewStream returns the reader for the streamed answer to req.
 	NewStream(req *Request) Stream
@@ -133,6 +133,10 @@ type Usage struct {
 	Output        int64 // tokens of the answer, reasoning included
 	Reasoning     int64 // of Output: tokens of hidden or visible reasoning
 	Unseen        bool  // the answer may show less than Output counts, without Reasoning saying how much
+
+	// Extra is no report, and need not be Known: tokens, estimated, of what a whole answer has
+	// besides text. Streams have [Event.Extra].
+	Extra int64
 }
 
 // Input is the whole prompt.

@@ -80,6 +80,7 @@ func (OpenAIChat) ParseAnswer(body []byte, text func([]byte)) (Usage, error) {
 	for _, t := range ev.Texts {
 		text(t.Bytes)
 	}
+	ev.Usage.Extra = ev.Extra
 	return ev.Usage, nil
 }
 

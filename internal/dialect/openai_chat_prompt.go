@@ -173,7 +173,7 @@ func (p *chatPrompt) rest(body []byte, model string, count func([]byte)) int64 {
 			format = t.format(value) || format
 		case "prediction":
 			t.prediction(value)
-		case "documents", "prompt", "chat_template", "chat_template_kwargs":
+		case "documents", "prompt", "chat_template", "chat_template_kwargs", "extra_body":
 			t.value(value)
 		}
 	}

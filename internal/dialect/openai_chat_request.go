@@ -1,10 +1,12 @@
 package dialect
 
+import "cmp"
+
 // The keys of a chat request that are decided on, by the object they stand in.
 var (
 	chatKeys = []string{"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n",
 		"tools", "tool_choice", "functions", "function_call", "response_format", "prediction", "documents", "prompt", "chat_template", "chat_template_kwargs",
-		"web_search_options", "reasoning_effort", "models", "fallbacks", "best_of"}
+		"web_search_options", "reasoning_effort", "reasoning", "extra_body", "models", "fallbacks", "best_of"}
 	streamOptionsKeys = []string{"include_usage"}
 	messageKeys       = []string{"role", "content", "name", "tool_call_id", "audio"}
 	partKeys          = []string{"type", "text", "image_url", "input_audio", "video_url", "file", "cache_control"}
@@ -66,7 +68,14 @@ func (p *chatRequest) parse() error {
 		case "best_of": // of vLLM; OpenAI's chat has none
 			bestOf, err = p.choices(key, value)
 		case "reasoning_effort":
-			p.r.Effort = p.effort(value)
+			p.r.Effort = cmp.Or(p.effort(value), p.r.Effort)
+		case "reasoning": // of OpenRouter
+			p.r.Effort = cmp.Or(p.r.Effort, p.reasoning(value))
+		case "extra_body": // LiteLLM merges its members into what it sends
+			if err = p.extraBody(value); err == nil {
+				p.r.opaque = p.r.opaque || p.says(value)
+				p.prompt.members = append(p.prompt.members, chatMember{key, value})
+			}
 		case "web_search_options": // what is found goes into the prompt
 			p.r.opaque = p.r.opaque || p.body[value.start] != 'n'
 		case "tools":
@@ -90,6 +99,20 @@ func (p *chatRequest) parse() error {
 	p.r.shown = p.r.Choices
 	p.r.Choices = max(p.r.Choices, bestOf)
 	p.finish(i)
+	return nil
+}
+
+// extraBody refuses members that are decided on where they are not looked for.
+func (p *chatRequest) extraBody(at span) error {
+	for name := range members(p.body, at) {
+		key, err := decisionKey(name.of(p.body), chatKeys)
+		if err == nil && key != "" {
+			err = &BadRequest{`"extra_body" has the member "` + key + `", which some servers merge into the request; put it at the top`}
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

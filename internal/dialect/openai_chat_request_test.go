@@ -266,3 +266,37 @@ func FuzzRequest(f *testing.F) {
 		}
 	})
 }
+
+// What gateways read of a request beside OpenAI's members.
+func TestGatewayMembers(t *testing.T) {
+	for members, want := range map[string]string{
+		`"reasoning":{"effort":"high"}`:                             "high",
+		`"reasoning":{"max_tokens":200}`:                            "low",
+		`"reasoning":{"max_tokens":1000}`:                           "medium",
+		`"reasoning":{"max_tokens":8000}`:                           "high",
+		`"reasoning":{"max_tokens":8000,"effort":"low"}`:            "low",
+		`"reasoning":{"effort":"low"},"reasoning_effort":"high"`:    "high",
+		`"reasoning_effort":"high","reasoning":{"effort":"low"}`:    "high",
+		`"reasoning_effort":null,"reasoning":{"effort":"low"}`:      "low",
+		`"reasoning":{"effort":["x"],"max_tokens":"8","exclude":1}`: "",
+		`"reasoning":null`:                                          "", `"reasoning":"high"`: "",
+	} {
+		r, err := OpenAIChat{}.ParseRequest([]byte(`{"model":"o3",` + members + `,"messages":[]}`))
+		if err != nil || r.Effort != want {
+			t.Errorf("%s: %+v, %v", members, r, err)
+		}
+	}
+	for _, key := range []string{"model", "max_tokens", "max_completion_tokens", "n", "stream", "stream_options", "messages", "tools", "extra_body"} {
+		_, err := OpenAIChat{}.ParseRequest([]byte(`{"messages":[],"extra_body":{"top_k":1,"` + key + `":null}}`))
+		if err == nil || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "at the top") {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	for _, value := range []string{`{"top_k":1}`, `"text"`} {
+		body := []byte(`{"messages":[],"extra_body":` + value + `}`)
+		r, err := OpenAIChat{}.ParseRequest(body)
+		if err != nil || !r.Opaque() {
+			t.Errorf("%s: %+v, %v", value, r, err)
+		}
+	}
+}

@@ -293,6 +293,16 @@ func TestParseAnswer(t *testing.T) {
 			t.Errorf("%s: error %v", tt.in, err)
 		}
 	}
+	// What is no text is not free where nothing is reported.
+	for in, extra := range map[string]int64{
+		`{"choices":[{"message":{"content":"t","audio":{"data":"` + strings.Repeat("A", 3*bytesPerAudioToken) + `","transcript":"t"}}}]}`: 4,
+		`{"choices":[{"message":{"content":"t","images":[{}]}}]}`:                                                                         tokensPerImage,
+		`{"choices":[{"message":{"content":"t","reasoning_details":[{"type":"reasoning.encrypted","data":"0123456789"}]}}]}`:              2,
+	} {
+		if u, err := (OpenAIChat{}).ParseAnswer([]byte(in), func([]byte) {}); err != nil || u.Known || u.Extra != extra {
+			t.Errorf("%.80s: %+v, %v", in, u, err)
+		}
+	}
 	if u, err := (OpenAIChat{}).ParseAnswer([]byte(`{"usage":{"prompt_tokens":1,"completion_tokens":2}} {}`), func([]byte) {}); err == nil || u.Known {
 		t.Errorf("two answers give %+v, %v", u, err)
 	}

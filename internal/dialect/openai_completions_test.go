@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -188,6 +189,17 @@ func TestEmbeddings(t *testing.T) {
 		if u, err := (OpenAIEmbeddings{}).ParseAnswer([]byte(body), nil); u.Known || err != nil {
 			t.Errorf("%s: %+v, %v", body, u, err)
 		}
+	}
+	for body, failed := range map[string]bool{
+		`{"error":{"message":"m"}}`: true, `{"error":"m","data":[]}`: true, `{"error":null}`: false,
+		`{"error":{},"data":[{}]}`: false, `{"error":{},"usage":{"prompt_tokens":5}}`: false,
+	} {
+		if _, err := (OpenAIEmbeddings{}).ParseAnswer([]byte(body), nil); errors.Is(err, ErrFailed) != failed {
+			t.Errorf("%s: error %v", body, err)
+		}
+	}
+	if u, err := (OpenAIEmbeddings{}).ParseAnswer([]byte(`{"usage":{"prompt_tokens":5}} {}`), nil); u.Known || err == nil {
+		t.Errorf("two answers: %+v, %v", u, err)
 	}
 	if u, err := (OpenAIEmbeddings{}).ParseAnswer([]byte(`{"usage":{"prompt_tokens":5`), nil); u.Known || err == nil {
 		t.Errorf("half an answer: %+v, %v", u, err)

@@ -1,5 +1,7 @@
 package dialect
 
+import "github.com/go-json-experiment/json/jsontext"
+
 // OpenAIEmbeddings is OpenAI's embeddings API and what is compatible with it:
 // POST …/embeddings. It has a prompt and no output, so a request is refused beforehand
 // or not at all. The answer has its usage behind the vectors.
@@ -76,8 +78,18 @@ func (OpenAIEmbeddings) ParseAnswer(body []byte, _ func([]byte)) (Usage, error) 
 	}()
 	json.reset(body)
 	var u Usage
+	failed, vectors := false, false
 	err := json.object(func(name []byte) (err error) {
-		if string(name) != `"usage"` {
+		switch string(name) {
+		case `"usage"`:
+		case `"error"`:
+			failed = json.dec.PeekKind() != jsontext.KindNull
+			return json.dec.SkipValue()
+		case `"data"`:
+			v, err := json.dec.ReadValue()
+			vectors = vectors || err == nil && holdsText(v)
+			return err
+		default:
 			return json.dec.SkipValue()
 		}
 		return json.object(func(name []byte) (err error) {
@@ -90,8 +102,14 @@ func (OpenAIEmbeddings) ParseAnswer(body []byte, _ func([]byte)) (Usage, error) 
 			return err
 		})
 	})
+	if err == nil && !blank(body[json.dec.InputOffset():]) {
+		err = errTrailing
+	}
 	if err != nil {
 		return Usage{}, jsonError(err, json.dec.InputOffset())
+	}
+	if failed && !u.Known && !vectors {
+		return Usage{}, ErrFailed
 	}
 	return u, nil
 }

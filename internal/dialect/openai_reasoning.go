@@ -58,3 +58,31 @@ func (p *requestReader) effort(at span) string {
 	}
 	return ""
 }
+
+// reasoning reads OpenRouter's object: an effort, or a bound in tokens, which stands for the least
+// effort that takes as much.
+func (p *requestReader) reasoning(at span) (effort string) {
+	for name, value := range members(p.body, at) {
+		switch v := value.of(p.body); string(name.of(p.body)) {
+		case `"effort"`:
+			if e := p.effort(value); e != "" {
+				return e
+			}
+		case `"max_tokens"`:
+			if !isNumber(v[0]) {
+				continue
+			}
+			switch n := clampInteger(v); {
+			case n <= 0:
+				effort = "none"
+			case n <= hiddenLow:
+				effort = "low"
+			case n <= hiddenMedium:
+				effort = "medium"
+			default:
+				effort = "high"
+			}
+		}
+	}
+	return effort
+}

@@ -46,8 +46,33 @@ func (OpenAIResponses) ParseAnswer(body []byte, text func([]byte)) (Usage, error
 			text(v)
 		}
 	}
-	r.response(span{skipFiller(body, 0), len(body)})
+	at := span{skipFiller(body, 0), len(body)}
+	if r.refused(at) {
+		return Usage{}, ErrFailed
+	}
+	r.response(at)
+	r.usage.Extra = r.extra
 	return r.usage, nil
+}
+
+// refused says that what came is an error and no response. A response that has failed is one: a
+// model may have been at work, and what it wrote be billed.
+func (r *responseReader) refused(at span) (failed bool) {
+	for name, value := range members(r.data, at) {
+		switch v := value.of(r.data); string(name.of(r.data)) {
+		case `"error"`:
+			failed = failed || v[0] != 'n'
+		case `"output"`, `"usage"`:
+			if v[0] != 'n' {
+				return false
+			}
+		case `"object"`:
+			if string(v) == `"response"` {
+				return false
+			}
+		}
+	}
+	return failed
 }
 
 // wellFormed checks that data is one JSON value, as an answer may have it: names may

@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -109,6 +110,22 @@ func TestResponsesAnswer(t *testing.T) {
 	u, err := OpenAIResponses{}.ParseAnswer([]byte(`{"id":"r","status":"queued","output":[],"usage":null}`), func([]byte) { t.Error("a text") })
 	if err != nil || u.Known {
 		t.Errorf("%+v, %v", u, err)
+	}
+	u, err = OpenAIResponses{}.ParseAnswer([]byte(`{"output":[{"type":"message","content":[{"type":"output_text","text":"a"}]},{"type":"image_generation_call","result":"AAAA"}]}`), func([]byte) {})
+	if err != nil || u != (Usage{Extra: tokensPerImage}) {
+		t.Errorf("a picture: %+v, %v", u, err)
+	}
+	for body, failed := range map[string]bool{
+		`{"error":{"message":"m"}}`:                                 true,
+		`{"error":"m","output":null,"status":500}`:                  true,
+		`{"object":"response","status":"failed","error":{}}`:        false, // it can have been billed
+		`{"status":"failed","error":{"code":"c"},"output":[]}`:      false,
+		`{"error":{},"usage":{"input_tokens":1,"output_tokens":2}}`: false,
+		`{"error":null}`: false,
+	} {
+		if _, err := (OpenAIResponses{}).ParseAnswer([]byte(body), func([]byte) {}); errors.Is(err, ErrFailed) != failed {
+			t.Errorf("%s: error %v", body, err)
+		}
 	}
 }
 
