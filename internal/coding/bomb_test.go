@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 
@@ -68,5 +69,26 @@ func TestBombs(t *testing.T) {
 				t.Errorf("%s in %q: %d bytes were allocated, %d accounted for", form, outer, took, most)
 			}
 		}
+	}
+}
+
+// TestBombOfTime: millions of frames of nothing, which compress well, make nothing that could be
+// too large. What is between two codings is bounded for that.
+func TestBombOfTime(t *testing.T) {
+	nothing := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0} // a frame of zstd
+	frames := bytes.Repeat(nothing, 8<<20/len(nothing))
+	noise := make([]byte, len(frames)/(MaxRatio-10))
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise) // which never fails
+	skipped := append([]byte{0x50, 0x2a, 0x4d, 0x18, byte(len(noise)), byte(len(noise) >> 8), byte(len(noise) >> 16), 0}, noise...)
+	data := append(encode("gzip", frames), encode("gzip", skipped)...)
+	if len(frames)+len(skipped) > FreeBytes+MaxRatio*len(data) {
+		t.Fatalf("%d bytes of %d are too much for any coding", len(frames)+len(skipped), len(data))
+	}
+	d := NewDecoder(List{Zstd, Gzip})
+	if err := d.Decode(data, true, func(b []byte) error { t.Errorf("it made %d bytes", len(b)); return nil }); !errors.Is(err, ErrExpands) {
+		t.Errorf("%v, want %v", err, ErrExpands)
+	}
+	if d.stages[0].made > FreeBytes+MaxInner*int64(len(data))+MaxSlice {
+		t.Errorf("%d bytes of %d were decoded once more", d.stages[0].made, len(data))
 	}
 }

@@ -10,13 +10,14 @@ const (
 	MaxSlice  = 16 << 10 // bytes that emit gets at a time
 	FreeBytes = 1 << 20  // bytes that any input may decode to
 	MaxRatio  = 100      // and how many more for each byte of it
+	MaxInner  = 4        // the same of what is decoded once more; compressed data hardly shrinks again
 )
 
 // What is wrong with data, for [errors.Is].
 var (
 	ErrCorrupt   = errors.New("it is corrupt")
 	ErrTruncated = errors.New("it ends too early")
-	ErrExpands   = fmt.Errorf("it expands to more than %d times its size", MaxRatio)
+	ErrExpands   = fmt.Errorf("it expands to more than %d times its size, or to more than %d times of compressed data", MaxRatio, MaxInner)
 	ErrWindow    = fmt.Errorf("it needs a window of more than %d MiB", maxZstdWindow>>20)
 )
 
@@ -75,8 +76,12 @@ func (d *Decoder) decode(i int, in []byte, end bool, emit func([]byte) error) er
 		return emit(in)
 	}
 	s := d.stages[i]
+	ratio := int64(MaxRatio)
+	if i < len(d.stages)-1 {
+		ratio = MaxInner
+	}
 	err := s.decode(in, end, func(out []byte) error {
-		if s.made += int64(len(out)); s.made > FreeBytes+MaxRatio*d.read {
+		if s.made += int64(len(out)); s.made > FreeBytes+ratio*d.read {
 			return &Error{s.coding, ErrExpands}
 		}
 		return d.decode(i+1, out, false, emit)

@@ -15,8 +15,8 @@
 // # Bounds
 //
 // emit gets at most [MaxSlice] bytes at a time. Of n bytes of input no coding may make more
-// than [FreeBytes] + [MaxRatio]·n; the codings in between are bounded so, too. A window is 8
-// MiB at most with zstd (RFC 9659), 16 MiB with br (the format's own bound), 32 KiB with the
+// than [FreeBytes] + [MaxRatio]·n; what is decoded once more may be [FreeBytes] + [MaxInner]·n. That
+// bounds the time, too: frames of nothing take time and make nothing. A window is 8 MiB at most with zstd (RFC 9659), 16 MiB with br (the format's own bound), 32 KiB with the
 // others; [Decoder.Memory] says what a decoder may take.
 //
 // # How
