@@ -141,10 +141,15 @@ func (x *Exchange) unreadableRest() Ready {
 // event is estimated, but by no more than has come: a bomb is not to use up a budget.
 func (x *Exchange) cutUnreadable(out []byte, eos bool) Ready {
 	x.record.Reason = "the upstream's answer cannot be read: " + x.undecoded
-	if x.done {
+	switch {
+	case !x.done:
+	case eos || x.can.answer.ends || x.observed:
 		// The answer is complete; only what frames it is wrong.
 		x.undecoded = ""
 		return x.last(x.out.responseBody(x.mode.response, out, true))
+	default: // Envoy would pass on what comes behind it, so that is taken out
+		x.state, x.swallowing, x.record.Limit = stateCut, true, LimitEncoding
+		return x.send(x.out.responseBody(x.mode.response, out, false))
 	}
 	x.guess(int(min(int64(x.parser.Pending()), x.encoded)))
 	x.closing = append(x.closing[:0], out...)
