@@ -32,18 +32,18 @@ func (e *examination) collect() {
 }
 
 // metering reports whether a filter is on for any route, and notes where those routes lead.
-func metering(f httpFilter, config *routeConfig, clusters map[string]bool) (any bool) {
+func metering(f httpFilter, config *routeConfig, clusters map[string]bool) (found bool) {
 	for _, h := range config.Hosts {
 		for _, r := range h.Routes {
 			if r.Action != nil && on(f, config, h, r) {
-				any = true
+				found = true
 				for _, c := range r.Action.clusters() {
 					clusters[c] = true
 				}
 			}
 		}
 	}
-	return any
+	return found
 }
 
 // meters reports whether any filter of ours runs on a route; on every cluster that it can lead to.
