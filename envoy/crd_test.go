@@ -286,7 +286,7 @@ func TestManifests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kinds := checkManifests(t, m.name, got); len(kinds) < 4 {
+		if kinds := checkManifests(t, m.name, got); len(kinds) < 3 {
 			t.Errorf("%s has only %q", m.name, kinds)
 		}
 	}

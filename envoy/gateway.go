@@ -41,6 +41,9 @@ func GatewayYAML(opts Options, mesh Mesh) ([]byte, error) {
 	if err := errors.Join(err, meshErr); err != nil {
 		return nil, err
 	}
+	if err := s.reachable(true); err != nil {
+		return nil, err
+	}
 	objects := []object{s.gatewayListener(mesh)}
 	if s.AccessLog {
 		objects = append(objects, s.gatewayAccessLog(mesh))

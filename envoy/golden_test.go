@@ -64,6 +64,8 @@ var manifests = []struct {
 	{"istio", IstioYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true}, Mesh{}},
 	{"istio-full", IstioYAML, full, Mesh{Name: "meter", Namespace: "edge", Labels: map[string]string{"app": "edge", "tier": "a"}, Host: "chat.example.com"}},
 	{"istio-sidecar", IstioYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true, Identities: []string{"team"}, StripHeaders: []string{"x-team"}, PassPaths: full.PassPaths}, Mesh{Sidecar: true}},
+	{"istio-service", IstioYAML, Options{Upstream: "http://model.llm.svc.cluster.local:8000", ExtProc: "tokenbudget.llm.svc.cluster.local:9002"}, Mesh{}},
+	{"istio-service-sidecar", IstioYAML, Options{Upstream: "http://model.llm.svc.cluster.local:8000", ExtProc: "127.0.0.1:9002"}, Mesh{Sidecar: true}},
 	{"gateway", GatewayYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true}, Mesh{}},
 	{"gateway-full", GatewayYAML, failClosed(full), Mesh{Name: "meter", Namespace: "edge", Host: "chat.example.com", GatewayClass: "mine"}},
 	{"gateway-addresses", GatewayYAML, Options{Upstream: "http://127.0.0.1:8000", UpstreamHTTP2: true, ExtProc: "unix:/run/tokenbudget.sock", PassPaths: full.PassPaths, DenyPaths: []string{"/v1/files*"}}, Mesh{}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -43,6 +44,12 @@ http://%s, in clear: the sidecar meters, and speaks TLS. What the application se
 https itself, no proxy can meter: keep it from the model API's own port with a NetworkPolicy.
 Other hosts that the application calls are not touched.`
 
+const istioSidecarServiceHead = `It concerns the sidecars of the pods with the labels below: what they send to the model API is
+metered. Other hosts that the application calls are not touched.`
+
+const istioServiceHead = `The model API is a Service of this cluster. Istio must know that its port speaks HTTP: by the
+port's name, which begins with http, or by its appProtocol.`
+
 // IstioYAML returns the objects that have Istio's proxies meter a model API, as YAML with
 // comments: an EnvoyFilter with the same filter, cluster and settings as [BootstrapYAML], and a
 // ServiceEntry, DestinationRule and VirtualService that lead to the model API over TLS, without
@@ -58,6 +65,12 @@ func IstioYAML(opts Options, mesh Mesh) ([]byte, error) {
 	if s.upstream.ip {
 		return nil, fmt.Errorf("envoy: Upstream: %q is an address; Istio routes by name, such as https://api.openai.com", s.Upstream)
 	}
+	if s.inCluster() && s.upstreamTLS && mesh.Sidecar {
+		return nil, fmt.Errorf("envoy: Upstream: %q takes TLS, which applications of the cluster speak themselves, so that no sidecar can meter it; give its port for http", s.Upstream)
+	}
+	if err := s.reachable(false); err != nil {
+		return nil, err
+	}
 	filter, err := s.istioFilter(mesh)
 	if err != nil {
 		return nil, err
@@ -65,6 +78,12 @@ func IstioYAML(opts Options, mesh Mesh) ([]byte, error) {
 	who := istioGatewayHead
 	if mesh.Sidecar {
 		who = fmt.Sprintf(istioSidecarHead, s.upstream.host)
+	}
+	if s.inCluster() {
+		who = istioGatewayHead + "\n" + istioServiceHead
+		if mesh.Sidecar {
+			who = istioSidecarServiceHead + "\n" + istioServiceHead
+		}
 	}
 	objects := append([]object{filter}, s.istioUpstream(mesh)...)
 	return encodeObjects(fmt.Sprintf(istioHead, failure(opts), who), objects)
@@ -80,11 +99,21 @@ func (m Mesh) istioContext() string {
 
 // istioHost is the name of the virtual host that Istio makes for the model API.
 func (s settings) istioHost(mesh Mesh) string {
-	host := mesh.Host
 	if mesh.Sidecar {
-		host = s.upstream.host
+		return net.JoinHostPort(s.upstream.host, strconv.Itoa(s.istioPort()))
 	}
-	return net.JoinHostPort(host, strconv.Itoa(istioHTTPPort))
+	return net.JoinHostPort(mesh.Host, strconv.Itoa(istioHTTPPort))
+}
+
+// inCluster says that the upstream is a Service of Kubernetes, which Istio knows by itself.
+func (s settings) inCluster() bool { return strings.HasSuffix(s.upstream.host, ".svc.cluster.local") }
+
+// istioPort is the port under which Istio knows the upstream.
+func (s settings) istioPort() int {
+	if s.inCluster() {
+		return int(s.upstream.port)
+	}
+	return istioHTTPPort
 }
 
 // istioFilter is the EnvoyFilter.
@@ -234,14 +263,16 @@ func (s settings) istioUpstream(mesh Mesh) []object {
 		{key: "protocol", value: protocol, comment: "Clear text up to the proxy, which could not meter it otherwise."},
 		{key: "targetPort", value: int(s.upstream.port)},
 	}
-	objects = append(objects, mesh.manifest(istioNetworking, "ServiceEntry", mesh.Name, object{
-		{key: "hosts", value: list{api}},
-		{key: "location", value: "MESH_EXTERNAL"},
-		{key: "resolution", value: "DNS"},
-		{key: "ports", value: list{port}},
-	}))
+	if !s.inCluster() {
+		objects = append(objects, mesh.manifest(istioNetworking, "ServiceEntry", mesh.Name, object{
+			{key: "hosts", value: list{api}},
+			{key: "location", value: "MESH_EXTERNAL"},
+			{key: "resolution", value: "DNS"},
+			{key: "ports", value: list{port}},
+		}))
+	}
 	policy := object{
-		{key: "port", value: object{{key: "number", value: istioHTTPPort}}},
+		{key: "port", value: object{{key: "number", value: s.istioPort()}}},
 		{key: "connectionPool", value: object{{key: "http", value: object{
 			{key: "idleTimeout", value: upstreamIdle, comment: "Model APIs close idle connections after a minute or so, and there are no retries."},
 		}}}},
@@ -287,7 +318,7 @@ func (s settings) istioRoute(mesh Mesh, name string, match list) object {
 	}
 	route = append(route, field{key: "route", value: list{object{{key: "destination", value: object{
 		{key: "host", value: s.upstream.host},
-		{key: "port", value: object{{key: "number", value: istioHTTPPort}}},
+		{key: "port", value: object{{key: "number", value: s.istioPort()}}},
 	}}}}})
 	if !mesh.Sidecar {
 		route = append(route, field{key: "rewrite", value: object{{key: "authority", value: s.authority()}}})

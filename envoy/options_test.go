@@ -115,3 +115,33 @@ func TestAuthority(t *testing.T) {
 		}
 	}
 }
+
+// TestReachable: an address at which the server listens is none at which other pods reach it, and
+// what cannot work in a mesh is refused.
+func TestReachable(t *testing.T) {
+	for _, tt := range []struct {
+		extProc, upstream string
+		sidecar           bool
+		istio, gateway    string // what the error says; empty: none
+	}{
+		{"tokenbudget.llm.svc.cluster.local:9002", "https://api.openai.com", false, "", ""},
+		{"127.0.0.1:9002", "https://api.openai.com", false, "", "-extproc tokenbudget"}, // Istio: it may be in the gateway's pod
+		{"[::1]:9002", "https://api.openai.com", true, "", "-extproc tokenbudget"},
+		{":9002", "https://api.openai.com", false, "-extproc tokenbudget", "-extproc tokenbudget"},
+		{"[::]:9002", "https://api.openai.com", true, "-extproc tokenbudget", "-extproc tokenbudget"},
+		{"unix:/run/tokenbudget.sock", "https://api.openai.com", true, "", ""},
+		{"tokenbudget.llm.svc.cluster.local:9002", "https://model.llm.svc.cluster.local", false, "", ""},
+		{"tokenbudget.llm.svc.cluster.local:9002", "https://model.llm.svc.cluster.local", true, "port for http", ""},
+	} {
+		o := Options{ExtProc: tt.extProc, Upstream: tt.upstream}
+		for want, render := range map[string]func() ([]byte, error){
+			"istio: " + tt.istio:     func() ([]byte, error) { return IstioYAML(o, Mesh{Sidecar: tt.sidecar}) },
+			"gateway: " + tt.gateway: func() ([]byte, error) { return GatewayYAML(o, Mesh{}) },
+		} {
+			_, says, _ := strings.Cut(want, ": ")
+			if _, err := render(); (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+				t.Errorf("%+v: %v, want %q", o, err, want)
+			}
+		}
+	}
+}

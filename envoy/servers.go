@@ -3,6 +3,7 @@ package envoy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -97,4 +98,15 @@ func retryServer() *corev3.RetryPolicy {
 		}},
 		HostSelectionRetryMaxAttempts: 5,
 	}
+}
+
+// reachable says why proxies in pods cannot reach a server at an address at which it listens.
+// elsewhere says that no proxy shares its pod.
+func (s settings) reachable(elsewhere bool) error {
+	for _, e := range s.servers {
+		if ip, err := netip.ParseAddr(e.host); err == nil && (ip.IsUnspecified() || elsewhere && ip.IsLoopback()) {
+			return fmt.Errorf("envoy: ExtProc: the server listens at %s, where other pods do not reach it; give the name of its Service (-extproc tokenbudget.llm.svc.cluster.local:%d)", e.host, e.port)
+		}
+	}
+	return nil
 }
