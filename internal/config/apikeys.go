@@ -171,18 +171,11 @@ func parseKeyHash(s string) (apikeys.Hash, error) {
 
 // parseKeyHeader returns the name of a header that may hold a key, in lower case.
 func parseKeyHeader(s string) (string, error) {
-	lower := strings.ToLower(s)
-	switch {
-	case !headerForm.MatchString(s):
-		return "", mistake("", "it is not the name of a header")
-	case len(s) > maxClaim:
-		return "", mistake("", "it is longer than %d bytes", maxClaim)
-	case strings.Contains(s, "_"):
-		return "", mistake("use - instead", "Envoy drops headers with underscores, so this one would never arrive")
-	case framingHeaders[lower] || lower == "cookie":
+	lower, err := parseHeaderName(s)
+	if err == nil && (framingHeaders[lower] || lower == "cookie") {
 		return "", mistake("such as authorization or x-api-key", "this header holds no key")
 	}
-	return lower, nil
+	return lower, err
 }
 
 // parseIdentityValue accepts a value of an identity.

@@ -210,9 +210,8 @@ var framingHeaders = map[string]bool{
 	"connection": true, "keep-alive": true, "te": true, "trailer": true, "upgrade": true, "expect": true, "accept-encoding": true,
 }
 
-// parseHeader returns the name of a header in lower case, as Envoy has it.
-func parseHeader(s string) (string, error) {
-	lower := strings.ToLower(s)
+// parseHeaderName returns the name of a header that can arrive, in lower case, as Envoy has it.
+func parseHeaderName(s string) (string, error) {
 	switch {
 	case !headerForm.MatchString(s):
 		return "", mistake("", "it is not the name of a header")
@@ -220,6 +219,16 @@ func parseHeader(s string) (string, error) {
 		return "", mistake("", "it is longer than %d bytes", maxClaim)
 	case strings.Contains(s, "_"):
 		return "", mistake("use - instead", "Envoy drops headers with underscores, so this one would never arrive")
+	}
+	return strings.ToLower(s), nil
+}
+
+// parseHeader returns the name of a header that may say who asks.
+func parseHeader(s string) (string, error) {
+	lower, err := parseHeaderName(s)
+	switch {
+	case err != nil:
+		return "", err
 	case framingHeaders[lower]:
 		return "", mistake("name a header that says who asks", "this header is not the client's to choose, or cannot be taken away from it")
 	case keyHeaders[lower]:
