@@ -7,6 +7,7 @@ import (
 	"compress/zlib"
 	"io"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/andybalholm/brotli"
@@ -106,17 +107,14 @@ func newFlusher(t *testing.T, name string, w io.Writer) flusher {
 
 // TestDecodersEnd: however an exchange with a compressed answer ends, its decoder does, too.
 func TestDecodersEnd(t *testing.T) {
-	piece := func(b []byte, eos bool) *extprocv3.ProcessingRequest {
-		return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{ResponseBody: &extprocv3.HttpBody{Body: b, EndOfStream: eos}}}
-	}
 	var c coder
 	event := c.compress(t, []string{"gzip"}, []byte("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"One\"}}]}\n\n"), false)
 	for name, end := range map[string]func(x *Exchange){
 		"the stream breaks off":  func(x *Exchange) { x.End() },
 		"before the first bytes": func(x *Exchange) { x.End() },
 		"a deadline":             func(x *Exchange) { x.Stop(LimitDeadline); x.End() },
-		"corrupt":                func(x *Exchange) { x.Step(piece([]byte("\xff\xff\xff\xff"), false)); x.End() },
-		"truncated":              func(x *Exchange) { x.Step(piece(nil, true)) },
+		"corrupt":                func(x *Exchange) { x.Step(answerPiece([]byte("\xff\xff\xff\xff"), false)); x.End() },
+		"truncated":              func(x *Exchange) { x.Step(answerPiece(nil, true)) },
 		"trailers": func(x *Exchange) {
 			x.Step(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{ResponseTrailers: &extprocv3.HttpTrailers{}}})
 		},
@@ -126,27 +124,40 @@ func TestDecodersEnd(t *testing.T) {
 		"a message that cannot be sent": func(x *Exchange) { x.Unsent() },
 		"a panic":                       func(x *Exchange) { x.Close() },
 	} {
-		conv := newConversation()
-		conv.limits = []budget.Limit{{Name: "all", Unit: budget.Tokens, Amount: 1e15, Period: budget.Year}}
-		conv.start(t)
-		x := conv.x
-		conv.perform(x.Step(message(0, 0, nil)))
-		conv.perform(x.Step(message(1, 2, nil)))
-		conv.perform(x.Step(responseHeaders("200", "text/event-stream", [][2]string{{"content-encoding", "gzip"}}, false)))
-		before := runtime.NumGoroutine()
-		if x.decoder == nil {
-			t.Fatal("nothing is decoded")
-		}
-		if name != "before the first bytes" {
-			x.Step(piece(event, false))
-			x.Sent()
-		}
-		if x.Buffered() == 0 {
-			t.Errorf("%s: the decoder is not accounted for", name)
-		}
-		end(x)
-		if n := runtime.NumGoroutine(); n >= before || x.decoder != nil {
-			t.Errorf("%s: %d goroutines, %d while it was decoded", name, n, before)
+		for _, kind := range []string{"text/event-stream", "application/json"} {
+			decoderEnds(t, name+", "+kind, kind, event, end)
 		}
 	}
+}
+
+// decoderEnds begins an answer of a kind with a piece that is compressed, and lets it end.
+func decoderEnds(t *testing.T, name, kind string, event []byte, end func(*Exchange)) {
+	t.Helper()
+	conv := newConversation()
+	conv.limits = []budget.Limit{{Name: "all", Unit: budget.Tokens, Amount: 1e15, Period: budget.Year}}
+	conv.start(t)
+	x := conv.x
+	conv.perform(x.Step(message(0, 0, nil)))
+	conv.perform(x.Step(message(1, 2, nil)))
+	conv.perform(x.Step(responseHeaders("200", kind, [][2]string{{"content-encoding", "gzip"}}, false)))
+	before := runtime.NumGoroutine()
+	if x.decoder == nil {
+		t.Fatal("nothing is decoded")
+	}
+	if !strings.HasPrefix(name, "before the first bytes") {
+		x.Step(answerPiece(event, false))
+		x.Sent()
+	}
+	if x.Buffered() == 0 {
+		t.Errorf("%s: the decoder is not accounted for", name)
+	}
+	end(x)
+	if n := runtime.NumGoroutine(); n >= before || x.decoder != nil {
+		t.Errorf("%s: %d goroutines, %d while it was decoded", name, n, before)
+	}
+}
+
+// answerPiece is a piece of an answer's body.
+func answerPiece(b []byte, eos bool) *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{ResponseBody: &extprocv3.HttpBody{Body: b, EndOfStream: eos}}}
 }
