@@ -33,17 +33,23 @@ const leanDecoder = 256 << 10
 // answerCoding reads how an answer is compressed. refusal says why it cannot be read; of an
 // answer without a body, or with one that does not come here, there is nothing to read.
 func (x *Exchange) answerCoding(h headers) (list coding.List, refusal string) {
-	if !h.has("content-encoding") {
-		return nil, ""
-	}
-	list, err := coding.Parse(h.all("content-encoding"))
-	switch named := clip(strings.Join(slices.Collect(h.all("content-encoding")), ", "), 40); {
+	list, named, err := h.codings()
+	switch {
 	case err != nil:
 		return nil, fmt.Sprintf("the upstream's answer has content-encoding %q and cannot be metered; switch compression off there", named)
 	case list != nil && x.can.answer.partial:
 		return nil, fmt.Sprintf("the upstream's answer has content-encoding %q and cannot be metered with response_body_mode BUFFERED_PARTIAL; use FULL_DUPLEX_STREAMED, or switch compression off there", named)
 	}
 	return list, ""
+}
+
+// codings reads the content codings of a body. named is how the headers have them, to be shown.
+func (h headers) codings() (list coding.List, named string, err error) {
+	if !h.has("content-encoding") {
+		return nil, "", nil
+	}
+	list, err = coding.Parse(h.all("content-encoding"))
+	return list, clip(strings.Join(slices.Collect(h.all("content-encoding")), ", "), 40), err
 }
 
 // encodedHeaders are those of an answer that are about the bytes as the upstream has
@@ -93,15 +99,24 @@ var errPiece = errors.New("one piece of it expands to more than may be kept of a
 
 // takePlain keeps decoded bytes.
 func (x *Exchange) takePlain(b []byte) error {
-	n := len(x.plain) + len(b)
-	if n > x.policy.MaxAnswer {
+	var fits bool
+	if x.plain, fits = appendUpTo(x.plain, b, int64(x.policy.MaxAnswer)); !fits {
 		return errPiece
 	}
-	if n > cap(x.plain) {
-		x.plain = append(make([]byte, 0, max(n, min(2*cap(x.plain), x.policy.MaxAnswer))), x.plain...)
-	}
-	x.plain = append(x.plain, b...)
 	return nil
+}
+
+// appendUpTo appends b to buf, whose memory grows to the most bytes it may have and no further. fits
+// is false if it would have more; it is as it was then.
+func appendUpTo(buf, b []byte, most int64) (longer []byte, fits bool) {
+	n := int64(len(buf) + len(b))
+	if n > most {
+		return buf, false
+	}
+	if n > int64(cap(buf)) {
+		buf = append(make([]byte, 0, max(n, min(int64(2*cap(buf)), most))), buf...)
+	}
+	return append(buf, b...), true
 }
 
 // stopDecoding gives back what the decoder has.
@@ -166,7 +181,7 @@ func (x *Exchange) restBeforeTrailers(rest []byte, trailers *extprocv3.Processin
 		return x.unreadableRest()
 	}
 	var r Ready
-	if x.state == statePassing && x.reservation != nil && x.record.Outcome == Completed {
+	if x.state == statePassing && x.passesUnread() {
 		r = x.passUnread(rest, true)
 	} else {
 		r = x.last(x.out.responseBody(x.mode.response, rest, true))

@@ -3,8 +3,6 @@ package exchange
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -17,11 +15,8 @@ import (
 
 // requestCoding reads how a request's body is compressed. refusal says why it cannot be read.
 func (x *Exchange) requestCoding(h headers) (list coding.List, refusal string) {
-	if !h.has("content-encoding") {
-		return nil, ""
-	}
-	list, err := coding.Parse(h.all("content-encoding"))
-	switch named := clip(strings.Join(slices.Collect(h.all("content-encoding")), ", "), 40); {
+	list, named, err := h.codings()
+	switch {
 	case errors.Is(err, coding.ErrTooMany):
 		return nil, fmt.Sprintf("a request body with content-encoding %q cannot be metered: these are more than %d codings; send it uncompressed", named, coding.MaxLayers)
 	case err != nil:
@@ -53,14 +48,10 @@ func (x *Exchange) decodeRequest(body []byte) (plain []byte, status int, message
 	defer d.Close()
 	most := x.policy.MaxRequest
 	err := d.Decode(body, true, func(b []byte) error {
-		n := len(plain) + len(b)
-		if int64(n) > most {
+		var fits bool
+		if plain, fits = appendUpTo(plain, b, most); !fits {
 			return errBody
 		}
-		if n > cap(plain) {
-			plain = append(make([]byte, 0, max(int64(n), min(int64(2*cap(plain)), most))), plain...)
-		}
-		plain = append(plain, b...)
 		return nil
 	})
 	switch {

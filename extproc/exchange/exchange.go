@@ -374,12 +374,11 @@ func (x *Exchange) decide(body []byte) Ready {
 		return x.refuse(400, `the request names further models ("models", "fallbacks", or a tool's "model"), and budgets here depend on the model; name one, as "model"`)
 	}
 	x.request = req
+	x.askForUsage()
 	if x.signature.signed {
 		if message := x.leaveSigned(); message != "" {
 			return x.refuse(400, message)
 		}
-	} else {
-		x.askForUsage()
 	}
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
 	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
@@ -578,7 +577,7 @@ func (x *Exchange) responseBody(m *extprocv3.HttpBody) Ready {
 		}
 	case statePassing:
 		x.keepComplaint(body, eos)
-		if x.reservation != nil && x.record.Outcome == Completed {
+		if x.passesUnread() {
 			return x.passUnread(body, eos)
 		}
 	default:

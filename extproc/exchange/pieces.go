@@ -91,7 +91,7 @@ func (x *Exchange) beginning(body []byte) Ready {
 	case stateUnary:
 		x.guess(len(body))
 	case statePassing:
-		if x.reservation == nil || x.record.Outcome != Completed {
+		if !x.passesUnread() {
 			return x.send(x.out.responseBody(x.mode.response, body, false))
 		}
 		x.guess(len(body))

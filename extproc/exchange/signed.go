@@ -124,23 +124,13 @@ func (x *Exchange) leaveSigned() string {
 		return ""
 	}
 	x.request.LeaveUsage()
-	if !x.policy.wantsUsage(x) || x.policy.Hidden.of(x.modelName(), x.request.Effort) == 0 {
+	x.asked = 0
+	if x.policy.Hidden.of(x.modelName(), x.request.Effort) == 0 {
 		return ""
 	}
 	// Only the usage tells how long the reasoning was, so that without it a forged
 	// signature would make most of it free.
 	return `the request is signed, so it cannot be made to ask for its usage, which alone tells how much this model reasons; set "stream_options": {"include_usage": true}`
-}
-
-// wantsUsage says that the upstream of x would be asked for the usage of a stream.
-func (p *Policy) wantsUsage(x *Exchange) bool {
-	switch p.IncludeUsage {
-	case UsageAlways:
-		return true
-	case UsageNever:
-		return false
-	}
-	return !p.Rejected.has(p.Rejected.key(x.authority, x.path, strings.ToLower(x.request.Model)), p.Now())
 }
 
 // askWhole asks the ledger for a signed request: what would lower its cap refuses it.

@@ -230,6 +230,10 @@ const (
 	freeBlock     = 512 // bytes of a block without data that cost nothing
 )
 
+// passesUnread says that an answer which passes is one of a metered request, and of a kind that is
+// not read.
+func (x *Exchange) passesUnread() bool { return x.reservation != nil && x.record.Outcome == Completed }
+
 // passUnread passes a piece of an answer of a kind that is not read. It is never
 // free: it costs an estimate, and ends when a limit refuses that.
 func (x *Exchange) passUnread(body []byte, eos bool) Ready {

@@ -115,7 +115,7 @@ var mutants = []mutant{
 	{"a compressed answer passes unread", refused, "extproc/exchange/exchange.go",
 		"\t\tcase refusal != \"\":", "\t\tcase refusal == \"\\x00\":", []string{inConversation + "upstream_unknown_coding"}},
 	{"a request is bounded by its compressed size only", bounded, "extproc/exchange/decode_request.go",
-		"\t\tif int64(n) > most {", "\t\tif int64(n) > most<<20 {", []string{inConversation + "coded_request_too_large"}},
+		"appendUpTo(plain, b, most)", "appendUpTo(plain, b, most<<20)", []string{inConversation + "coded_request_too_large"}},
 	{"what a coding expands to has no bound", bounded, "internal/coding/decoder.go",
 		"s.made > FreeBytes+ratio*d.read", "s.made > 1<<40+ratio*d.read", []string{inCoding + "TestBombs"}},
 	{"what is decoded twice may grow as much in between", bounded, "internal/coding/decoder.go",
