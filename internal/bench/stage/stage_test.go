@@ -18,10 +18,10 @@ import (
 	"github.com/tokenbudget/tokenbudget/internal/tokens"
 )
 
-// start starts an upstream that the test ends.
-func startUpstream(t *testing.T) *Upstream {
+// started starts an upstream that the test ends.
+func started[U io.Closer](t *testing.T, start func(context.Context) (U, error)) U {
 	t.Helper()
-	u, err := StartUpstream(t.Context())
+	u, err := start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +32,10 @@ func startUpstream(t *testing.T) *Upstream {
 	})
 	return u
 }
+
+func startUpstream(t *testing.T) *Upstream { return started(t, StartUpstream) }
+
+func startHTTP2Upstream(t *testing.T) *HTTP2Upstream { return started(t, StartHTTP2Upstream) }
 
 func dial(t *testing.T, addr string, a Answer) *Conn {
 	t.Helper()

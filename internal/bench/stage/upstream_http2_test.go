@@ -10,20 +10,6 @@ import (
 	"github.com/tokenbudget/tokenbudget/internal/bench"
 )
 
-func startHTTP2Upstream(t *testing.T) *HTTP2Upstream {
-	t.Helper()
-	u, err := StartHTTP2Upstream(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := u.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return u
-}
-
 // Over HTTP/2 the answers are the same, and each chunk comes by itself.
 func TestHTTP2Upstream(t *testing.T) {
 	u := startHTTP2Upstream(t)
