@@ -1,11 +1,17 @@
 package stage
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
-	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/tokenbudget/tokenbudget/internal/bench"
 )
@@ -15,7 +21,8 @@ func TestHTTP2Upstream(t *testing.T) {
 	u := startHTTP2Upstream(t)
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: protocols}
+	wire := new(tap)
+	transport := &http.Transport{Protocols: protocols, DialContext: wire.dial}
 	defer transport.CloseIdleConnections()
 	ask := func(a Answer) *http.Response {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, u.URL(), strings.NewReader("four"))
@@ -42,12 +49,12 @@ func TestHTTP2Upstream(t *testing.T) {
 	}
 
 	const chunks = 5
-	resp = ask(Answer{Chunks: chunks, Pause: 5 * time.Millisecond})
+	before := wire.frames(t)
+	resp = ask(Answer{Chunks: chunks})
 	s := NewStream(chunks)
 	s.Start(4)
 	body = nil
-	reads := 0
-	for buf := make([]byte, 64<<10); err == nil; reads++ {
+	for buf := make([]byte, 64<<10); err == nil; {
 		var n int
 		n, err = resp.Body.Read(buf)
 		body = append(body, buf[:n]...)
@@ -58,12 +65,57 @@ func TestHTTP2Upstream(t *testing.T) {
 	if err != io.EOF || s.End(len(body)) != nil {
 		t.Error(err, s.End(len(body)))
 	}
-	if reads < chunks {
-		t.Errorf("%d chunks came in %d pieces", chunks, reads)
+	// How many reads it took says nothing: a reader that is late gets several frames at once.
+	if got := wire.frames(t) - before; got != chunks+1 {
+		t.Errorf("%d chunks and an end came in %d frames", chunks, got)
 	}
 
 	resp = ask(Answer{Chunks: 1, Stay: true}) // it does not end by itself
 	if err := resp.Body.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// tap keeps what comes over the one connection that it dials.
+type tap struct {
+	net.Conn
+	mu   sync.Mutex
+	seen bytes.Buffer
+}
+
+func (c *tap) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if c.Conn != nil {
+		return nil, errors.New("a second connection")
+	}
+	var err error
+	c.Conn, err = new(net.Dialer).DialContext(ctx, network, address)
+	return c, err
+}
+
+func (c *tap) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen.Write(b[:n])
+	return n, err
+}
+
+// frames counts the DATA frames with a payload that have come.
+func (c *tap) frames(t *testing.T) int {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	data := 0
+	for framer := http2.NewFramer(io.Discard, bytes.NewReader(c.seen.Bytes())); ; {
+		frame, err := framer.ReadFrame()
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return data
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := frame.Header(); h.Type == http2.FrameData && h.Length > 0 {
+			data++
+		}
 	}
 }
