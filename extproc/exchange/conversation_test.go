@@ -501,7 +501,7 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 		}
 		fmt.Fprintf(out, "send: have patience for %v\n", m.GetOverrideMessageTimeout().AsDuration())
 	}
-	if md := m.GetDynamicMetadata().GetFields()[Namespace].GetStructValue().GetFields(); md != nil {
+	if md := m.GetDynamicMetadata().GetFields()[Namespace].GetStructValue().GetFields(); md["outcome"] != nil { // what else there is comes with each forwarded request
 		fmt.Fprintf(out, "metadata: outcome=%s limit=%s output_tokens=%v", md["outcome"].GetStringValue(), md["limit"].GetStringValue(), md["output_tokens"].GetNumberValue())
 		if n, truncated := md["truncated_messages"]; truncated {
 			fmt.Fprintf(out, " truncated_messages=%v", n.GetNumberValue())

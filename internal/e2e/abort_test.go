@@ -103,6 +103,17 @@ func TestClientAborts(t *testing.T) {
 				t.Errorf("%s still holds %d", b.Limit, b.Held)
 			}
 		}
+		for i := range aborts {
+			id := fmt.Sprintf("%s-%d", name, i)
+			if _, reached := r.up.Exchange(id); !reached {
+				continue
+			}
+			// Envoy hears nothing of the end, but has heard whose request it was.
+			line := r.accessLog(t, fmt.Sprintf(`"user":%q`, id))
+			if !strings.Contains(line, `"api":"openai.chat"`) || !strings.Contains(line, `"input_tokens":3`) || strings.Contains(line, `"outcome"`) {
+				t.Errorf("Envoy's access log says of %s: %s", id, line)
+			}
+		}
 	})
 }
 
@@ -128,4 +139,20 @@ func TestUpstreamReset(t *testing.T) {
 			t.Errorf("log lines %v", entries)
 		}
 	})
+}
+
+// accessLog is the line of Envoy's access log that has a text, once it is written: Envoy does
+// that in turns.
+func (r *road) accessLog(t *testing.T, text string) string {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		for line := range strings.Lines(r.envoy.Output()) {
+			if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
+				return line
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("Envoy's access log lacks %s", text)
+		}
+	}
 }
