@@ -16,7 +16,8 @@
 // installed once into the user's cache directory, under a lock and by a rename,
 // so that parallel test processes neither race nor see half of it.
 // [PythonVenv] installs other Python packages in the same way, and [NodeModules]
-// those of npm, with a Node.js that comes from PyPI, too.
+// those of npm, with a Node.js that comes from PyPI, too. [GoProgram] builds a
+// program from its Go module, and [DebianProgram] unpacks one of Debian's packages.
 //
 // # Caveats
 //

@@ -17,12 +17,17 @@ type check struct {
 	sent    stage.Sent
 	asked   stage.Exchanges
 	charged stage.Charged
+	limited limited
 }
 
 // newCheck asks them before a turn.
 func (s *scene) newCheck(ctx context.Context, d *side) (c check, err error) {
 	c = check{scene: s, side: d}
 	if err := c.sent.Ask(ctx, s.upstreamAddr); err != nil {
+		return c, err
+	}
+	if d.limiter != nil {
+		c.limited, err = d.limited(ctx)
 		return c, err
 	}
 	if c.asked, err = d.Exchanges(ctx); err != nil || d.server == nil {
@@ -52,6 +57,13 @@ func (c check) done(ctx context.Context, n, chunks int, prompt int64) (e stage.E
 	if c.side.Server == nil || c.side.Envoy == nil {
 		return e, nil
 	}
+	output := int64(chunks)
+	if chunks == 0 {
+		output = int64(n) * stage.WholeOutput
+	}
+	if c.side.limiter != nil {
+		return e, c.counted(ctx, n, prompt+output)
+	}
 	if e, err = c.side.Exchanges(ctx); err != nil {
 		return e, err
 	}
@@ -61,10 +73,6 @@ func (c check) done(ctx context.Context, n, chunks int, prompt int64) (e stage.E
 	}
 	if c.side.server == nil {
 		return e, nil
-	}
-	output := int64(chunks)
-	if chunks == 0 {
-		output = int64(n) * stage.WholeOutput
 	}
 	return e, c.metered(ctx, n, prompt, output)
 }

@@ -129,6 +129,7 @@ var (
 	}
 	requestCPUColumns = []column{
 		{"CPU per request, µs: server", requestServer, micros},
+		{"Redis", requestStore, micros},
 		{"Envoy", requestEnvoy, micros},
 		{"clients", requestClients, micros},
 		{"upstream", requestUpstream, micros},
@@ -140,6 +141,7 @@ var (
 		{"a chunk's way p50, µs", chunkP50, micros},
 		{"p99", chunkP99, micros},
 		{"CPU per 1,000 chunks, ms: server", chunkServer, micros}, // of one, µs
+		{"Redis", chunkStore, micros},
 		{"Envoy", chunkEnvoy, micros},
 		{"clients", chunkClients, micros},
 		{"upstream", chunkUpstream, micros},
@@ -152,6 +154,9 @@ func (r *report) loadTable(b *strings.Builder, l load) {
 	columns := slices.Concat(requestColumns, requestCPUColumns)
 	if l.answer.Chunks > 0 {
 		columns = slices.Concat(requestColumns, chunkColumns)
+	}
+	if !slices.Contains(r.names, rateLimit) { // no other has a Redis
+		columns = slices.DeleteFunc(columns, func(c column) bool { return c.figure == requestStore || c.figure == chunkStore })
 	}
 	head := false
 	for _, res := range r.results {
