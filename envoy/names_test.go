@@ -151,7 +151,7 @@ func TestServerNames(t *testing.T) {
 	var lock sync.RWMutex
 	pods, port := startPods(t, &lock, one, two)
 	service := &names{}
-	// In a cluster with both families pods have both. (An Envoy without IPv6 asks for neither of these.)
+	// In a cluster with both families pods have both. (An Envoy on a machine without IPv6 never asks for ::1.)
 	service.set(one, two, netip.MustParseAddr("::1"))
 	up, err := standin.Start(standin.Options{Interval: standin.NoPause})
 	if err != nil {
