@@ -1,7 +1,10 @@
 package live
 
 import (
+	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/tokenbudget/tokenbudget/envoy"
 	"github.com/tokenbudget/tokenbudget/internal/doctor"
@@ -32,5 +35,32 @@ func TestRendered(t *testing.T) {
 				check(t, doctor.Examine(d, doctor.Options{MaxRequestBody: int64(o.MaxRequestBody), MessageTimeout: o.MessageTimeout, StripHeaders: o.StripHeaders}), "")
 			}
 		})
+	}
+}
+
+// TestEnvoyGateway: nothing is found in what Envoy Gateway 1.9.1 itself makes of what is rendered for it, for
+// two servers, with TLS, a throttling budget, a header that only Envoy may set and a path that is not metered:
+// listeners, clusters and routes of "egctl experimental translate", with fields named as Envoy's admin
+// interface names them, and without metadata.
+func TestEnvoyGateway(t *testing.T) {
+	raw, err := os.ReadFile("testdata/envoy-gateway.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := doctor.Options{MaxRequestBody: 16 << 20, MessageTimeout: 9 * time.Second, MaxMessageTimeout: 65 * time.Second, StripHeaders: []string{"x-team"}}
+	for _, tt := range []struct{ old, other, rule string }{
+		{"", "", ""},
+		{`"connect-failure,refused-stream"`, `"refused-stream"`, "server-retry"},
+		{`"max_message_timeout": "65s"`, `"max_message_timeout": "1s"`, "max-message-timeout"},
+		{`"connection_keepalive"`, `"no_keepalive"`, "keepalive"},
+	} {
+		if !strings.Contains(string(raw), tt.old) {
+			t.Fatalf("there is no %s to break", tt.old)
+		}
+		d, err := doctor.Parse([]byte(strings.Replace(string(raw), tt.old, tt.other, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, doctor.Examine(d, o), tt.rule)
 	}
 }
