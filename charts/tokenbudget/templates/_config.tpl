@@ -8,7 +8,7 @@
     {{- if regexReplaceAll "(?m)^(?:[ \t]*#|%).*$" . "" | trim }}{{ $documents = add1 $documents }}{{ end -}}
   {{- end -}}
   {{- if gt (int $documents) 1 -}}
-    {{- fail (printf "configText has %d YAML documents, of which the server reads one: put all into one, or take the others out" (int $documents)) -}}
+    {{- fail (printf "configText has %d YAML documents, of which the server takes one only: put all into one, or take the others out" (int $documents)) -}}
   {{- end -}}
   {{- $c = fromYaml .Values.configText -}}
   {{- if and (hasKey $c "Error") (not (hasKey $c "budgets")) -}}
