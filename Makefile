@@ -110,7 +110,7 @@ release-check: $(TOOLS)/goreleaser-$(GORELEASER_VERSION) $(TOOLS)/syft-$(SYFT_VE
 .PHONY: release
 release: $(TOOLS)/goreleaser-$(GORELEASER_VERSION) $(TOOLS)/syft-$(SYFT_VERSION)/bin/syft ## archives of the tag that is checked out, as a draft; needs GITHUB_TOKEN
 	awk -v v="$(patsubst v%,%,$(VERSION))" '/^## / { on = index($$0, "[" v "]") } on && !/^## /' CHANGELOG.md > .cache/notes.md
-	test -s .cache/notes.md || { echo "CHANGELOG.md has no section [$(patsubst v%,%,$(VERSION))]: name the version there first"; exit 1; }
+	test -s .cache/notes.md || { echo "CHANGELOG.md has no section [$(patsubst v%,%,$(VERSION))]: check out the tag of a version that it names"; exit 1; }
 	$(GORELEASER) release --clean --release-notes .cache/notes.md
 
 # Where the image is pushed to. For one machine: docker build, see the Dockerfile.
