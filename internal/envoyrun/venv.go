@@ -131,7 +131,7 @@ func run(ctx context.Context, name string, args ...string) error {
 	out := newTail(2 << 10)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = pipeTimeout
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("envoyrun: %s: %w\n%s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(out.String()))
 	}
