@@ -175,7 +175,8 @@ type modeRoad struct {
 	*road
 	*modeCase
 	hc      *http.Client
-	endless bool // a request has no end until its answer has come
+	endless bool            // a request has no end until its answer has come
+	more    <-chan struct{} // what a request's body has behind its first piece comes after that; nil: at once
 }
 
 // reply is what a client got.
@@ -190,7 +191,7 @@ type reply struct {
 // ask sends a request, its body in several pieces, and reads the whole answer.
 func (m *modeRoad) ask(t *testing.T, user, body string, headers map[string]string) reply {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := m.request(ctx, call{id: user, user: user, body: body, headers: headers})
 	if err != nil {
@@ -199,9 +200,15 @@ func (m *modeRoad) ask(t *testing.T, user, body string, headers map[string]strin
 	pieces, w := io.Pipe()
 	go func() {
 		defer w.Close()
-		for _, piece := range []string{body[:len(body)/3], body[len(body)/3 : len(body)/2], body[len(body)/2:]} {
+		for i, piece := range []string{body[:len(body)/3], body[len(body)/3 : len(body)/2], body[len(body)/2:]} {
 			if _, err := io.WriteString(w, piece); err != nil {
 				break // the answer has come before
+			}
+			if i == 0 && m.more != nil {
+				select {
+				case <-m.more:
+				case <-ctx.Done():
+				}
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -239,7 +246,7 @@ func modeUser(t *testing.T) string { return strings.NewReplacer("/", "-", " ", "
 // ended waits for the server and the upstream to have done with an exchange.
 func (m *modeRoad) ended(t *testing.T, user string) (standin.Exchange, map[string]any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := m.finished(user); err != nil {
 		t.Fatal(err)
@@ -309,7 +316,7 @@ func (m *modeRoad) live(t *testing.T) {
 	if m.cut == cutNone {
 		want = "data: "
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := m.request(ctx, call{id: user, user: user, body: streamAsked, headers: map[string]string{
 		"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "8", "x-standin-interval": "0", "x-standin-stall-after": "300",
