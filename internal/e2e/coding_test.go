@@ -249,7 +249,7 @@ func TestCodedCuts(t *testing.T) {
 			if fault == "" {
 				select {
 				case <-up.gone:
-				case <-time.After(10 * time.Second):
+				case <-time.After(patience):
 					t.Errorf("%s: the upstream was not cancelled", id)
 				}
 			}
