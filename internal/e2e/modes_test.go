@@ -397,7 +397,12 @@ func (m *modeRoad) refused(t *testing.T) {
 // cuts: a stream that passes its limit.
 func (m *modeRoad) cuts(t *testing.T) {
 	user := modeUser(t)
-	got := m.ask(t, user, streamAsked, map[string]string{"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "8", "x-standin-interval": "1ms"})
+	headers := map[string]string{"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "8", "x-standin-interval": "1ms"}
+	cancelled := m.cut == cutEnded || m.cut == cutReset
+	if cancelled {
+		headers["x-standin-stall-after"] = "300" // or it may be over before its cancellation arrives
+	}
+	got := m.ask(t, user, streamAsked, headers)
 	up, line := m.ended(t, user)
 	input, delivered, produced := line["input_tokens"].(int64), count(t, got.body), count(t, up.Sent)
 	if got.status != http.StatusOK {
@@ -424,7 +429,6 @@ func (m *modeRoad) cuts(t *testing.T) {
 	if modePrompt+delivered > modeLimit-modeGuard || delivered == 0 {
 		t.Errorf("%d tokens were delivered", delivered)
 	}
-	cancelled := m.cut == cutEnded || m.cut == cutReset
 	if up.Cancelled() != cancelled || up.Completed == cancelled {
 		t.Errorf("the upstream: cancelled %v, completed %v", up.Cancelled(), up.Completed)
 	}
@@ -703,13 +707,17 @@ func TestModeStop(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRoad(t, roadOptions{
 				limits:    []budget.Limit{perUser("user-year", budget.Tokens, 1e6)},
-				interval:  20 * time.Millisecond,
-				configure: func(o *extproc.Options) { o.ExchangeTimeout = 300 * time.Millisecond },
+				interval:  80 * time.Millisecond, // so the upstream is at it for four seconds
+				configure: func(o *extproc.Options) { o.ExchangeTimeout = 2 * time.Second },
 				edit:      func(b []byte) []byte { return tt.filter(t, b) },
 			})
 			hc := client(true)
 			defer hc.CloseIdleConnections()
-			_, body, err := r.do(t.Context(), hc, call{id: "late", user: "ann", body: streamAsked, headers: map[string]string{"x-standin-recording": "openai/chat-streaming"}})
+			headers := map[string]string{"x-standin-recording": "openai/chat-streaming"}
+			if tt.broken {
+				headers["x-standin-stall-after"] = "20" // it does not end by itself
+			}
+			_, body, err := r.do(t.Context(), hc, call{id: "late", user: "ann", body: streamAsked, headers: headers})
 			up, upErr := r.up.WaitExchange(t.Context(), "late")
 			if _, finishErr := r.finished("late"); finishErr != nil || upErr != nil {
 				t.Fatal(finishErr, upErr)
