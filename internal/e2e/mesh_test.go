@@ -96,7 +96,7 @@ store: {file: {dir: %q}}
 // start starts the process and waits until it is ready.
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	giveUp := time.Now().Add(30 * time.Second)
+	giveUp := time.Now().Add(2 * patience)
 	for {
 		from := n.log.len()
 		n.cmd, n.exited = exec.Command(n.mesh.bin, "serve", "-config", n.file), make(chan struct{})
@@ -143,7 +143,7 @@ func (n *node) terminate(t *testing.T) {
 	}
 	select {
 	case <-n.exited:
-	case <-time.After(time.Minute):
+	case <-time.After(2 * patience):
 		t.Fatal("the server did not end")
 	}
 	if n.exitErr != nil {
@@ -161,7 +161,7 @@ func (n *node) status(path string) int {
 	return resp.StatusCode
 }
 
-var meshAdmin = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var meshAdmin = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // metric is the value of a metric without labels.
 func (n *node) metric(t *testing.T, name string) (v float64) {
