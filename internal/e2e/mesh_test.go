@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -65,15 +64,11 @@ type node struct {
 func (m *mesh) node(t *testing.T, text string, env ...string) *node {
 	t.Helper()
 	dir, pair := t.TempDir(), m.ca.Issue(t, meshServerName)
-	// A port that the system would give away: it is free now, and after a restart start waits for it.
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	extProc, err := envoyrun.FreeAddress() // which it keeps over restarts
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{mesh: m, file: filepath.Join(dir, "tokenbudget.yaml"), extProc: lis.Addr().String(), log: new(nodeLog), env: env}
-	if err := lis.Close(); err != nil {
-		t.Fatal(err)
-	}
+	n := &node{mesh: m, file: filepath.Join(dir, "tokenbudget.yaml"), extProc: extProc, log: new(nodeLog), env: env}
 	text = fmt.Sprintf(`listen:
   extproc: {address: %q, tls: {cert: %q, key: %q, client_ca: %q}}
   admin: 127.0.0.1:0
