@@ -58,7 +58,7 @@ func cutStreams(t *testing.T, path string, cuts int) {
 				// many sizes put the limit between messages and inside of them.
 				c := call{id: id, user: id, headers: map[string]string{
 					"x-standin-recording": "openai/chat-streaming",
-					"x-standin-repeat":    "40",
+					"x-standin-repeat":    "40", "x-standin-stall-after": "1000", // it does not end by itself
 				}, body: fmt.Sprintf(`{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":%q}]}`, strings.Repeat("word ", rng.IntN(25)))}
 				switch i % 4 {
 				case 1:
