@@ -11,6 +11,8 @@ SYFT_VERSION          := 1.18.1
 TOOLS   := $(CURDIR)/.cache/tools
 # How long each fuzz target runs, or how often: 20000x.
 FUZZTIME ?= 60s
+# After which a package's tests hang; Go's own 10 minutes are over on a busy machine.
+TESTTIME ?= 40m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -34,12 +36,12 @@ run: ## leaves Envoy, the server and a stand-in upstream running, to try with cu
 .PHONY: test
 test: ## all tests, those with a real Envoy and the official SDKs included
 	$(GO) vet ./...
-	$(GO) test ./...
-	cd charts && $(GO) vet ./... && $(GO) test -count=1 ./...
+	$(GO) test -timeout $(TESTTIME) ./...
+	cd charts && $(GO) vet ./... && $(GO) test -timeout $(TESTTIME) -count=1 ./...
 
 .PHONY: race
 race: ## all tests under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -timeout $(TESTTIME) ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME (60s) each, two at once; FUZZ='-only internal/sse' some

@@ -75,7 +75,7 @@ func unpackDebian(ctx context.Context, name, dir string) error {
 	}
 	cmd := exec.CommandContext(ctx, "apt-get", "install", "--simulate", "--no-install-recommends", name)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.WaitDelay = commandWait
+	cmd.WaitDelay = pipeTimeout
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

@@ -17,9 +17,6 @@ import (
 // installTimeout bounds the wait for another process's installation and our own.
 const installTimeout = 10 * time.Minute
 
-// commandWait is how long the pipes of a command that has ended may stay open.
-const commandWait = time.Second
-
 // venvName keeps a venv inside the cache directory, whatever it is called.
 var venvName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
@@ -140,7 +137,7 @@ func runIn(ctx context.Context, dir string, env []string, name string, args ...s
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, env
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = commandWait
+	cmd.WaitDelay = pipeTimeout
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("envoyrun: %s: %w\n%s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(out.String()))
 	}

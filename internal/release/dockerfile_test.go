@@ -30,7 +30,7 @@ func TestHadolint(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs hadolint")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	python, err := envoyrun.PythonVenv(ctx, "hadolint", hadolint)
 	if err != nil {

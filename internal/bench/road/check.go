@@ -18,11 +18,12 @@ type check struct {
 	asked   stage.Exchanges
 	charged stage.Charged
 	limited limited
+	logWait time.Duration // how long the log's lines may come after the answers' end
 }
 
 // newCheck asks them before a turn.
 func (s *scene) newCheck(ctx context.Context, d *side) (c check, err error) {
-	c = check{scene: s, side: d}
+	c = check{scene: s, side: d, logWait: logWait}
 	if err := c.sent.Ask(ctx, s.upstreamAddr); err != nil {
 		return c, err
 	}
@@ -102,12 +103,12 @@ func (c check) metered(ctx context.Context, n int, prompt, output int64) error {
 	return nil
 }
 
-// logWait is how long the log's line may come after the answer's end.
-const logWait = 2 * time.Second
+// logWait is how long a busy machine may take to write a log's line.
+const logWait = time.Minute
 
 // log reads what the log says of a turn, once it has as many lines as there were requests.
 func (c check) log(ctx context.Context, n int) (l stage.Logged, err error) {
-	giveUp := time.Now().Add(logWait)
+	giveUp := time.Now().Add(c.logWait)
 	for {
 		var next int64
 		l, next, err = c.side.server.Log(c.side.logged)

@@ -23,8 +23,8 @@ import (
 const RateLimitVersion = "v1.4.1-0.20260122083618-3fb702589d36"
 
 const (
-	rateLimitStart  = 20 * time.Second // bounds each start
-	rateLimitAnswer = 5 * time.Second  // bounds each question to it
+	rateLimitStart  = time.Minute      // bounds each start
+	rateLimitAnswer = 20 * time.Second // bounds each question to it
 	rateLimitDomain = "llm"
 	maxRateLimitSay = 64 << 10 // bytes of an answer
 )
@@ -75,7 +75,7 @@ func StartRateLimit(ctx context.Context, programs RateLimitPrograms, dir string)
 	}
 	var addrs [4]string
 	for i := range addrs {
-		if addrs[i], err = freeAddress(ctx); err != nil {
+		if addrs[i], err = envoyrun.FreeAddress(); err != nil {
 			return nil, err
 		}
 	}

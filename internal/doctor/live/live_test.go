@@ -287,7 +287,7 @@ func check(t *testing.T, findings []doctor.Finding, rule string) {
 
 func ask(t *testing.T, e *envoyrun.Envoy, path string) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.AdminAddr()+path, nil)
 	if err != nil {
