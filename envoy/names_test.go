@@ -218,7 +218,7 @@ func runNamed(t *testing.T, service *names, upstream, server string) gateway {
 	b.TypedDnsResolverConfig = &corev3.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: resolver}
 	for _, c := range b.StaticResources.Clusters {
 		if c.Name == ExtProcCluster {
-			c.DnsRefreshRate = durationpb.New(50 * time.Millisecond)
+			c.DnsRefreshRate = durationpb.New(50 * time.Millisecond) //nolint:staticcheck // deprecated with the cluster types that are rendered
 		}
 	}
 	raw, err := protojson.Marshal(b)
