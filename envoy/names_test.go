@@ -175,6 +175,8 @@ func TestServerNames(t *testing.T) {
 	}
 
 	// A stream is open at each when the address of one is taken out.
+	const active = "cluster.tokenbudget_extproc.upstream_rq_active"
+	g.waitStat(t, active, 0)
 	func() {
 		var streams sync.WaitGroup
 		defer streams.Wait()
@@ -188,7 +190,7 @@ func TestServerNames(t *testing.T) {
 				}
 			})
 		}
-		g.waitStat(t, "cluster.tokenbudget_extproc.upstream_rq_active", 2)
+		g.waitStat(t, active, 2)
 		service.set(one)
 		g.waitStat(t, "cluster.tokenbudget_extproc.membership_total", 1)
 	}()
@@ -200,6 +202,7 @@ func TestServerNames(t *testing.T) {
 	service.set(one, two)
 	g.waitStat(t, "cluster.tokenbudget_extproc.membership_total", 2)
 	pods[0].server.Stop()
+	g.waitStat(t, "cluster.tokenbudget_extproc.upstream_cx_active", 0) // Envoy has seen it
 	ask("one of two servers is gone")
 }
 
@@ -218,7 +221,7 @@ func runNamed(t *testing.T, service *names, upstream, server string) gateway {
 	b.TypedDnsResolverConfig = &corev3.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: resolver}
 	for _, c := range b.StaticResources.Clusters {
 		if c.Name == ExtProcCluster {
-			c.DnsRefreshRate = durationpb.New(50 * time.Millisecond)
+			c.DnsRefreshRate = durationpb.New(50 * time.Millisecond) //nolint:staticcheck // deprecated with the cluster types that are rendered
 		}
 	}
 	raw, err := protojson.Marshal(b)

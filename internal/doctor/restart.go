@@ -19,7 +19,7 @@ const leastRetries = 1000
 // and how many this one has is not to be seen here.
 func (e *examination) restart(where string, p *extProc) {
 	if !p.Grpc.Retry.again() {
-		e.add("server-retry", where, "grpc_service has no retry_policy for connect-failure and refused-stream: requests fail while a server is restarted, though it could have been tried again, or another one",
+		e.add("server-retry", where, "grpc_service has no retry_policy for connect-failure and refused-stream: requests fail while a server is restarted, instead of beginning at it again, or at another",
 			`grpc_service.retry_policy: {retry_on: "connect-failure,refused-stream", num_retries: 3}`)
 	}
 }

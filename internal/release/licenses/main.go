@@ -39,18 +39,24 @@ func run(out string) error {
 	if err != nil {
 		return err
 	}
-	text := "What is in tokenbudget besides its own code, and under which terms.\n"
+	var text strings.Builder
+	text.WriteString("What is in tokenbudget besides its own code, and under which terms.\n")
 	for _, m := range modules {
 		terms, err := read(m.dir)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
-		text += "\n" + strings.Repeat("=", 80) + "\n" + m.name + "\n" + strings.Repeat("=", 80) + "\n\n" + terms
+		line := strings.Repeat("=", 80)
+		fmt.Fprintf(&text, "\n%s\n%s\n%s\n\n%s", line, m.name, line, terms)
 	}
-	return os.WriteFile(out, []byte(text), 0o644)
+	return os.WriteFile(out, []byte(text.String()), 0o644) //nolint:gosec // it is there to be read by everybody
 }
 
-type module struct{ name, dir string }
+// module is a part of the program.
+type module struct {
+	name string // with its version
+	dir  string // of its source
+}
 
 // list returns what the program is made of, by name, the standard library first.
 func list() ([]module, error) {
