@@ -64,6 +64,7 @@ type Record struct {
 	Throttled    time.Duration   // how long it waited for limits that throttle
 	ThrottledBy  string          // the last of these limits
 	Shadow       []budget.Shadow // what limits would have done that only watch
+	Background   bool            // the answer goes on at the provider, and what it costs will be told later
 	Held         budget.Amount
 	Duration     time.Duration
 	TTFT         time.Duration // to the first text of a stream; 0 if there was none
@@ -84,7 +85,7 @@ func (r *Record) ShadowText() string {
 // metadata returns the record as dynamic metadata.
 func (r *Record) metadata() *structpb.Struct {
 	// All values are in three pieces: each by itself would be two allocations.
-	values := make([]structpb.Value, 0, 18+len(r.Identities))
+	values := make([]structpb.Value, 0, 19+len(r.Identities))
 	texts := make([]structpb.Value_StringValue, 0, 8+len(r.Identities))
 	numbers := make([]structpb.Value_NumberValue, 0, 9)
 	fields := make(map[string]*structpb.Value, cap(values))
@@ -113,6 +114,9 @@ func (r *Record) metadata() *structpb.Struct {
 	number("reasoning_tokens", r.Reasoning)
 	text("input_source", r.InputSource)
 	text("output_source", r.OutputSource)
+	if r.Background {
+		add("background").Kind = &structpb.Value_BoolValue{BoolValue: true}
+	}
 	if r.Degraded != "" {
 		text("degraded", r.Degraded)
 	}
