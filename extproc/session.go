@@ -17,7 +17,8 @@ import (
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
 
-// Process serves one exchange, on any gRPC server.
+// Process serves one exchange, on any gRPC server. Only while Serve runs do responses go on in
+// the background; else they are charged what is held for them at once.
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	return s.process(foreign{stream})
 }

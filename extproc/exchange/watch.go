@@ -33,14 +33,16 @@ func (x *Exchange) watchFor(method, authority string) {
 	x.watch = &watch{key: x.policy.Contexts.key(authority, front, id)}
 }
 
-// beginWatch begins with the answer's headers. Only answers are read that are about a response
-// which goes on.
+// beginWatch begins with the answer's headers. Whether the response is one that goes on is asked
+// once its end was seen: who leaves a stream, and takes it up or cancels it at once, can be here
+// before the end of the exchange that began it.
 func (x *Exchange) beginWatch(status int, h headers) {
 	w := x.watch
 	kind := mediaType(h.get("content-type"))
 	w.stream = kind == "text/event-stream"
 	list, _, err := h.codings()
-	if status != 200 || err != nil || !w.stream && kind != "application/json" || !x.policy.Background.has(w.key) {
+	kept := x.policy.BackgroundTimeout > 0 || x.policy.Background.has(w.key)
+	if status != 200 || err != nil || !w.stream && kind != "application/json" || !kept {
 		x.watch = nil
 		return
 	}
