@@ -163,7 +163,7 @@ func TestBackgroundSettingsChange(t *testing.T) {
 
 // While the server drains, what goes on is still settled by who fetches it.
 func TestBackgroundDrain(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, r *rig) {
+	bubble(t, nil, func(_ *testing.T, r *rig) {
 		r.background("ann")
 		p := r.fetch()
 		r.stop()
