@@ -64,6 +64,7 @@ type Record struct {
 	Throttled    time.Duration   // how long it waited for limits that throttle
 	ThrottledBy  string          // the last of these limits
 	Shadow       []budget.Shadow // what limits would have done that only watch
+	Background   bool            // the answer goes on at the provider, and what it costs will be told later
 	Held         budget.Amount
 	Duration     time.Duration
 	TTFT         time.Duration // to the first text of a stream; 0 if there was none
@@ -93,6 +94,9 @@ func (r *Record) metadata() *structpb.Struct {
 	f.number("reasoning_tokens", r.Reasoning)
 	f.text("input_source", r.InputSource)
 	f.text("output_source", r.OutputSource)
+	if r.Background {
+		f.truth("background", true)
+	}
 	if r.Degraded != "" {
 		f.text("degraded", r.Degraded)
 	}
@@ -132,9 +136,9 @@ type fields struct {
 	numbers []structpb.Value_NumberValue
 }
 
-// newFields has room for so many texts and numbers, and for a truth.
+// newFields has room for so many texts and numbers, and for two truths.
 func newFields(texts, numbers int) *fields {
-	n := texts + numbers + 1
+	n := texts + numbers + 2
 	return &fields{
 		byName:  make(map[string]*structpb.Value, n),
 		values:  make([]structpb.Value, 0, n),
@@ -160,11 +164,15 @@ func (f *fields) number(name string, n int64) {
 	f.add(name).Kind = &f.numbers[len(f.numbers)-1]
 }
 
+func (f *fields) truth(name string, is bool) {
+	f.add(name).Kind = &structpb.Value_BoolValue{BoolValue: is}
+}
+
 // about adds what is known of a request from its beginning, but for its identities.
 func (f *fields) about(r *Record) {
 	f.text("api", r.API)
 	f.text("model", r.Model)
-	f.add("stream").Kind = &structpb.Value_BoolValue{BoolValue: r.Stream}
+	f.truth("stream", r.Stream)
 }
 
 // metadata adds the identities, which hide nothing, and returns all.

@@ -1,0 +1,233 @@
+package exchange
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/count"
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
+)
+
+// Background has the reservations of responses that go on at their provider after the
+// exchange that began them ("background": true). It is safe for concurrent use.
+//
+//	POST …/responses ──► keep ──┬─► take: an answer shows how it ended (watch.go), which settles
+//	                            ├─► Expired: nobody asked for it in time; what was held is charged
+//	                            └─► Close: the server ends; what was held is charged
+//
+// Whoever takes one out settles it, and nobody else can. One that finds no room is charged
+// what it holds at once. A Background is shut until it is opened, and has no room then: it is
+// opened by who will call Expired and Close.
+type Background struct {
+	mu   sync.Mutex
+	open bool
+	kept map[storedKey]*continued
+}
+
+// maxBackground bounds the responses that go on; each takes some 2 KiB.
+const maxBackground = 4096
+
+// DefaultBackgroundTimeout is for how long a response may go on in the background until it is
+// charged what it holds. Providers keep such responses for at least as long as it takes to
+// fetch them; the longest take some tens of minutes.
+const DefaultBackgroundTimeout = time.Hour
+
+// continued is a response that goes on.
+type continued struct {
+	key          storedKey
+	reservation  *budget.Reservation
+	record       Record // of the exchange that began it
+	start, until time.Time
+	model        count.Model
+	input        int64  // tokens of the prompt, by our count
+	conversation string // that it is a part of, or ""
+}
+
+// Ending is the end of a response that went on in the background.
+type Ending struct {
+	Settlement
+	Record *Record // who asked for it, and what it cost
+	By     EndedBy
+}
+
+// EndedBy is how the end of a response in the background was noticed.
+type EndedBy string
+
+// The ways in which the end of a response in the background is noticed.
+const (
+	EndedSeen     EndedBy = "seen"     // an answer to somebody who asked for it has shown it
+	EndedDeadline EndedBy = "deadline" // nobody asked for it in time
+	EndedShutdown EndedBy = "shutdown" // the server ended before it
+)
+
+// NewBackground returns one that is shut.
+func NewBackground() *Background {
+	return &Background{kept: make(map[storedKey]*continued)}
+}
+
+// Open makes room.
+func (b *Background) Open() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = true
+}
+
+// Close shuts b, and returns what is to be done for all that go on.
+func (b *Background) Close() []*Ending {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = false
+	return b.endAll(EndedShutdown, func(*continued) bool { return true })
+}
+
+// Expired takes out those whose time is over, and returns what is to be done for them.
+func (b *Background) Expired(now time.Time) []*Ending {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.endAll(EndedDeadline, func(c *continued) bool { return !now.Before(c.until) })
+}
+
+func (b *Background) endAll(by EndedBy, ended func(*continued) bool) (all []*Ending) {
+	for key, c := range b.kept {
+		if ended(c) {
+			delete(b.kept, key)
+			all = append(all, c.unknown(by))
+		}
+	}
+	return all
+}
+
+// keep takes c in. It is false if there is no room, or if another has its key: a provider that
+// gives an id twice.
+func (b *Background) keep(c *continued) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.open || len(b.kept) >= maxBackground || b.kept[c.key] != nil {
+		return false
+	}
+	b.kept[c.key] = c
+	return true
+}
+
+func (b *Background) has(key storedKey) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kept[key] != nil
+}
+
+// take takes out what has the key, or returns nil.
+func (b *Background) take(key storedKey) *continued {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.kept[key]
+	delete(b.kept, key)
+	return c
+}
+
+// MayBeKept says that the exchange's reservation may outlive it, in [Policy.Background].
+func (x *Exchange) MayBeKept() bool {
+	return x.request != nil && x.request.Background && x.policy.BackgroundTimeout > 0
+}
+
+// keepOpen has the reservation outlive the exchange, whose answer goes on at the provider, and
+// the record say so. It is false if the hold has to be charged now.
+func (x *Exchange) keepOpen() bool {
+	id := x.storedID()
+	if !x.MayBeKept() || id == "" || x.stored.Status.Ended() || x.done {
+		return false
+	}
+	rec := x.record
+	rec.Reason, rec.Limit, rec.Shadow = "", "", nil // told with the exchange
+	now := x.policy.Now()
+	x.reservation.LeaveStreams() // before somebody else may settle it
+	kept := x.policy.Background.keep(&continued{
+		key: x.storedKey(id), reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
+		model: x.model, input: x.input, conversation: x.request.Earlier.Conversation,
+	})
+	if !kept {
+		return false
+	}
+	x.record.Background = true
+	x.record.InputSource, x.record.OutputSource = "", ""
+	return true
+}
+
+// seen is the end of c, as an answer shows it.
+func (c *continued) seen(s dialect.Stored, now time.Time) *Ending {
+	e := c.unknown(EndedSeen)
+	rec := e.Record
+	rec.Reason = ""
+	rec.Duration = now.Sub(c.start)
+	switch s.Status {
+	case dialect.StoredFailed:
+		rec.Outcome = UpstreamError
+	case dialect.StoredCancelled:
+		rec.Outcome = Aborted
+	default:
+		rec.Outcome = Completed
+	}
+	usage, amount, known := c.amount(s)
+	if !known {
+		return e
+	}
+	e.Hold, e.Amount = false, amount
+	rec.Input, rec.Output = amount.Input, amount.Output
+	rec.InputSource, rec.OutputSource = c.source(), c.source()
+	if usage.Input() > 0 {
+		rec.InputSource = Reported
+	}
+	if usage.Known && usage.Output == amount.Output {
+		rec.OutputSource = Reported
+	}
+	rec.Cached, rec.Reasoning = usage.CacheRead, usage.Reasoning
+	return e
+}
+
+// amount is what a response cost that has ended: as reported, else as counted, as any whole
+// answer. known is false if neither is: a response that failed or was cancelled without a report
+// may show less than was billed.
+func (c *continued) amount(s dialect.Stored) (usage dialect.Usage, a budget.Amount, known bool) {
+	usage, err := dialect.OpenAIResponses{}.ParseAnswer(s.Body, func([]byte) {})
+	if errors.Is(err, dialect.ErrFailed) {
+		return dialect.Usage{}, a, false
+	}
+	if !usage.Known || !plausible(usage) || usage.Input()+usage.Output == 0 {
+		usage = dialect.Usage{Extra: usage.Extra}
+	}
+	a = budget.Amount{Input: usage.Input(), Output: usage.Output}
+	if a.Input == 0 {
+		a.Input = c.input
+	}
+	if usage.Known && usage.Output > 0 {
+		return usage, a, true
+	}
+	texts := int64(0)
+	_, _ = dialect.OpenAIResponses{}.ParseAnswer(s.Body, func(text []byte) { texts += int64(c.model.Encoding.Count(text)) })
+	a.Output = c.model.Output.Of(texts) + usage.Extra
+	broken := s.Status == dialect.StoredFailed || s.Status == dialect.StoredCancelled
+	return usage, a, usage.Known || a.Output > 0 && !broken
+}
+
+func (c *continued) source() string {
+	if c.model.Estimated {
+		return Estimated
+	}
+	return Counted
+}
+
+// unknown is the end of c if what it cost is not known: it is charged what it holds.
+func (c *continued) unknown(by EndedBy) *Ending {
+	held := c.reservation.Held()
+	rec := c.record
+	rec.Held, rec.Input, rec.Output = held, held.Input, held.Output
+	rec.InputSource, rec.OutputSource = c.source(), Estimated
+	rec.Duration = c.until.Sub(c.start)
+	if by == EndedShutdown {
+		rec.Reason = "the server ended before the response was fetched"
+	} else {
+		rec.Reason = "the response was not fetched in time"
+	}
+	return &Ending{Settlement: Settlement{Reservation: c.reservation, Hold: true}, Record: &rec, By: by}
+}
