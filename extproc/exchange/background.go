@@ -43,6 +43,7 @@ type continued struct {
 	model        count.Model
 	input        int64  // tokens of the prompt, by our count
 	conversation string // that it is a part of, or ""
+	doubted      bool   // another response has had its id, and what the upstream shows may be that one; guarded by Background.mu
 }
 
 // Ending is the end of a response that went on in the background.
@@ -99,8 +100,7 @@ func (b *Background) endAll(by EndedBy, ended func(*continued) bool) (all []*End
 	return all
 }
 
-// keep takes c in. It is false if there is no room, or if another has its key: a provider that
-// gives an id twice.
+// keep takes c in. It is false if there is no room, or if another has its key, see doubt.
 func (b *Background) keep(c *continued) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,6 +109,17 @@ func (b *Background) keep(c *continued) bool {
 	}
 	b.kept[c.key] = c
 	return true
+}
+
+// doubt notes that another exchange was answered with the id of what has the key, if anything
+// has. There are servers where the client chooses ids (vLLM's "request_id"), and the last answer
+// to end takes the place of others: a short one is not to say what a long one cost.
+func (b *Background) doubt(key storedKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.kept[key]; c != nil {
+		c.doubted = true
+	}
 }
 
 func (b *Background) has(key storedKey) bool {
@@ -138,12 +149,16 @@ func (x *Exchange) keepOpen() bool {
 	if !x.MayBeKept() || id == "" || x.stored.Status.Ended() || x.done {
 		return false
 	}
+	key := x.storedKey(id)
+	if _, known := x.policy.Contexts.of(key); known {
+		return false // of another answer with this id, see doubt
+	}
 	rec := x.record
 	rec.Reason, rec.Limit, rec.Shadow = "", "", nil // told with the exchange
 	now := x.policy.Now()
 	x.reservation.LeaveStreams() // before somebody else may settle it
 	kept := x.policy.Background.keep(&continued{
-		key: x.storedKey(id), reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
+		key: key, reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
 		model: x.model, input: x.input, conversation: x.request.Earlier.Conversation,
 	})
 	if !kept {
@@ -167,6 +182,10 @@ func (c *continued) seen(s dialect.Stored, now time.Time) *Ending {
 		rec.Outcome = Aborted
 	default:
 		rec.Outcome = Completed
+	}
+	if c.doubted {
+		rec.Reason = "another response had the same id"
+		return e
 	}
 	usage, amount, known := c.amount(s)
 	if !known {

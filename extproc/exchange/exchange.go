@@ -806,6 +806,9 @@ func (x *Exchange) finish(o Outcome) Ready {
 	if !x.unforwarded {
 		rec.Shadow = x.reservation.Shadows(used.Output)
 	}
+	if id := x.storedID(); id != "" {
+		x.policy.Background.doubt(x.storedKey(id))
+	}
 	if hold && x.keepOpen() {
 		rec.Input, rec.Output, r.Kept = 0, 0, true
 		return r

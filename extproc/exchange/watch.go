@@ -139,7 +139,7 @@ func (x *Exchange) watchedEnd(data []byte) *Ending {
 	if c == nil {
 		return nil
 	}
-	if usage, _, known := c.amount(s); known && usage.Known && usage.Output > 0 {
+	if usage, _, known := c.amount(s); !c.doubted && known && usage.Known && usage.Output > 0 {
 		x.policy.Contexts.learnAll(key, c.conversation, usage)
 	}
 	return c.seen(s, x.policy.Now())
