@@ -31,7 +31,7 @@ func (s *Server) keepBackground() (stop func()) {
 	return func() {
 		close(quit)
 		<-done
-		s.endAll(background.Close())
+		s.endAll(background.Close(time.Now()))
 	}
 }
 

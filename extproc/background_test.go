@@ -125,6 +125,7 @@ func TestBackgroundForgotten(t *testing.T) {
 		time.Sleep(time.Second + expireEvery)
 		r.wantUser("behind it", "ann", 108, 0)
 		r.background("bob") // whose response has the same name, which is free again
+		time.Sleep(3 * time.Minute)
 		r.stop()
 		<-r.ended
 		r.wantUser("the server has ended", "bob", 108, 0)
@@ -135,6 +136,12 @@ func TestBackgroundForgotten(t *testing.T) {
 		}
 		if lines := r.log.lines("msg", "background"); len(lines) != 2 || lines[0]["user"] != "ann" || lines[1]["user"] != "bob" || lines[1]["output_tokens"] != 100. {
 			t.Errorf("lines of their ends: %v", lines)
+		} else {
+			for i, want := range []time.Duration{exchange.DefaultBackgroundTimeout, 3 * time.Minute} {
+				if got := time.Duration(lines[i]["duration_ms"].(float64)) * time.Millisecond; got < want || got > want+time.Minute {
+					t.Errorf("line %d tells of a duration of %v, want %v", i, got, want)
+				}
+			}
 		}
 	})
 }

@@ -76,25 +76,25 @@ func (b *Background) Open() {
 }
 
 // Close shuts b, and returns what is to be done for all that go on.
-func (b *Background) Close() []*Ending {
+func (b *Background) Close(now time.Time) []*Ending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open = false
-	return b.endAll(EndedShutdown, func(*continued) bool { return true })
+	return b.endAll(EndedShutdown, now, func(*continued) bool { return true })
 }
 
 // Expired takes out those whose time is over, and returns what is to be done for them.
 func (b *Background) Expired(now time.Time) []*Ending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.endAll(EndedDeadline, func(c *continued) bool { return !now.Before(c.until) })
+	return b.endAll(EndedDeadline, now, func(c *continued) bool { return !now.Before(c.until) })
 }
 
-func (b *Background) endAll(by EndedBy, ended func(*continued) bool) (all []*Ending) {
+func (b *Background) endAll(by EndedBy, now time.Time, ended func(*continued) bool) (all []*Ending) {
 	for key, c := range b.kept {
 		if ended(c) {
 			delete(b.kept, key)
-			all = append(all, c.unknown(by))
+			all = append(all, c.unknown(by, now))
 		}
 	}
 	return all
@@ -171,10 +171,9 @@ func (x *Exchange) keepOpen() bool {
 
 // seen is the end of c, as an answer shows it.
 func (c *continued) seen(s dialect.Stored, now time.Time) *Ending {
-	e := c.unknown(EndedSeen)
+	e := c.unknown(EndedSeen, now)
 	rec := e.Record
 	rec.Reason = ""
-	rec.Duration = now.Sub(c.start)
 	switch s.Status {
 	case dialect.StoredFailed:
 		rec.Outcome = UpstreamError
@@ -237,12 +236,12 @@ func (c *continued) source() string {
 }
 
 // unknown is the end of c if what it cost is not known: it is charged what it holds.
-func (c *continued) unknown(by EndedBy) *Ending {
+func (c *continued) unknown(by EndedBy, now time.Time) *Ending {
 	held := c.reservation.Held()
 	rec := c.record
 	rec.Held, rec.Input, rec.Output = held, held.Input, held.Output
 	rec.InputSource, rec.OutputSource = c.source(), Estimated
-	rec.Duration = c.until.Sub(c.start)
+	rec.Duration = now.Sub(c.start)
 	if by == EndedShutdown {
 		rec.Reason = "the server ended before the response was fetched"
 	} else {

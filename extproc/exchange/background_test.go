@@ -66,7 +66,7 @@ func TestBackgroundBounded(t *testing.T) {
 	if n := goesOn(t, l, b, 1, later) + goesOn(t, l, b, 1, later); n != 1 {
 		t.Errorf("%d are kept under one name", n)
 	}
-	for _, e := range b.Close() {
+	for _, e := range b.Close(later) {
 		e.Apply()
 	}
 	if n := goesOn(t, l, b, 1, later); n != 0 {
@@ -113,7 +113,7 @@ func TestBackgroundOnce(t *testing.T) {
 		})
 	}
 	done.Wait()
-	end(b.Close()...)
+	end(b.Close(now)...)
 	if ends.Load() != responses || twice.Load() != 0 {
 		t.Errorf("of %d responses %d have ended, %d twice", responses, ends.Load(), twice.Load())
 	}

@@ -320,7 +320,7 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 	case "expire", "close":
 		ended := c.shared.Background.Expired(c.now)
 		if d.Cmd == "close" {
-			ended = append(ended, c.shared.Background.Close()...)
+			ended = append(ended, c.shared.Background.Close(c.now)...)
 		}
 		var out strings.Builder
 		for _, e := range ended {
