@@ -41,8 +41,14 @@ func (s *Server) endAll(endings []*exchange.Ending) {
 	}
 }
 
-// endBackground settles a response that went on in the background, and tells of it.
+// endBackground settles a response that went on in the background, and tells of it. A panic of the
+// log ends nothing else: not the server, nor the exchange that showed the end.
 func (s *Server) endBackground(e *exchange.Ending) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.report(p)
+		}
+	}()
 	if !e.Apply() {
 		s.opts.Log.Error("a response in the background was settled twice")
 	}

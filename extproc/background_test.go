@@ -5,6 +5,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
@@ -179,4 +182,35 @@ func TestBackgroundDrain(t *testing.T) {
 		<-r.ended
 		r.wantUser("it was fetched", "ann", 66, 0)
 	})
+}
+
+// A log that panics when it is told of the end of a response leaves none held, and breaks neither the
+// server nor the answer that showed the end.
+func TestBackgroundLogPanics(t *testing.T) {
+	hook := zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "background" {
+			panic("boom")
+		}
+		return nil
+	})
+	for by, tc := range map[string]struct {
+		end   func(*rig)
+		spent int64
+	}{
+		"seen":     {func(r *rig) { r.fetch().fetched() }, 66},
+		"deadline": {func(*rig) { time.Sleep(exchange.DefaultBackgroundTimeout + expireEvery) }, 108},
+		"shutdown": {func(r *rig) { r.stop(); <-r.ended }, 108},
+	} {
+		t.Run(by, func(t *testing.T) {
+			bubble(t, func(o *Options) { o.Log = o.Log.WithOptions(hook) }, func(_ *testing.T, r *rig) {
+				r.wantErrors = true
+				r.background("ann")
+				tc.end(r)
+				r.wantUser("it has ended", "ann", tc.spent, 0)
+				if n := r.metric("tokenbudget_panics_total"); n != 1 {
+					t.Errorf("%v panics are counted, want 1", n)
+				}
+			})
+		})
+	}
 }

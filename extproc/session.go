@@ -307,7 +307,7 @@ func (e *session) record(r *exchange.Ready) {
 	defer func() {
 		r.Record = nil
 		if p := recover(); p != nil {
-			e.report(p)
+			e.server.report(p)
 			r.End, r.Err = true, errInternal
 		}
 	}()
@@ -360,7 +360,7 @@ func (e *session) end(err error) {
 // panicked ends an exchange after a panic: its hold is charged, since nobody
 // knows what it used, and the others go on.
 func (e *session) panicked(p any) {
-	e.report(p)
+	e.server.report(p)
 	e.endWait()
 	e.flushAfter()
 	if e.reservation != nil {
@@ -376,8 +376,8 @@ func (e *session) panicked(p any) {
 var errInternal = status.Error(codes.Internal, "internal error")
 
 // report tells of a panic, as far as it can: it may have been the log's, and come again.
-func (e *session) report(p any) {
-	e.server.opts.Metrics.panics.Inc()
+func (s *Server) report(p any) {
+	s.opts.Metrics.panics.Inc()
 	defer func() { _ = recover() }()
-	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+	s.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 }
