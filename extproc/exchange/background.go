@@ -11,7 +11,7 @@ import (
 )
 
 // Background has the reservations of responses that go on at their provider after the
-// exchange that began them ("background": true). It is safe for concurrent use.
+// exchange that began them ("background": true), by their ids. It is safe for concurrent use.
 //
 //	POST …/responses ──► keep ──┬─► take: an answer shows how it ended (watch.go), which settles
 //	                            ├─► Expired: nobody asked for it in time; what was held is charged
@@ -23,7 +23,7 @@ import (
 type Background struct {
 	mu   sync.Mutex
 	open bool
-	kept map[storedKey]*continued
+	kept map[string]*continued
 }
 
 // maxBackground bounds the responses that go on; each takes some 2 KiB.
@@ -65,7 +65,7 @@ const (
 
 // NewBackground returns one that is shut.
 func NewBackground() *Background {
-	return &Background{kept: make(map[storedKey]*continued)}
+	return &Background{kept: make(map[string]*continued)}
 }
 
 // Open makes room.
@@ -91,50 +91,53 @@ func (b *Background) Expired(now time.Time) []*Ending {
 }
 
 func (b *Background) endAll(by EndedBy, now time.Time, ended func(*continued) bool) (all []*Ending) {
-	for key, c := range b.kept {
+	for id, c := range b.kept {
 		if ended(c) {
-			delete(b.kept, key)
+			delete(b.kept, id)
 			all = append(all, c.unknown(by, now))
 		}
 	}
 	return all
 }
 
-// keep takes c in. It is false if there is no room, or if another has its key, see doubt.
+// keep takes c in. It is false if there is no room, or if another has its id, see doubt.
 func (b *Background) keep(c *continued) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.open || len(b.kept) >= maxBackground || b.kept[c.key] != nil {
+	if !b.open || len(b.kept) >= maxBackground || b.kept[c.key.id] != nil {
 		return false
 	}
-	b.kept[c.key] = c
+	b.kept[c.key.id] = c
 	return true
 }
 
-// doubt notes that another exchange was answered with the id of what has the key, if anything
-// has. There are servers where the client chooses ids (vLLM's "request_id"), and the last answer
+// doubt notes that another exchange was answered with the id of a response that goes on, if it is
+// one. There are servers where the client chooses ids (vLLM's "request_id"), and the last answer
 // to end takes the place of others: a short one is not to say what a long one cost.
-func (b *Background) doubt(key storedKey) {
+func (b *Background) doubt(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c := b.kept[key]; c != nil {
+	if c := b.kept[id]; c != nil {
 		c.doubted = true
 	}
 }
 
-func (b *Background) has(key storedKey) bool {
+// find returns what has the id, or nil.
+func (b *Background) find(id string) *continued {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.kept[key] != nil
+	return b.kept[id]
 }
 
-// take takes out what has the key, or returns nil.
-func (b *Background) take(key storedKey) *continued {
+// take takes c out. taken is false if somebody else has.
+func (b *Background) take(c *continued) (doubted, taken bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.kept[key]
-	delete(b.kept, key)
-	return c
+	if b.kept[c.key.id] != c {
+		return false, false
+	}
+	delete(b.kept, c.key.id)
+	return c.doubted, true
 }
 
 // MayBeKept says that the exchange's reservation may outlive it, in [Policy.Background].
@@ -149,16 +152,15 @@ func (x *Exchange) keepOpen() bool {
 	if !x.MayBeKept() || id == "" || x.stored.Status.Ended() || x.done {
 		return false
 	}
-	key := x.storedKey(id)
-	if _, known := x.policy.Contexts.of(key); known {
-		return false // of another answer with this id, see doubt
+	if x.policy.Contexts.has(id) {
+		return false // another answer had this id, see doubt
 	}
 	rec := x.record
 	rec.Reason, rec.Limit, rec.Shadow = "", "", nil // told with the exchange
 	now := x.policy.Now()
 	x.reservation.LeaveStreams() // before somebody else may settle it
 	kept := x.policy.Background.keep(&continued{
-		key: key, reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
+		key: x.storedKey(id), reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
 		model: x.model, input: x.input, conversation: x.request.Earlier.Conversation,
 	})
 	if !kept {
@@ -169,8 +171,33 @@ func (x *Exchange) keepOpen() bool {
 	return true
 }
 
+// end takes c out if s, which an upstream says of its id, is its end. Where another host or path was asked,
+// it may be another upstream, which the client has chosen: its word counts only if the response
+// costs more by it than is held. By others a client could have a long answer, and pay the hold.
+func (b *Background) end(c *continued, by storedKey, s dialect.Stored, now time.Time) (e *Ending, usage dialect.Usage) {
+	held := c.reservation.Held()
+	e, usage = c.seen(s, now)
+	if by != c.key {
+		if e.Hold || e.Amount.Output <= held.Output {
+			return nil, usage
+		}
+		if rec := e.Record; e.Amount.Input < held.Input {
+			e.Amount.Input, rec.Input, rec.InputSource = held.Input, held.Input, c.source()
+		}
+	}
+	doubted, taken := b.take(c)
+	switch {
+	case !taken:
+		return nil, usage
+	case doubted:
+		e, usage = c.unknown(EndedSeen, now), dialect.Usage{}
+		e.Record.Reason = "another response had the same id"
+	}
+	return e, usage
+}
+
 // seen is the end of c, as an answer shows it.
-func (c *continued) seen(s dialect.Stored, now time.Time) *Ending {
+func (c *continued) seen(s dialect.Stored, now time.Time) (*Ending, dialect.Usage) {
 	e := c.unknown(EndedSeen, now)
 	rec := e.Record
 	rec.Reason = ""
@@ -182,13 +209,9 @@ func (c *continued) seen(s dialect.Stored, now time.Time) *Ending {
 	default:
 		rec.Outcome = Completed
 	}
-	if c.doubted {
-		rec.Reason = "another response had the same id"
-		return e
-	}
 	usage, amount, known := c.amount(s)
 	if !known {
-		return e
+		return e, dialect.Usage{}
 	}
 	e.Hold, e.Amount = false, amount
 	rec.Input, rec.Output = amount.Input, amount.Output
@@ -200,7 +223,7 @@ func (c *continued) seen(s dialect.Stored, now time.Time) *Ending {
 		rec.OutputSource = Reported
 	}
 	rec.Cached, rec.Reasoning = usage.CacheRead, usage.Reasoning
-	return e
+	return e, usage
 }
 
 // amount is what a response cost that has ended: as reported, else as counted, as any whole

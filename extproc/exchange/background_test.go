@@ -100,8 +100,10 @@ func TestBackgroundOnce(t *testing.T) {
 	for w := range 4 {
 		done.Go(func() {
 			for i := range responses {
-				if c := b.take(storedKey{1, strconv.Itoa(i)}); c != nil {
-					end(c.seen(answer, now))
+				if c := b.find(strconv.Itoa(i)); c != nil {
+					if e, _ := b.end(c, c.key, answer, now); e != nil {
+						end(e)
+					}
 				}
 				if w == 1 && i == responses/2 {
 					end(b.Expired(now.Add(2 * time.Hour))...)

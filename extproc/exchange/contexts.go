@@ -18,7 +18,7 @@ import (
 type Contexts struct {
 	mu    sync.Mutex
 	seed  maphash.Seed // clients must not be able to make two upstreams one
-	known map[storedKey]*list.Element
+	known map[string]*list.Element // by id; of two upstreams that have one, the last to say so
 	used  *list.List // of contextSize, the one that was used last in front
 }
 
@@ -41,7 +41,7 @@ const ofConversation = "conversation/"
 
 // NewContexts returns one that remembers nothing.
 func NewContexts() *Contexts {
-	return &Contexts{seed: maphash.MakeSeed(), known: make(map[storedKey]*list.Element), used: list.New()}
+	return &Contexts{seed: maphash.MakeSeed(), known: make(map[string]*list.Element), used: list.New()}
 }
 
 // key stands for an id at an upstream.
@@ -53,29 +53,36 @@ func (c *Contexts) key(authority, front, id string) storedKey {
 func (c *Contexts) of(key storedKey) (tokens int64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.known[key]
-	if e == nil {
+	e := c.known[key.id]
+	if e == nil || e.Value.(*contextSize).key != key {
 		return 0, false
 	}
 	c.used.MoveToFront(e)
 	return e.Value.(*contextSize).tokens, true
 }
 
+// has says that an upstream has a context by this id.
+func (c *Contexts) has(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known[id] != nil
+}
+
 // learn remembers a context in place of what was known of it.
 func (c *Contexts) learn(key storedKey, tokens int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.known[key]; e != nil {
-		e.Value.(*contextSize).tokens = tokens
+	if e := c.known[key.id]; e != nil {
+		*e.Value.(*contextSize) = contextSize{key, tokens}
 		c.used.MoveToFront(e)
 		return
 	}
 	if len(c.known) >= maxContexts {
 		oldest := c.used.Back()
-		delete(c.known, oldest.Value.(*contextSize).key)
+		delete(c.known, oldest.Value.(*contextSize).key.id)
 		c.used.Remove(oldest)
 	}
-	c.known[key] = c.used.PushFront(&contextSize{key, tokens})
+	c.known[key.id] = c.used.PushFront(&contextSize{key, tokens})
 }
 
 // storedKey is the key of what the upstream of this exchange knows by an id.

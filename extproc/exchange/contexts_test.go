@@ -22,7 +22,7 @@ func TestContextsBounded(t *testing.T) {
 		t.Fatalf("%d contexts are remembered, and %d are in order, want %d", len(c.known), c.used.Len(), maxContexts)
 	}
 	for i, want := range map[int]bool{0: true, 1: false, 2: true, 3: false, 4: true, maxContexts: true, maxContexts + 1: true} {
-		if _, ok := c.known[key(i)]; ok != want {
+		if _, ok := c.known[key(i).id]; ok != want {
 			t.Errorf("context %d is known: %v, want %v", i, ok, want)
 		}
 	}

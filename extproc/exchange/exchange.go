@@ -807,7 +807,7 @@ func (x *Exchange) finish(o Outcome) Ready {
 		rec.Shadow = x.reservation.Shadows(used.Output)
 	}
 	if id := x.storedID(); id != "" {
-		x.policy.Background.doubt(x.storedKey(id))
+		x.policy.Background.doubt(id)
 	}
 	if hold && x.keepOpen() {
 		rec.Input, rec.Output, r.Kept = 0, 0, true

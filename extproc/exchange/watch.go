@@ -41,7 +41,7 @@ func (x *Exchange) beginWatch(status int, h headers) {
 	kind := mediaType(h.get("content-type"))
 	w.stream = kind == "text/event-stream"
 	list, _, err := h.codings()
-	kept := x.policy.BackgroundTimeout > 0 || x.policy.Background.has(w.key)
+	kept := x.policy.BackgroundTimeout > 0 || x.policy.Background.find(w.key.id) != nil
 	if status != 200 || err != nil || !w.stream && kind != "application/json" || !kept {
 		x.watch = nil
 		return
@@ -135,14 +135,15 @@ func (x *Exchange) watchedEnd(data []byte) *Ending {
 	if !s.Status.Ended() || s.ID != "" && s.ID != key.id {
 		return nil
 	}
-	c := x.policy.Background.take(key)
+	c := x.policy.Background.find(key.id)
 	if c == nil {
 		return nil
 	}
-	if usage, _, known := c.amount(s); !c.doubted && known && usage.Known && usage.Output > 0 {
-		x.policy.Contexts.learnAll(key, c.conversation, usage)
+	e, usage := x.policy.Background.end(c, key, s, x.policy.Now())
+	if e != nil && usage.Known && usage.Output > 0 {
+		x.policy.Contexts.learnAll(c.key, c.conversation, usage)
 	}
-	return c.seen(s, x.policy.Now())
+	return e
 }
 
 // endWatch looks at what has come of an answer whose end did not come as such: Envoy may keep it
