@@ -17,9 +17,9 @@ import (
 // tokens held in its place, as what was never seen.
 type Contexts struct {
 	mu    sync.Mutex
-	seed  maphash.Seed // clients must not be able to make two upstreams one
+	seed  maphash.Seed             // clients must not be able to make two upstreams one
 	known map[string]*list.Element // by id; of two upstreams that have one, the last to say so
-	used  *list.List // of contextSize, the one that was used last in front
+	used  *list.List               // of contextSize, the one that was used last in front
 }
 
 type contextSize struct {
