@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -119,8 +120,17 @@ const responsesEnd = "/responses"
 
 // StoredPath takes a path apart that names a response: …/responses/ID, and for a POST
 // …/responses/ID/cancel. front is what [StoredFront] says of the path by which it was asked
-// for. ok is false for all other paths and methods.
+// for. ok is false for all other paths and methods. Escapes, and a slash at the end, are read as most
+// servers do: a client is not to have an answer by a spelling that is not known here.
 func StoredPath(method, path string) (front, id string, ok bool) {
+	if strings.IndexByte(path, '%') >= 0 {
+		plain, err := url.PathUnescape(path)
+		if err != nil {
+			return "", "", false
+		}
+		path = plain
+	}
+	path = strings.TrimSuffix(path, "/")
 	switch method {
 	case "GET":
 	case "POST":
