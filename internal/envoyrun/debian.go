@@ -78,8 +78,7 @@ func unpackDebian(ctx context.Context, name, dir string) error {
 	cmd.WaitDelay = pipeTimeout
 	out, err := cmd.Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return fmt.Errorf("envoyrun: apt-get install --simulate %s: %w\n%.500s", name, err, exit.Stderr)
 		}
 		return fmt.Errorf("envoyrun: %w", err)

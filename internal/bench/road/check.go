@@ -63,7 +63,7 @@ func (c check) done(ctx context.Context, n, chunks int, prompt int64) (e stage.E
 		output = int64(n) * stage.WholeOutput
 	}
 	if c.side.limiter != nil {
-		return e, c.counted(ctx, n, prompt+output)
+		return e, c.counted(ctx, n, prompt+output, countWait)
 	}
 	if e, err = c.side.Exchanges(ctx); err != nil {
 		return e, err

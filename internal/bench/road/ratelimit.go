@@ -8,6 +8,9 @@ import (
 	"github.com/tokenbudget/tokenbudget/internal/bench/stage"
 )
 
+// countWait is how long the service may count what it was told after the answers' end.
+const countWait = 10 * time.Second
+
 // limited is what Envoy's rate limit filter has asked, and what the service has counted.
 type limited struct {
 	stage.Asked
@@ -24,8 +27,8 @@ func (d *side) limited(ctx context.Context) (l limited, err error) {
 
 // counted checks that the service was asked about each of n requests, that it has failed none, and that it has counted exactly
 // the tokens that the upstream has reported. Envoy tells it of them once an answer has ended, so they may be late.
-func (c check) counted(ctx context.Context, n int, tokens int64) error {
-	giveUp := time.Now().Add(logWait)
+func (c check) counted(ctx context.Context, n int, tokens int64, wait time.Duration) error {
+	giveUp := time.Now().Add(wait)
 	for {
 		now, err := c.side.limited(ctx)
 		if err != nil {

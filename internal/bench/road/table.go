@@ -149,13 +149,16 @@ var (
 	}
 )
 
+// hasRedis reports whether there is a side whose server counts in a Redis.
+func (r *report) hasRedis() bool { return slices.Contains(r.names, rateLimit) }
+
 // loadTable shows the cells of a load, with a line for each side.
 func (r *report) loadTable(b *strings.Builder, l load) {
 	columns := slices.Concat(requestColumns, requestCPUColumns)
 	if l.answer.Chunks > 0 {
 		columns = slices.Concat(requestColumns, chunkColumns)
 	}
-	if !slices.Contains(r.names, rateLimit) { // no other has a Redis
+	if !r.hasRedis() {
 		columns = slices.DeleteFunc(columns, func(c column) bool { return c.figure == requestStore || c.figure == chunkStore })
 	}
 	head := false

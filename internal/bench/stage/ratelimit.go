@@ -2,7 +2,6 @@ package stage
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -215,13 +214,13 @@ func parseLimited(body []byte) (l Limited, err error) {
 		Statuses []struct {
 			Code         string `json:"code"`
 			CurrentLimit *struct {
-				PerUnit int64 `json:"requestsPerUnit"`
+				PerUnit uint32 `json:"requestsPerUnit"`
 			} `json:"currentLimit"`
-			Remaining int64  `json:"limitRemaining"` // absent: 0
+			Remaining uint32 `json:"limitRemaining"` // absent: 0
 			Reset     string `json:"durationUntilReset"`
 		} `json:"statuses"`
 	}
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&answer); err != nil {
+	if err := json.Unmarshal(body, &answer); err != nil {
 		return l, fmt.Errorf("what ratelimit says of its limits: %w", err)
 	}
 	if len(answer.Statuses) != 1 || answer.Statuses[0].CurrentLimit == nil {
@@ -231,8 +230,8 @@ func parseLimited(body []byte) (l Limited, err error) {
 	if l.Left, err = time.ParseDuration(s.Reset); err != nil {
 		return l, fmt.Errorf("what ratelimit says of its limits: %w", err)
 	}
-	if l.Tokens = s.CurrentLimit.PerUnit - s.Remaining; s.Code != "OK" || l.Tokens < 0 || s.Remaining < 0 {
-		return l, fmt.Errorf("of %d tokens ratelimit has %d left and says %.20q", s.CurrentLimit.PerUnit, s.Remaining, s.Code)
+	if l.Tokens = int64(s.CurrentLimit.PerUnit) - int64(s.Remaining); s.Code != "OK" || l.Tokens < 0 || l.Left < 0 {
+		return Limited{}, fmt.Errorf("of %d tokens ratelimit has %d left for %v and says %.20q", s.CurrentLimit.PerUnit, s.Remaining, l.Left, s.Code)
 	}
 	return l, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -125,7 +126,7 @@ func (r *RateLimit) Asked(ctx context.Context, e *envoyrun.Envoy) (a Asked, err 
 		return a, fmt.Errorf("ratelimit: %w", err)
 	}
 	for name, n := range stats {
-		if len(name) > 3 && name[len(name)-3:] == ".ok" {
+		if strings.HasSuffix(name, ".ok") {
 			a.OK += n
 		} else {
 			a.Failed += n

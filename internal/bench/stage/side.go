@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -84,7 +85,7 @@ func withOtherFilters(o envoy.Options, others func(*bootstrapv3.Bootstrap) ([]*h
 	if err != nil {
 		return nil, err
 	}
-	manager.HttpFilters = append(filters, manager.HttpFilters[1])
+	manager.HttpFilters = slices.Concat(filters, manager.HttpFilters[1:])
 	if err := config.MarshalFrom(&manager); err != nil {
 		return nil, err
 	}
