@@ -127,24 +127,31 @@ func (r *Record) announcement(held budget.Amount) *structpb.Struct {
 	return f.metadata(r)
 }
 
-// fields collects values for metadata. All are in three pieces: each by itself would be two
-// allocations.
+// fields collects values for metadata. All are in a few pieces: each by itself would be two
+// allocations, for each exchange two times.
 type fields struct {
 	byName  map[string]*structpb.Value
 	values  []structpb.Value
 	texts   []structpb.Value_StringValue
 	numbers []structpb.Value_NumberValue
+	truths  [2]structpb.Value_BoolValue
+	said    int // of truths
+
+	all, ours structpb.Struct // ours is what the namespace holds
+	space     structpb.Value
+	kind      structpb.Value_StructValue
 }
 
 // newFields has room for so many texts and numbers, and for two truths.
 func newFields(texts, numbers int) *fields {
-	n := texts + numbers + 2
-	return &fields{
-		byName:  make(map[string]*structpb.Value, n),
-		values:  make([]structpb.Value, 0, n),
+	f := &fields{
 		texts:   make([]structpb.Value_StringValue, 0, texts),
 		numbers: make([]structpb.Value_NumberValue, 0, numbers),
 	}
+	n := texts + numbers + len(f.truths)
+	f.byName = make(map[string]*structpb.Value, n)
+	f.values = make([]structpb.Value, 0, n)
+	return f
 }
 
 func (f *fields) add(name string) *structpb.Value {
@@ -165,7 +172,10 @@ func (f *fields) number(name string, n int64) {
 }
 
 func (f *fields) truth(name string, is bool) {
-	f.add(name).Kind = &structpb.Value_BoolValue{BoolValue: is}
+	kind := &f.truths[f.said]
+	f.said++
+	kind.BoolValue = is
+	f.add(name).Kind = kind
 }
 
 // about adds what is known of a request from its beginning, but for its identities.
@@ -182,7 +192,9 @@ func (f *fields) metadata(r *Record) *structpb.Struct {
 			f.text(id.Name, id.Value)
 		}
 	}
-	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		Namespace: structpb.NewStructValue(&structpb.Struct{Fields: f.byName}),
-	}}
+	f.ours.Fields = f.byName
+	f.kind.StructValue = &f.ours
+	f.space.Kind = &f.kind
+	f.all.Fields = map[string]*structpb.Value{Namespace: &f.space}
+	return &f.all
 }
