@@ -151,6 +151,20 @@ var mutants = []mutant{
 	{"texts without number are told apart", bounded, "internal/dialect/openai_chat.go",
 		"\tif len(*s) == MaxSlots-1 {\n\t\treturn MaxSlots - 1\n\t}\n", "", []string{inDialect + "TestStreamSlotsAreBounded"}},
 
+	// Responses in the background.
+	{"two settle a response in the background", once, "extproc/exchange/background.go",
+		"\tif b.kept[c.key.id] != c {\n\t\treturn false, false\n\t}\n\tdelete(b.kept, c.key.id)\n", "", []string{inExchange + "TestBackgroundOnce"}},
+	{"any number of responses goes on in the background", bounded, "extproc/exchange/background.go",
+		"len(b.kept) >= maxBackground", "len(b.kept) >= 1<<40", []string{inExchange + "TestBackgroundBounded"}},
+	{"a short answer with the id of a long one settles it", charged, "extproc/exchange/background.go",
+		"\t\tc.doubted = true\n", "", []string{inConversation + "responses_background_same_id"}},
+	{"whatever upstream is asked settles a response for less", charged, "extproc/exchange/background.go",
+		"\tif by != c.key {\n\t\tif e.Hold", "\tif false {\n\t\tif e.Hold", []string{inConversation + "responses_background_elsewhere"}},
+	{"a response in the background stays one of the streams at once", charged, "budget/leave.go",
+		"\t\tw.settle(r.charge.when, r.charge.of(Streams), 0)\n", "", []string{inBudget + "TestLeaveStreams"}},
+	{"what goes on is not charged when the server ends", charged, "extproc/background.go",
+		"\t\ts.endAll(background.Close(time.Now()))\n", "\t\tbackground.Close(time.Now())\n", []string{inExtproc + "TestBackgroundForgotten"}},
+
 	// Event streams.
 	{"an event may be of any size", bounded, "internal/sse/parser.go",
 		"if end-p.start-p.lead > cmp.Or(p.max, DefaultMaxBlock) {", "if end-p.start-p.lead > 1<<40+cmp.Or(p.max, DefaultMaxBlock) {", []string{inSSE + "TestLimitBySplit", inConversation + "event_too_large"}},
