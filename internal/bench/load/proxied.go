@@ -184,9 +184,14 @@ func (p *proxied) open(ctx context.Context, user string) (stream, error) {
 	return x, nil
 }
 
-// call sends a request and returns when its answer has begun. After an error the exchange
-// may still be under way: sent counts what the upstream has sent.
+// call asks for a chat.
 func (p *proxied) call(ctx context.Context, user, body string, begin func(http.ResponseWriter)) (*proxiedStream, error) {
+	return p.ask(ctx, http.MethodPost, "/v1/chat/completions", user, body, begin)
+}
+
+// ask sends a request and returns when its answer has begun. After an error the exchange
+// may still be under way: sent counts what the upstream has sent.
+func (p *proxied) ask(ctx context.Context, method, path, user, body string, begin func(http.ResponseWriter)) (*proxiedStream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	x := &proxiedStream{
 		p: p, id: strconv.FormatInt(p.next.Add(1), 10), cancel: cancel,
@@ -196,12 +201,14 @@ func (p *proxied) call(ctx context.Context, user, body string, begin func(http.R
 	p.commands[x.id] = x.script
 	url := p.url
 	p.mu.Unlock()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, url+path, strings.NewReader(body))
 	if err != nil {
 		x.leave()
 		return x, err
 	}
-	req.Header.Set("content-type", "application/json")
+	if body != "" {
+		req.Header.Set("content-type", "application/json")
+	}
 	req.Header.Set("x-user", user)
 	req.Header.Set(idHeader, x.id)
 	if x.resp, err = p.client.Do(req); err != nil {

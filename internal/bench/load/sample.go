@@ -16,6 +16,7 @@ type Sample struct {
 	Goroutines int64
 	Files      int64 // open file descriptors
 	Exchanges  int64 // that are open
+	Background int64 // responses that go on without one
 	Buffered   int64 // bytes of bodies
 
 	Collections int64 // of garbage, since the start
@@ -30,7 +31,7 @@ func (s *server) sample(ctx context.Context) (Sample, error) {
 	for name, to := range map[string]*int64{
 		"process_resident_memory_bytes": &x.RSS, "go_gc_heap_live_bytes": &x.Live, "go_memstats_stack_inuse_bytes": &x.Stacks,
 		"go_goroutines": &x.Goroutines, "process_open_fds": &x.Files, "tokenbudget_open_exchanges": &x.Exchanges, "tokenbudget_buffered_bytes": &x.Buffered,
-		"go_gc_duration_seconds_count": &x.Collections,
+		"tokenbudget_background_responses": &x.Background, "go_gc_duration_seconds_count": &x.Collections,
 	} {
 		v, ok := m[name]
 		if !ok {
@@ -46,14 +47,14 @@ func (s *server) settled(ctx context.Context) (Sample, error) {
 	until := time.Now().Add(quietTimeout)
 	for {
 		x, err := s.sample(ctx)
-		if err != nil || x.Exchanges == 0 {
+		if err != nil || x.Exchanges+x.Background == 0 {
 			if err != nil {
 				return x, err
 			}
 			break
 		}
 		if time.Now().After(until) {
-			return x, fmt.Errorf("%d exchanges are still open after %v", x.Exchanges, quietTimeout)
+			return x, fmt.Errorf("%d exchanges are still open after %v, and %d responses in the background", x.Exchanges, quietTimeout, x.Background)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -187,7 +187,7 @@ func (l *logReader) read(r io.Reader) {
 		var line struct {
 			Level, Msg, Outcome, ExtProc, Admin string
 			Input                               int64 `json:"input_tokens"`
-			Output                              int64 `json:"output_tokens"`
+			Output                              int64 `json:"output_tokens"` // 0 if it goes on in the background
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			line.Level = "error" // usage, a panic of the runtime
@@ -204,6 +204,8 @@ func (l *logReader) read(r io.Reader) {
 			if line.Outcome != "denied" {
 				l.charged += line.Input + line.Output
 			}
+		case line.Msg == "background":
+			l.charged += line.Input + line.Output
 		}
 		l.mu.Unlock()
 	}

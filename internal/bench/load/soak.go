@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,13 +51,14 @@ func (c *Charges) fault(what string) error {
 // one that refuses, and one whose limit changes while the server runs.
 func soakBudgets(turn int) string {
 	return fmt.Sprintf(`identity: {user: [{header: x-user}]}
+timeouts: {background: %v}
 budgets:
   - {name: all, limit: 100B tokens, period: total}
   - {name: each, per: user, limit: 10B tokens, period: total}
   - {name: cut, match: {user: "cut*"}, per: request, limit: {output: 12 tokens}}
   - {name: poor, match: {user: "poor*"}, limit: 1 token, period: total}
   - {name: other, match: {user: "nobody"}, limit: %d tokens, period: day}
-`, 1000+turn%2)
+`, backgroundTimeout, 1000+turn%2)
 }
 
 const (
@@ -70,7 +72,7 @@ const (
 
 // Soak keeps a server busy behind a real Envoy with what it may meet: answers that are
 // streamed, whole, cut, refused, broken off by the client or the upstream, slow readers,
-// requests and answers that make no sense, files that change, and an Envoy that is started
+// responses in the background, requests and answers that make no sense, files that change, and an Envoy that is started
 // again. At the end the ledger must be what reached the server, nothing may be held, and
 // what the server takes must not have grown.
 func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
@@ -95,8 +97,12 @@ func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
 	if err != nil {
 		return nil, err
 	}
+	response, err := responseTokens()
+	if err != nil {
+		return nil, err
+	}
 
-	k := &soak{o: o, s: s, way: way, input: input, r: &SoakResult{Exchanges: make(map[string]int64)}, users: make(map[string]*Charges)}
+	k := &soak{o: o, s: s, way: way, input: input, response: response, r: &SoakResult{Exchanges: make(map[string]int64)}, users: make(map[string]*Charges)}
 	within, cancel := context.WithTimeout(ctx, o.Lasts)
 	defer cancel()
 	var busy sync.WaitGroup
@@ -121,11 +127,12 @@ func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
 
 // soak is one that is under way.
 type soak struct {
-	o     SoakOptions
-	s     *server
-	way   *proxied
-	input int64
+	o               SoakOptions
+	s               *server
+	way             *proxied
+	input, response int64 // tokens of a chat's prompt, and of that of a response in the background
 
+	responses  atomic.Int64 // in the background, so far
 	restarting sync.RWMutex // held to read by exchanges that are to be exact
 	mu         sync.Mutex
 	r          *SoakResult
@@ -180,6 +187,8 @@ var kinds = []struct {
 	{"bad request", 5, "", (*soak).bad},
 	{"hostile answer", 8, loosePrefix, (*soak).hostile},
 	{"slow reader", 4, loosePrefix, (*soak).slow},
+	{"background", 6, "", (*soak).background},
+	{"background, not fetched", 1, "", (*soak).notFetched},
 }
 
 // work makes one exchange after the other.
@@ -282,7 +291,7 @@ func (k *soak) unary(ctx context.Context, rng *rand.Rand, user string) (least, m
 	output := 1 + rng.Int64N(200)
 	answer := fmt.Sprintf(`{"id":"x","object":"chat.completion","model":"gpt-4o","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
 		k.input, output, k.input+output)
-	x, err := k.way.call(ctx, user, requestBody(false), func(w http.ResponseWriter) { w.Header().Set("content-type", "application/json") })
+	x, err := k.way.call(ctx, user, requestBody(false), asJSON)
 	if err != nil {
 		return 0, k.input + output, err
 	}
