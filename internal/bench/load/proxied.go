@@ -41,7 +41,10 @@ type script struct {
 	returned chan struct{}               // closed when the upstream is done
 }
 
-const idHeader = "X-Load-Id"
+const (
+	idHeader = "X-Load-Id"
+	logFlush = 500 * time.Millisecond // after which Envoy has written a line, unless it is very busy
+)
 
 // newProxied starts an upstream and Envoy. With many the client speaks HTTP/2, so that many
 // streams share a connection; else HTTP/1.1, where one that breaks concerns no other. With
@@ -61,7 +64,7 @@ func newProxied(ctx context.Context, extProc string, many bool) (*proxied, error
 	go func() { p.served <- p.up.Serve(lis) }()
 	p.options = envoy.Options{
 		Upstream: "http://" + lis.Addr().String(), UpstreamHTTP2: true, ExtProc: extProc, Identities: []string{"user"},
-		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
+		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", AccessLog: true,
 	}
 	speaks := new(http.Protocols)
 	speaks.SetHTTP1(!many)
@@ -102,6 +105,24 @@ func (p *proxied) restart(ctx context.Context) error {
 	err := old.Close()
 	p.client.CloseIdleConnections()
 	return errors.Join(err, p.start(ctx))
+}
+
+// lastLine is what Envoy's access log said last of a user, if it still says it.
+func (p *proxied) lastLine(user string) string {
+	time.Sleep(logFlush)
+	p.mu.Lock()
+	e := p.envoy
+	p.mu.Unlock()
+	if e == nil {
+		return "there is no Envoy"
+	}
+	last := "nothing"
+	for line := range strings.Lines(e.Output()) {
+		if strings.Contains(line, strconv.Quote(user)) {
+			last = strings.TrimSpace(line)
+		}
+	}
+	return last
 }
 
 func (p *proxied) close() error {
@@ -167,6 +188,7 @@ func (p *proxied) answer(w http.ResponseWriter, r *http.Request) {
 type proxiedStream struct {
 	p      *proxied
 	id     string
+	user   string
 	script *script
 	resp   *http.Response
 	body   *bufio.Reader
@@ -194,7 +216,7 @@ func (p *proxied) call(ctx context.Context, user, body string, begin func(http.R
 func (p *proxied) ask(ctx context.Context, method, path, user, body string, begin func(http.ResponseWriter)) (*proxiedStream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	x := &proxiedStream{
-		p: p, id: strconv.FormatInt(p.next.Add(1), 10), cancel: cancel,
+		p: p, id: strconv.FormatInt(p.next.Add(1), 10), user: user, cancel: cancel,
 		script: &script{begin: begin, pieces: make(chan string), returned: make(chan struct{})},
 	}
 	p.mu.Lock()
@@ -248,7 +270,7 @@ func (x *proxiedStream) say() (cut bool, err error) {
 	buf := make([]byte, len(event))
 	n, err := io.ReadFull(x.body, buf)
 	if err != nil {
-		return false, fmt.Errorf("an event comes as %q: %w", buf[:n], err)
+		return false, fmt.Errorf("an event comes as %q: %w; Envoy's log: %s", buf[:n], err, x.p.lastLine(x.user))
 	}
 	x.sure++
 	if string(buf) != event {

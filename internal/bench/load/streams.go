@@ -138,7 +138,7 @@ func (o *StreamsOptions) round(ctx context.Context, s *server, way road, round i
 	}
 	o.Logf("    %d streams are open after %.0f s", o.Streams, time.Since(begin).Seconds())
 	if err := each(ctx, all, func(_ int, x stream) error { return said(x, 1) }); err != nil {
-		return nil, err
+		return nil, errors.Join(err, noErrors(s))
 	}
 	opened, err := s.collected(ctx)
 	if err != nil {
@@ -150,7 +150,10 @@ func (o *StreamsOptions) round(ctx context.Context, s *server, way road, round i
 	if round == 0 {
 		r.Open = opened
 	}
-	return all, each(ctx, all, func(i int, x stream) error { return live(i, x, r) })
+	if err := each(ctx, all, func(i int, x stream) error { return live(i, x, r) }); err != nil {
+		return nil, errors.Join(err, noErrors(s))
+	}
+	return all, nil
 }
 
 // open opens streams, each for a user.
