@@ -17,7 +17,7 @@ import (
 var meteredFields = []string{
 	"api", "model", "stream", "outcome", "limit",
 	"input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "input_source", "output_source",
-	"truncated_messages", "throttled_ms", "shadow", "degraded", "held", "ttft_ms",
+	"truncated_messages", "throttled_ms", "shadow", "background", "degraded", "held", "ttft_ms",
 }
 
 // envoyFields are what Envoy itself knows. The path goes without the query, in

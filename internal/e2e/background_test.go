@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,9 @@ func TestBackground(t *testing.T) {
 			}
 			if first := r.exchanges(user)[0].ContextMap(); first["background"] != true || first["output_tokens"] != int64(0) || first["request_id"] != line["request_id"] || line["request_id"] == "" {
 				t.Errorf("the line of the request: %v; of its end: %v", first, line)
+			}
+			if log := r.accessLog(t, strconv.Quote(user)); !strings.Contains(log, `"background":true`) {
+				t.Errorf("Envoy's access log does not show that the answer goes on: %s", log)
 			}
 		})
 	}
