@@ -1,0 +1,106 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	meta1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// definitions are Go modules that carry CustomResourceDefinitions, with their checksums as in a
+// go.sum. Those of Istio and Envoy Gateway, which has Gateway API's, are of the versions that
+// envoy/crd_test.go names, too. They are downloaded by the go command, and no dependency.
+var definitions = []struct{ module, sum, files string }{
+	{"istio.io/api@v1.31.4", "h1:AcnncYrlDj1PJkym7h88Gggkef4MAra8QpGaXRMsr+E=", "kubernetes/customresourcedefinitions.gen.yaml"},
+	{"github.com/envoyproxy/gateway@v1.9.1", "h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=", "charts/gateway-helm/charts/crds/crds/*.yaml"},
+	{"github.com/envoyproxy/gateway@v1.9.1", "h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=", "charts/gateway-helm/charts/crds/crds/generated/*.yaml"},
+	{"github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=", "example/prometheus-operator-crd/*_servicemonitors.yaml"},
+}
+
+// define gives the server the definitions, and waits until it serves them.
+func (c *cluster) define(ctx context.Context) error {
+	var all []*unstructured.Unstructured
+	for _, d := range definitions {
+		files, err := filesOf(d.module, d.sum, d.files)
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			parts, err := documents(raw)
+			if err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			for _, part := range parts {
+				o, err := decode(part)
+				if err != nil {
+					return fmt.Errorf("%s: %w", file, err)
+				}
+				all = append(all, o)
+			}
+		}
+	}
+	crds := c.objects.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	for _, o := range all {
+		resource, err := c.of(o)
+		if err != nil {
+			return err
+		}
+		if _, err := resource.Create(ctx, o, meta1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+	for _, o := range all {
+		if o.GetKind() != "CustomResourceDefinition" {
+			continue
+		}
+		err := until(ctx, func(ctx context.Context) error {
+			got, err := crds.Get(ctx, o.GetName(), meta1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			conditions, _, _ := unstructured.NestedSlice(got.Object, "status", "conditions")
+			for _, condition := range conditions {
+				if is, ok := condition.(map[string]any); ok && is["type"] == "Established" && is["status"] == "True" {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s is not established: %v", o.GetName(), conditions)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	c.mapper.Reset()
+	return nil
+}
+
+// filesOf downloads a module and finds files in it.
+func filesOf(module, sum, pattern string) ([]string, error) {
+	cmd := exec.Command("go", "mod", "download", "-json", module)
+	cmd.Dir, cmd.Env = os.TempDir(), append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	out, err := cmd.Output()
+	var got struct{ Dir, Sum, Error string }
+	if jsonErr := json.Unmarshal(out, &got); jsonErr != nil || got.Error != "" {
+		return nil, errors.Join(err, jsonErr, errors.New("go mod download "+module+": "+got.Error))
+	}
+	if got.Sum != sum {
+		return nil, errors.New(module + " has the checksum " + got.Sum + ", want " + sum)
+	}
+	files, err := filepath.Glob(filepath.Join(got.Dir, filepath.FromSlash(pattern)))
+	if err != nil || len(files) == 0 {
+		return nil, errors.Join(err, errors.New(module+" has no "+pattern))
+	}
+	return files, nil
+}
