@@ -19,12 +19,14 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 RUN GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/tokenbudget ./cmd/tokenbudget \
+ && go run ./internal/release/licenses -o /out/THIRD_PARTY_LICENSES.txt \
  && mkdir -p /out/var/lib/tokenbudget/data
 
 FROM scratch
 # For connections that the server will make itself. Time zones are in the binary.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/tokenbudget /tokenbudget
+COPY --from=build /src/LICENSE /out/THIRD_PARTY_LICENSES.txt /licenses/
 # store.file.dir is ./data by default, which is here. A volume must be writable for 65532.
 COPY --from=build --chown=65532:65532 /out/var/lib/tokenbudget /var/lib/tokenbudget
 WORKDIR /var/lib/tokenbudget

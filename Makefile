@@ -14,6 +14,8 @@ ETCD_VERSION          := v3.7.3
 TOOLS   := $(CURDIR)/.cache/tools
 # How long each fuzz target runs, or how often: 20000x.
 FUZZTIME ?= 60s
+# After which a package's tests hang; Go's own 10 minutes are over on a busy machine.
+TESTTIME ?= 40m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -37,8 +39,8 @@ run: ## leaves Envoy, the server and a stand-in upstream running, to try with cu
 .PHONY: test
 test: ## all tests, those with a real Envoy and the official SDKs included
 	$(GO) vet ./...
-	$(GO) test ./...
-	cd charts && $(GO) vet ./... && $(GO) test -count=1 ./...
+	$(GO) test -timeout $(TESTTIME) ./...
+	cd charts && $(GO) vet ./... && $(GO) test -timeout $(TESTTIME) -count=1 ./...
 
 # From source by the Go module proxy, too. Old files of the same version stay: remove them when go.mod changes.
 $(TOOLS)/kube-apiserver-$(KUBERNETES_VERSION):
@@ -54,7 +56,7 @@ cluster-check: $(TOOLS)/kube-apiserver-$(KUBERNETES_VERSION) $(TOOLS)/etcd-$(ETC
 
 .PHONY: race
 race: ## all tests under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -timeout $(TESTTIME) ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME (60s) each, two at once; FUZZ='-only internal/sse' some
@@ -125,7 +127,7 @@ release-check: $(TOOLS)/goreleaser-$(GORELEASER_VERSION) $(TOOLS)/syft-$(SYFT_VE
 .PHONY: release
 release: $(TOOLS)/goreleaser-$(GORELEASER_VERSION) $(TOOLS)/syft-$(SYFT_VERSION)/bin/syft ## archives of the tag that is checked out, as a draft; needs GITHUB_TOKEN
 	awk -v v="$(patsubst v%,%,$(VERSION))" '/^## / { on = index($$0, "[" v "]") } on && !/^## /' CHANGELOG.md > .cache/notes.md
-	test -s .cache/notes.md || { echo "CHANGELOG.md has no section [$(patsubst v%,%,$(VERSION))]: name the version there first"; exit 1; }
+	test -s .cache/notes.md || { echo "CHANGELOG.md has no section [$(patsubst v%,%,$(VERSION))]: check out the tag of a version that it names"; exit 1; }
 	$(GORELEASER) release --clean --release-notes .cache/notes.md
 
 # Where the image is pushed to. For one machine: docker build, see the Dockerfile.

@@ -304,7 +304,7 @@ func TestPowerDisk(t *testing.T) {
 				all()
 				continue // what was written is still there
 			case "flushed, power":
-				for end := time.Now().Add(10 * time.Second); !d.flushed() && s.Err() == nil; time.Sleep(time.Millisecond) {
+				for end := time.Now().Add(time.Minute); !d.flushed() && s.Err() == nil; time.Sleep(time.Millisecond) {
 					if time.Now().After(end) {
 						t.Fatal("what was written is not flushed")
 					}

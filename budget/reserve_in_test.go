@@ -20,6 +20,7 @@ func TestReserveInAgain(t *testing.T) {
 	}})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
+	written := make(chan struct{}) // closed when the store may go on
 	var r Reservation
 	for _, c := range []struct {
 		name    string
@@ -50,10 +51,12 @@ func TestReserveInAgain(t *testing.T) {
 			ctx = t.Context()
 		} else { // the counters are in memory already, and the store is slow
 			reserve(t, l, ask(0, 1, "user", "ann")).Settle(Amount{})
-			store.onPut = func() { time.Sleep(10 * time.Millisecond) }
+			syncNow(t, l)
+			store.onPut = func() { <-written }
 		}
 		d, err := l.ReserveIn(ctx, &r, ask(c.input, 1, "user", "ann"))
 		if c.ctx != nil {
+			close(written)
 			syncNow(t, l)
 			store.onPut = nil
 		}

@@ -212,7 +212,7 @@ func TestSweepBesideSnapshots(t *testing.T) {
 // until waits for a condition, but not forever.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 10_000 {
+	for range 60_000 {
 		if ok() {
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
 	core "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 )
 
 var update = flag.Bool("update", false, "write golden files, the table of README.md and the schema anew")
@@ -338,6 +339,15 @@ func TestRefused(t *testing.T) {
 		"image: {digest: abc}":                                                                      "digest",
 		"config: {budget: []}":                                                                      "budget",
 		"config: {budgets: [{name: a, limit: 5 apples, period: day}]}":                              "limit",
+		"env: [{name: A, value: 1000000}]":                                                          "env: the value of A is no text",
+		"env: [{name: A, value: yes, valueFrom: {}}]":                                               "put it in quotes",
+		"env: [{name: A, vaule: a}]":                                                                "vaule",
+		"env: [{value: a}]":                                                                         "name",
+		"extraVolumes: [{name: config, emptyDir: {}}]":                                              "config is the name of a volume",
+		"mode: sidecar\nextraVolumes: [{name: tokenbudget-data, emptyDir: {}}]":                     "choose another",
+		"tls: {secretName: a, clientCAKey: tls.crt}":                                                "is the server's own certificate",
+		"tls: {secretName: a, clientCAKey: tls.key}":                                                "is a private key",
+		"tls: {secretName: a, clientCASecretName: b, clientCAKey: tls.key}":                         "is a private key",
 		"config: {timeouts: {dran: 1s}}":                                                            "dran",
 	} {
 		_, err := render(values)
@@ -345,6 +355,34 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s is rendered", values)
 		} else if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %q", values, err, want)
+		}
+	}
+}
+
+// TestDocuments: a text is one document, whatever stands around it; a second one would be lost.
+func TestDocuments(t *testing.T) {
+	const first, second = "budgets: [{name: a, limit: 1k tokens, period: day}]\n", "unknown_api: pass\n"
+	for text, refused := range map[string]bool{
+		first:                                   false,
+		"# The file.\n%YAML 1.1\n---\n" + first: false,
+		"--- # the file\n" + first + "...\n# the end\n": false,
+		first + "---\n": false,
+		first + "admin_token: |\n  ${A}\n  ---\n":                            false, // of a text, and refused for another reason
+		"# ---\n" + first + " # ---\n":                                       false,
+		first + "---\n" + second:                                             true,
+		first + "--- {unknown_api: pass}\n":                                  true,
+		"---\n" + first + "---\n# another\n" + second:                        true,
+		first + "...\n" + second:                                             true,
+		strings.ReplaceAll(first+"---\n"+second, "\n", "\r\n"):               true,
+		"unknown_api: pass\n---\n" + first + "---\n" + "output_cap: never\n": true,
+	} {
+		values, err := yaml.Marshal(map[string]string{"configText": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = render(string(values))
+		if told := err != nil && strings.Contains(err.Error(), "YAML documents"); told != refused {
+			t.Errorf("%q: refused is %t, want %t: %v", text, told, refused, err)
 		}
 	}
 }

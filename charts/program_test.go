@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -229,15 +230,19 @@ func TestServes(t *testing.T) {
 	}
 }
 
-// freePort is a port that nobody listens on.
+// freePort is a port that nobody listens on, and below those that systems give to connections: somebody's could
+// have it before the program does.
 func freePort(t *testing.T) int {
 	t.Helper()
-	lis, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 15_000 + mathrand.IntN(17_000)
+		if lis, err := net.Listen("tcp", fmt.Sprint(":", port)); err == nil {
+			_ = lis.Close()
+			return port
+		}
 	}
-	defer lis.Close()
-	return lis.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // drainOf is the drain of a release in seconds, rounded up, by Go's own reading of it.

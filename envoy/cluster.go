@@ -42,6 +42,8 @@ func (s settings) extProcCluster() (*clusterv3.Cluster, error) {
 	c.CircuitBreakers.Thresholds[0].MaxRetries = wrapperspb.UInt32(maxStreams)
 	if len(s.servers) > 1 {
 		manyServers(c, s.servers)
+	} else {
+		everyAddress(c)
 	}
 	pings := &corev3.KeepaliveSettings{Interval: durationpb.New(keepalive), Timeout: durationpb.New(keepalive)}
 	if err := setHTTP(c, &httpv3.HttpProtocolOptions{
@@ -123,7 +125,8 @@ func newCluster(name string, e endpoint) *clusterv3.Cluster {
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 	if e.host != "" && !e.ip {
 		// New connections go where the name points to; those with running streams
-		// stay when it changes. Both address families are tried.
+		// stay when it changes. Both address families are tried. Names of model APIs have many
+		// addresses, of which each look-up tells some.
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_LOGICAL_DNS}
 		c.DnsLookupFamily = clusterv3.Cluster_ALL
 	}

@@ -167,13 +167,13 @@ func backendRef(name string, port uint16) object {
 	return o
 }
 
-// manyStreams are the circuit breakers of a cluster whose requests last for minutes.
-func manyStreams() field {
-	return field{key: "circuitBreaker", comment: "Streams are long: the default of 1024 at a time would refuse others.", value: object{
+// manyStreams are the circuit breakers of a cluster whose requests last for minutes, and more.
+func manyStreams(more ...field) field {
+	return field{key: "circuitBreaker", comment: "Streams are long: the default of 1024 at a time would refuse others.", value: append(object{
 		{key: "maxConnections", value: maxStreams},
 		{key: "maxPendingRequests", value: maxStreams},
 		{key: "maxParallelRequests", value: maxStreams},
-	}}
+	}, more...)}
 }
 
 // gatewayTraffic is the BackendTrafficPolicy of the way to the model API.
@@ -219,14 +219,7 @@ func (s settings) gatewayExtension(mesh Mesh) object {
 				{key: "accessibleNamespaces", value: texts(namespaces.ForwardingNamespaces.Untyped), comment: "Without it the server sees no JWT."},
 				{key: "writableNamespaces", value: texts(namespaces.ReceivingNamespaces.Untyped), comment: "Without it what the server reports is dropped silently."},
 			}},
-			{key: "backendSettings", value: object{
-				{key: "timeout", value: object{{key: "tcp", value: object{{key: "connectTimeout", value: connectTimeout}}}}},
-				manyStreams(),
-				{
-					key: "http2", comment: "Notices a dead server; nothing else does while an answer is running.",
-					value: object{{key: "connectionKeepalive", value: object{{key: "interval", value: keepalive}, {key: "timeout", value: keepalive / 2}}}}, // which must be shorter
-				},
-			}},
+			{key: "backendSettings", value: s.gatewayServerSettings()},
 		}}},
 	})
 }

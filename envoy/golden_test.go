@@ -69,6 +69,7 @@ var manifests = []struct {
 	{"gateway", GatewayYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget.llm.svc.cluster.local:9002", AccessLog: true}, Mesh{}},
 	{"gateway-full", GatewayYAML, failClosed(full), Mesh{Name: "meter", Namespace: "edge", Host: "chat.example.com", GatewayClass: "mine"}},
 	{"gateway-addresses", GatewayYAML, Options{Upstream: "http://127.0.0.1:8000", UpstreamHTTP2: true, ExtProc: "unix:/run/tokenbudget.sock", PassPaths: full.PassPaths, DenyPaths: []string{"/v1/files*"}}, Mesh{}},
+	{"gateway-servers", GatewayYAML, Options{Upstream: "https://api.openai.com", ExtProc: "tokenbudget-0.tokenbudget.llm.svc.cluster.local:9002,tokenbudget-1.tokenbudget.llm.svc.cluster.local:9002"}, Mesh{}},
 }
 
 // TestGolden: what is rendered is what is written down in testdata.

@@ -52,6 +52,22 @@ func parseServers(s string) (all []endpoint, err error) {
 	return all, nil
 }
 
+// everyAddress makes each address of a name a server of its own: a headless Service has one for each
+// pod. Exchanges begin at them in turns, and at another one if one is gone (retryServer), while
+// LOGICAL_DNS would have all begin at one. Streams stay when the name changes. For a Service with an
+// address of its own, and for most other names, there is no difference.
+//
+// There are no health checks: a Service takes pods that go out of its name, and for a name of one
+// address they would change nothing.
+func everyAddress(c *clusterv3.Cluster) {
+	if c.GetType() == clusterv3.Cluster_LOGICAL_DNS {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
+		// With ALL a pod with an address of each family would be two servers, one of which might
+		// take no connections, as ::1 of localhost.
+		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
+	}
+}
+
 // manyServers gives a cluster several endpoints. A server that is about to go says so in its
 // answers to health checks, and new exchanges begin elsewhere before it stops taking them.
 func manyServers(c *clusterv3.Cluster, servers []endpoint) {

@@ -6,9 +6,11 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
+	grpckeepalive "google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -33,7 +35,9 @@ func (s *stub) serve(t *testing.T, opts ...grpc.ServerOption) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(64<<20))...)
+	// As the server's own: else Envoy's pings are taken for a flood.
+	pings := grpc.KeepaliveEnforcementPolicy(grpckeepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true})
+	server := grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(64<<20), pings)...)
 	extprocv3.RegisterExternalProcessorServer(server, s)
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(listener) })

@@ -51,6 +51,9 @@ func TestRenderCommands(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", commands[0][0], err, stderr.String())
 			}
+			if *update {
+				rewrite(t, tt.want, "envoy.yaml", string(got))
+			}
 			if want := content(t, tt.want, "envoy.yaml"); string(got) != want {
 				t.Errorf("%s renders something else than %s:\n%s", commands[0][0], tt.want, got)
 			}
@@ -75,4 +78,29 @@ func content(t *testing.T, file, key string) string {
 	}
 	t.Fatalf("%s has no ConfigMap with %s", file, key)
 	return ""
+}
+
+// rewrite puts another text in place of what [content] returns.
+func rewrite(t *testing.T, file, key, text string) {
+	t.Helper()
+	indented := func(text string) string {
+		var all strings.Builder
+		for line := range strings.Lines(text) {
+			if line != "\n" {
+				line = "    " + line
+			}
+			all.WriteString(line)
+		}
+		return all.String()
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if old := content(t, file, key); old != string(raw) {
+		text = strings.Replace(string(raw), indented(old), indented(text), 1)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

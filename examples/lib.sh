@@ -46,11 +46,17 @@ find_tools() {
   envoy=$(cd "$root" && go run ./internal/envoyrun/where envoy)
 }
 
-# free_ports N prints N ports of loopback on which nobody listens.
+# free_ports N prints N ports of loopback on which nobody listens, below those that the system
+# gives to connections: one of them could have the port before a server does.
 free_ports() {
   python3 -c '
-import socket, sys
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+import random, socket, sys
+held = []
+while len(held) < int(sys.argv[1]):
+    try:
+        held.append(socket.create_server(("127.0.0.1", random.randrange(15000, 32000))))
+    except OSError:
+        pass
 print(*(s.getsockname()[1] for s in held))' "$1"
 }
 

@@ -176,15 +176,14 @@ func address(t *testing.T, s string) *corev3.Address {
 	}}}
 }
 
-// freeAddress is a loopback address on which nobody listens at the moment.
+// freeAddress is a loopback address on which nobody listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := envoyrun.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lis.Close()
-	return lis.Addr().String()
+	return addr
 }
 
 // post asks for a streamed answer.

@@ -93,12 +93,12 @@ func TestBacklogIsMerged(t *testing.T) {
 	texts, want := numbered(1000)
 	b := newBacklog(texts...)
 	b.text = event(" 999")
-	b.send = func() error { time.Sleep(100 * time.Microsecond); return nil }
+	b.send = func() error { time.Sleep(time.Millisecond); return nil }
 	ended := make(chan error)
 	go func() { ended <- s.Process(b) }()
 	select {
 	case <-b.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("what was deferred does not leave")
 	}
 	close(b.hangUp)

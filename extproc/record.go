@@ -11,10 +11,14 @@ import (
 func (s *Server) record(r *exchange.Record) {
 	s.opts.Metrics.observe(r)
 	s.noteDegraded(r)
-	if !s.overload.tells(r) {
-		return
+	if s.overload.tells(r) {
+		s.line("exchange", r)
 	}
-	fields := make([]zap.Field, 0, 27)
+}
+
+// line writes a line to the log.
+func (s *Server) line(msg string, r *exchange.Record) {
+	fields := make([]zap.Field, 0, 28)
 	fields = append(fields, zap.String("request_id", r.RequestID))
 	for _, id := range r.Identities {
 		fields = append(fields, zap.String(id.Name, id.Value))
@@ -39,6 +43,9 @@ func (s *Server) record(r *exchange.Record) {
 		zap.Int64("duration_ms", r.Duration.Milliseconds()),
 		zap.Int64("ttft_ms", r.TTFT.Milliseconds()),
 	)
+	if r.Background {
+		fields = append(fields, zap.Bool("background", true))
+	}
 	if r.Throttled > 0 {
 		fields = append(fields, zap.Int64("throttled_ms", r.Throttled.Milliseconds()))
 	}
@@ -54,7 +61,7 @@ func (s *Server) record(r *exchange.Record) {
 	if r.Reason != "" {
 		fields = append(fields, zap.String("reason", r.Reason))
 	}
-	s.opts.Log.Info("exchange", fields...)
+	s.opts.Log.Info(msg, fields...)
 }
 
 // Metrics are the server's Prometheus metrics. Their labels come from small fixed
@@ -74,6 +81,9 @@ type Metrics struct {
 	degraded  *prometheus.CounterVec   // mode
 	buffered  prometheus.Gauge
 	shed      *prometheus.CounterVec // reason
+
+	background prometheus.Gauge
+	ended      *prometheus.CounterVec // by
 }
 
 // NewMetrics returns metrics that are registered with reg, or nowhere if it is nil.
@@ -95,11 +105,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		ttft:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tokenbudget_time_to_first_token_seconds", Help: "Time from a request's headers to the first text of its stream.", Buckets: seconds}, []string{"api"}),
 		degraded:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_degraded_exchanges_total", Help: "Exchanges in modes of Envoy's filter in which less can be done, by what of its configuration is not as it should be."}, []string{"mode"}),
 	}
+	m.background = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbudget_background_responses", Help: "Responses that go on at their provider, of which it is not known yet what they cost."})
+	m.ended = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_background_ended_total", Help: "Responses in the background that were settled, by how their end was noticed."}, []string{"by"})
+	for _, by := range []exchange.EndedBy{exchange.EndedSeen, exchange.EndedDeadline, exchange.EndedShutdown} {
+		m.ended.WithLabelValues(string(by))
+	}
 	for _, reason := range overloadReasons {
 		m.shed.WithLabelValues(reason) // a counter that is missing alarms nobody
 	}
 	if reg != nil {
-		reg.MustRegister(m.open, m.conns, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft, m.degraded, m.buffered, m.shed)
+		reg.MustRegister(m.open, m.conns, m.panics, m.exchanges, m.limited, m.shadow, m.waiting, m.throttled, m.tokens, m.duration, m.ttft, m.degraded, m.buffered, m.shed, m.background, m.ended)
 	}
 	return m
 }
@@ -120,11 +135,16 @@ func (m *Metrics) observe(r *exchange.Record) {
 	if r.ThrottledBy != "" {
 		m.throttled.WithLabelValues(r.ThrottledBy).Observe(r.Throttled.Seconds())
 	}
-	if r.Outcome != exchange.Denied && r.API != "" {
-		m.tokens.WithLabelValues("input", r.InputSource, r.API).Add(float64(r.Input))
-		m.tokens.WithLabelValues("output", r.OutputSource, r.API).Add(float64(r.Output))
+	if r.Outcome != exchange.Denied && r.API != "" && !r.Background {
+		m.observeTokens(r)
 	}
 	if r.TTFT > 0 {
 		m.ttft.WithLabelValues(r.API).Observe(r.TTFT.Seconds())
 	}
+}
+
+// observeTokens counts what was charged.
+func (m *Metrics) observeTokens(r *exchange.Record) {
+	m.tokens.WithLabelValues("input", r.InputSource, r.API).Add(float64(r.Input))
+	m.tokens.WithLabelValues("output", r.OutputSource, r.API).Add(float64(r.Output))
 }

@@ -128,6 +128,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	healthv1.RegisterHealthServer(g, health)
 	reflection.Register(g)
 
+	endBackground := s.keepBackground()
 	connections := &connections{Listener: lis, open: s.opts.Metrics.conns}
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(connections) }()
@@ -162,6 +163,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	}
 	s.receivers.close()
 	s.receivers.wait()
+	endBackground()
 	if failed != nil {
 		return failed
 	}

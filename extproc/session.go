@@ -17,7 +17,8 @@ import (
 	"github.com/tokenbudget/tokenbudget/extproc/exchange"
 )
 
-// Process serves one exchange, on any gRPC server.
+// Process serves one exchange, on any gRPC server. Only while Serve runs do responses go on in
+// the background; else they are charged what is held for them at once.
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	return s.process(foreign{stream})
 }
@@ -82,8 +83,8 @@ type session struct {
 
 	mu          sync.Mutex // the receiver and the handler both step; guards what follows
 	x           *exchange.Exchange
-	hold        budget.Reservation  // of the exchange's one request
-	reservation *budget.Reservation // hold, once it was granted
+	hold        budget.Reservation  // of the exchange's one request, unless it may outlive the exchange
+	reservation *budget.Reservation // once it was granted; nil again if it has outlived the exchange
 	last        time.Time           // of the last message from Envoy
 	pause       pause               // for a limit that throttles
 	size        int64               // bytes of the request's body
@@ -231,7 +232,11 @@ func (e *session) perform(r exchange.Ready) {
 			r = e.x.End()
 			break
 		}
-		d, err := e.server.opts.Ledger.ReserveIn(e.stream.Context(), &e.hold, *r.Reserve)
+		hold := &e.hold
+		if e.x.MayBeKept() {
+			hold = new(budget.Reservation) // which is not to keep all of the session with it
+		}
+		d, err := e.server.opts.Ledger.ReserveIn(e.stream.Context(), hold, *r.Reserve)
 		if err != nil {
 			if e.stream.Context().Err() != nil {
 				r = e.x.End() // it did so meanwhile, which is no fault of the ledger's
@@ -239,7 +244,7 @@ func (e *session) perform(r exchange.Ready) {
 			}
 			e.server.opts.Log.Error("the ledger cannot be used", zap.Error(err))
 		} else if d.Allowed {
-			e.reservation = &e.hold
+			e.reservation = hold
 		} else if throttled, ok := e.throttle(r.Reserve, d); ok {
 			r = throttled
 			break
@@ -252,9 +257,19 @@ func (e *session) perform(r exchange.Ready) {
 	if r.Settle != nil && !r.Settle.Apply() {
 		e.server.opts.Log.Error("an exchange was settled twice")
 	}
+	if r.Kept {
+		e.server.opts.Metrics.background.Inc()
+	}
+	if r.Ending != nil {
+		e.server.endBackground(r.Ending)
+	}
+	kept := r.Kept
 	if err := e.written(r); err != nil {
 		e.server.opts.Log.Error("the ledger cannot be written; an answer is broken off", zap.Error(err))
 		r = e.unsent(r, err)
+	}
+	if kept {
+		e.reservation = nil
 	}
 	// Before the last message leaves, so that it and the end of the gRPC stream follow
 	// each other closely, and go out in one write.
@@ -292,7 +307,7 @@ func (e *session) record(r *exchange.Ready) {
 	defer func() {
 		r.Record = nil
 		if p := recover(); p != nil {
-			e.report(p)
+			e.server.report(p)
 			r.End, r.Err = true, errInternal
 		}
 	}()
@@ -345,7 +360,7 @@ func (e *session) end(err error) {
 // panicked ends an exchange after a panic: its hold is charged, since nobody
 // knows what it used, and the others go on.
 func (e *session) panicked(p any) {
-	e.report(p)
+	e.server.report(p)
 	e.endWait()
 	e.flushAfter()
 	if e.reservation != nil {
@@ -361,8 +376,8 @@ func (e *session) panicked(p any) {
 var errInternal = status.Error(codes.Internal, "internal error")
 
 // report tells of a panic, as far as it can: it may have been the log's, and come again.
-func (e *session) report(p any) {
-	e.server.opts.Metrics.panics.Inc()
+func (s *Server) report(p any) {
+	s.opts.Metrics.panics.Inc()
 	defer func() { _ = recover() }()
-	e.server.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+	s.opts.Log.Error("panic in an exchange", zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 }

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/tokenbudget/tokenbudget/budget"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -276,15 +278,22 @@ func TestProtocolError(t *testing.T) {
 func TestPeerThatNeverReads(t *testing.T) {
 	for name, configure := range map[string]func(*Options){
 		"drain":    func(o *Options) { o.DrainTimeout = -1 },
-		"deadline": func(o *Options) { o.DrainTimeout, o.ExchangeTimeout = -1, 100*time.Millisecond },
+		"deadline": func(o *Options) { o.DrainTimeout, o.ExchangeTimeout = -1, 3*time.Second }, // the answer must have begun by then
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, configure)
+			r := newRig(t, func(o *Options) { // with a limit that is not reached
+				ledger, err := budget.New(t.Context(), budget.Options{Limits: []budget.Limit{{Name: "user", Amount: 1e9, Period: budget.Total, Per: []string{"user"}}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.Ledger = ledger
+				configure(o)
+			})
 			r.server.grace = 10 * time.Millisecond
 			p := r.dial()
 			defer p.hangUp()
 			p.begin("ann")
-			text := ": " + strings.Repeat("x", 10_000) + "\n\n" // a comment, which costs nothing
+			text := ": " + strings.Repeat("x", 10_000) + "\n\n" // a long comment, which costs something
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
@@ -300,19 +309,23 @@ func TestPeerThatNeverReads(t *testing.T) {
 				r.stop()
 			}
 			for wait := time.Now(); len(r.log.lines("msg", "exchange")) == 0; time.Sleep(time.Millisecond) {
-				if time.Since(wait) > 30*time.Second {
+				if time.Since(wait) > time.Minute {
 					t.Fatal("the exchange does not end")
 				}
 			}
 			r.stop()
 			select {
 			case <-r.ended:
-			case <-time.After(30 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("Serve does not return")
 			}
 			p.hangUp()
 			<-sent
-			charged(t, r, "ann", r.exchangeLine("ann"))
+			l := r.exchangeLine("ann")
+			charged(t, r, "ann", l)
+			if l["outcome"] != "aborted" { // a limit has nothing to do with it
+				t.Errorf("logged %v", l)
+			}
 			if err := r.conn.Close(); err != nil {
 				t.Error(err)
 			}

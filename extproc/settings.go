@@ -31,6 +31,8 @@ func (s *Server) Set(n Settings) {
 	if old := s.settings.Load(); old != nil { // what was learned stays true
 		n.Policy.Rejected = cmp.Or(n.Policy.Rejected, old.policy.Rejected)
 		n.Policy.Hidden = cmp.Or(n.Policy.Hidden, old.policy.Hidden)
+		n.Policy.Background = cmp.Or(n.Policy.Background, old.policy.Background)
+		n.Policy.Contexts = cmp.Or(n.Policy.Contexts, old.policy.Contexts)
 	}
 	s.settings.Store(&settings{
 		policy:   exchange.NewPolicy(n.Policy),

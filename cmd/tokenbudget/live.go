@@ -57,10 +57,11 @@ func (r *ruling) limits() []budget.Limit { return r.overrides.Apply(r.config.Bud
 func (l *live) settings(r *ruling) (s extproc.Settings, err error) {
 	s = extproc.Settings{
 		Policy:          policy(r.config),
-		ExchangeTimeout: r.config.Timeouts.Exchange, IdleTimeout: r.config.Timeouts.Idle, DrainTimeout: drainTimeout(r.config),
+		ExchangeTimeout: r.config.Timeouts.Exchange, IdleTimeout: r.config.Timeouts.Idle, DrainTimeout: orNone(r.config.Timeouts.Drain),
 		DrainDelay: r.config.Timeouts.DrainDelay,
 		Overload:   extproc.Overload(r.config.Overload),
 	}
+	s.Policy.BackgroundTimeout = orNone(r.config.Timeouts.Background)
 	if s.Policy.Sizes, err = budget.NewSizes(r.limits()); err != nil {
 		return s, err
 	}

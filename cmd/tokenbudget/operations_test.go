@@ -128,7 +128,7 @@ func TestOperationsMetrics(t *testing.T) {
 func TestOperationsTimeouts(t *testing.T) {
 	text := operations(t)
 	for key, want := range map[string]string{
-		"exchange": "30 min", "idle": "5 min", "drain": "25 s", "drain_delay": "5 s, part of `drain`", "connection_age": "5 min", "overload.max_delay": "1 s",
+		"exchange": "30 min", "idle": "5 min", "drain": "25 s", "drain_delay": "5 s, part of `drain`", "connection_age": "5 min", "background": "1 h", "overload.max_delay": "1 s",
 	} {
 		if !strings.Contains(text, "| `"+key+"` | "+want+" |") {
 			t.Errorf("docs/operations.md does not say that %s is %s by default", key, want)
@@ -138,7 +138,7 @@ func TestOperationsTimeouts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := [...]string{d.Exchange.String(), d.Idle.String(), d.Drain.String(), d.DrainDelay.String(), d.ConnectionAge.String()}; got != [...]string{"30m0s", "5m0s", "25s", "5s", "5m0s"} {
+	if got := [...]string{d.Exchange.String(), d.Idle.String(), d.Drain.String(), d.DrainDelay.String(), d.ConnectionAge.String(), d.Background.String()}; got != [...]string{"30m0s", "5m0s", "25s", "5s", "5m0s", "1h0m0s"} {
 		t.Errorf("the defaults are %v; change docs/operations.md and this test", got)
 	}
 }

@@ -74,7 +74,6 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Deadline:            time.Now().Add(2 * patience),
 		Setup: func(e *testscript.Env) error {
 			dir, err := os.MkdirTemp("", "tb")
 			if err != nil {
@@ -119,7 +118,7 @@ func TestScripts(t *testing.T) {
 }
 
 // patience bounds every wait of a script; a wait that is met ends earlier.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 type worldKey struct{}
 

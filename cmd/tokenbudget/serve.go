@@ -278,12 +278,12 @@ func memoMetrics(m *count.Memo) []prometheus.Collector {
 	}
 }
 
-// drainTimeout is the configured one; none at all is a negative one to the server.
-func drainTimeout(c *config.Config) (d time.Duration) {
-	if c.Timeouts.Drain == 0 {
+// orNone is a configured timeout; none at all is a negative one to the server.
+func orNone(timeout time.Duration) time.Duration {
+	if timeout == 0 {
 		return -1
 	}
-	return c.Timeouts.Drain
+	return timeout
 }
 
 // policy is what a configuration says about exchanges.

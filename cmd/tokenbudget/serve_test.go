@@ -149,10 +149,15 @@ func TestPolicyOfInput(t *testing.T) {
 }
 
 // To the server 0 is its default; in the file it means not to wait.
-func TestDrainTimeout(t *testing.T) {
-	for drain, want := range map[time.Duration]time.Duration{0: -1, time.Second: time.Second} {
-		if got := drainTimeout(&config.Config{Timeouts: config.Timeouts{Drain: drain}}); got != want {
-			t.Errorf("drain %v: %v, want %v", drain, got, want)
+func TestNoTimeout(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{0: -1, time.Second: time.Second} {
+		c := &config.Config{Timeouts: config.Timeouts{Drain: timeout, Background: timeout}}
+		s, err := (&live{}).settings(&ruling{c, new(overrides.Set)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.DrainTimeout != want || s.Policy.BackgroundTimeout != want {
+			t.Errorf("%v: a drain of %v, and %v in the background, want %v", timeout, s.DrainTimeout, s.Policy.BackgroundTimeout, want)
 		}
 	}
 }

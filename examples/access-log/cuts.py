@@ -2,7 +2,7 @@
 """Reads Envoy's access log (JSON lines, as "tokenbudget envoy bootstrap" sets it up) on
 standard input, and prints for each user what became of their requests, and which limit
 decided how often. Clients that left before the end have no outcome there, only the flag DC, and
-are counted for the user "?". Lines that are no JSON, and requests that were not metered, are skipped.
+no output; who left before the request was forwarded is counted for the user "?". Lines that are no JSON, and requests that were not metered, are skipped.
 
     python3 cuts.py < access.log
 """
@@ -24,7 +24,7 @@ def main():
             outcome = "aborted" if left else entry["outcome"]
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-        user = "?" if left else entry.get("user", "(none)")
+        user = entry.get("user", "?" if left else "(none)")
         counts[user][outcome] += 1
         counts[user]["tokens"] += entry.get("input_tokens", 0) + entry.get("output_tokens", 0)
         if outcome in ("cut", "denied"):

@@ -36,7 +36,7 @@ show "denied: nothing was sent to the model API" '"outcome":"denied"'
 prompt="Tell me of the tide."
 # The client leaves after 2,000 bytes.
 chat "$url" 5000 'x-user: carol' 2>/dev/null | head -c 2000 >/dev/null || true
-show "aborted: the client left, so the server could tell Envoy nothing; flags has DC" '"flags":"DC"'
+show "aborted: the client left, so the server could not tell Envoy the outcome; flags has DC" '"flags":"DC"'
 
 aborted() { grep '"msg":"exchange"' "$work/tokenbudget.log" | grep '"user":"carol".*"outcome":"aborted"'; }
 await "the server's line of the aborted exchange" aborted

@@ -118,8 +118,18 @@ func (x *Exchange) askUnseen(length int64) Ready {
 	return x.ask()
 }
 
-// forward lets an admitted request go on with its body.
+// forward lets an admitted request go on, and says what is known of it.
 func (x *Exchange) forward() Ready {
+	r := x.forwardBody()
+	// The message itself may be one that all exchanges share.
+	r.Send[0] = &extprocv3.ProcessingResponse{
+		Response:        r.Send[0].GetResponse(),
+		DynamicMetadata: x.record.announcement(x.reservation.Held()),
+	}
+	return r
+}
+
+func (x *Exchange) forwardBody() Ready {
 	most := x.forwardedCap()
 	x.most = x.capped(most)
 	x.holdHidden()

@@ -48,6 +48,8 @@ import (
 //	shed all          the next message of the request is turned away; without all, if it is metered
 //	lean              little is kept of the answer from now on
 //	busy              another request is under way from now on; idle ends those
+//	expire            what goes on in the background is ended whose time is over; close ends all of it
+//	next              another exchange begins, on the same ledger
 //	ledger            the counters
 //
 // Every conversation is replayed with its answer split at every single byte, and
@@ -103,8 +105,12 @@ type conversation struct {
 	limits      []budget.Limit
 	policy      Policy
 	ledger      *budget.Ledger
+	shared      *Policy // made of policy
 	x           *Exchange
 	reservation *budget.Reservation
+	shut        bool                  // nothing is kept that goes on in the background
+	granted     int                   // reservations, of all exchanges
+	before      []string              // records of the exchanges before this one
 	others      []*budget.Reservation // of other requests
 	asked       *budget.Request       // by a request that waits
 	since       time.Time             // when it was first refused
@@ -146,7 +152,11 @@ func (c *conversation) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.policy.Now = func() time.Time { return c.now }
-	c.x = New(NewPolicy(c.policy))
+	c.shared = NewPolicy(c.policy)
+	if !c.shut {
+		c.shared.Background.Open()
+	}
+	c.x = New(c.shared)
 }
 
 // do runs one command. split takes the body of a piece of the answer apart.
@@ -165,6 +175,8 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 	case "policy":
 		for _, a := range d.CmdArgs {
 			switch v := a.Vals; a.Key {
+			case "no-background":
+				c.shut = true
 			case "growth":
 				c.policy.Growth = number(t, v[0])
 			case "unary-hold":
@@ -305,6 +317,27 @@ func (c *conversation) do(t *testing.T, d *datadriven.TestData, split func([]byt
 			t.Fatalf("%s: nothing waits", d.Pos)
 		}
 		return c.perform(Ready{Reserve: c.asked})
+	case "expire", "close":
+		ended := c.shared.Background.Expired(c.now)
+		if d.Cmd == "close" {
+			ended = append(ended, c.shared.Background.Close(c.now)...)
+		}
+		var out strings.Builder
+		for _, e := range ended {
+			c.end(&out, e)
+		}
+		return out.String()
+	case "next":
+		if !c.ended || c.record == nil {
+			t.Fatalf("%s: the exchange before has not ended", d.Pos)
+		}
+		c.before = append(c.before, describe(c.record))
+		if c.reservation != nil {
+			c.granted++
+		}
+		c.x, c.reservation, c.record, c.ended, c.closed = New(c.shared), nil, nil, false, false
+		c.client.WriteString("\n---\n")
+		return ""
 	case "ledger":
 		return c.balances(t)
 	}
@@ -419,6 +452,15 @@ func (c *conversation) perform(r Ready) string {
 			fmt.Fprintf(&out, "settle: input=%d output=%d\n", r.Settle.Amount.Input, r.Settle.Amount.Output)
 		}
 	}
+	if r.Kept {
+		fmt.Fprintln(&out, "kept: the reservation")
+		if r.Settle != nil {
+			c.fault("kept and settled")
+		}
+	}
+	if r.Ending != nil {
+		c.end(&out, r.Ending)
+	}
 	for _, m := range r.Send {
 		c.sent(&out, m)
 	}
@@ -437,6 +479,17 @@ func (c *conversation) perform(r Ready) string {
 		fmt.Fprintln(&out, "end", errorText(r.Err))
 	}
 	return strings.ReplaceAll(out.String(), " \n", "\n")
+}
+
+// end does what is to be done for a response that went on in the background.
+func (c *conversation) end(out *strings.Builder, e *Ending) {
+	if !e.Apply() {
+		c.fault("settled twice")
+	}
+	c.settled++
+	text := fmt.Sprintf("background, %s: %s\n", e.By, describe(e.Record))
+	out.WriteString(text)
+	c.before = append(c.before, text)
 }
 
 func errorText(err error) string {
@@ -501,7 +554,7 @@ func (c *conversation) sent(out *strings.Builder, m *extprocv3.ProcessingRespons
 		}
 		fmt.Fprintf(out, "send: have patience for %v\n", m.GetOverrideMessageTimeout().AsDuration())
 	}
-	if md := m.GetDynamicMetadata().GetFields()[Namespace].GetStructValue().GetFields(); md != nil {
+	if md := m.GetDynamicMetadata().GetFields()[Namespace].GetStructValue().GetFields(); md["outcome"] != nil { // what else there is comes with each forwarded request
 		fmt.Fprintf(out, "metadata: outcome=%s limit=%s output_tokens=%v", md["outcome"].GetStringValue(), md["limit"].GetStringValue(), md["output_tokens"].GetNumberValue())
 		if n, truncated := md["truncated_messages"]; truncated {
 			fmt.Fprintf(out, " truncated_messages=%v", n.GetNumberValue())
@@ -591,6 +644,9 @@ func describe(r *Record) string {
 	if len(r.Shadow) > 0 {
 		s += " shadow=" + r.ShadowText()
 	}
+	if r.Background {
+		s += " background"
+	}
 	if r.Degraded != "" {
 		s += " degraded=" + r.Degraded
 	}
@@ -622,7 +678,7 @@ func (c *conversation) check(t *testing.T) {
 		t.Error("the conversation has no end")
 		return
 	}
-	if want := map[bool]int{true: 1}[c.reservation != nil]; c.settled != want {
+	if want := c.granted + map[bool]int{true: 1}[c.reservation != nil]; c.settled != want {
 		t.Errorf("settled %d times, want %d", c.settled, want)
 	}
 	if c.record == nil {
@@ -641,7 +697,7 @@ func (c *conversation) check(t *testing.T) {
 
 // transcript is what must not depend on how the answer was split.
 func (c *conversation) transcript() string {
-	return fmt.Sprintf("client: %q\nrecord: %s\nsettled: %d\n", c.client.String(), describe(c.record), c.settled)
+	return fmt.Sprintf("client: %q\nrecords: %s\nsettled: %d\n", c.client.String(), strings.Join(append(c.before, describe(c.record)), "; "), c.settled)
 }
 
 func parseLimit(t *testing.T, line string) budget.Limit {

@@ -209,4 +209,7 @@ func (x *Exchange) countHeldBack() {
 
 // Close gives back what the exchange has that does not end by itself. A driver calls it when
 // nothing more will be done, such as after a panic; after an end it does nothing.
-func (x *Exchange) Close() { x.stopDecoding() }
+func (x *Exchange) Close() {
+	x.stopDecoding()
+	x.unwatch()
+}

@@ -14,7 +14,9 @@
 // settlement that the messages tell of ([budget.Reservation.Wait]); send the messages;
 // write the record; end the gRPC stream if told so. An admitted exchange asks for
 // settlement exactly once, on every path: the natural end, a cut, an error of the
-// upstream, an abort of the client, a deadline, a drain.
+// upstream, an abort of the client, a deadline, a drain. One whose answer goes on at the
+// provider gives its reservation to [Background] instead ([Ready.Kept]), and another, whose
+// answer shows the end, or the driver settles that ([Ready.Ending], [Background.Expired]).
 //
 // # A cut
 //

@@ -83,6 +83,11 @@ type Ready struct {
 	Reserve *budget.Request
 	// Settle ends the reservation.
 	Settle *Settlement
+	// Kept says that the reservation has passed to [Policy.Background], and is not the driver's
+	// any more. Nothing is settled then.
+	Kept bool
+	// Ending is the end of a response that another exchange has begun.
+	Ending *Ending
 	// Record is the outcome, once it is known. It may be kept.
 	Record *Record
 	// Send goes to Envoy.
@@ -133,7 +138,8 @@ type Exchange struct {
 	matched     []budget.Identity // headers that limits match
 	signature   signature         // the client's, because of which nothing is altered
 	prompt      int64             // tokens counted in the prompt, by the model's stand-in if it has one
-	input       int64             // what the prompt costs: prompt times the model's factor
+	input       int64             // what the prompt costs: prompt times the model's factor, and earlier
+	earlier     int64             // tokens of what the prompt goes on from that is not in the body, if they are known; see contexts.go
 	wanted      int64             // tokens of output asked for in the reservation
 	hidden      int64             // tokens of reasoning expected that is not shown, as far as they are held; see hidden.go
 	least       int64             // tokens of output without which there is none
@@ -170,6 +176,7 @@ type Exchange struct {
 	spliced   []byte            // a message's bytes when some of them are left out
 	answer    []byte            // of an unary exchange
 	tooLong   bool              // the answer outgrew Policy.MaxAnswer
+	stored    dialect.Stored    // what a unary answer says of how the provider keeps it
 
 	// Of bodies that are compressed; see decode.go and decode_request.go:
 	coded     coding.List     // the request, which goes on uncompressed
@@ -177,6 +184,8 @@ type Exchange struct {
 	encoded   int64           // bytes of the answer that went into it
 	plain     []byte          // what the last piece of the answer decoded to
 	undecoded string          // why the rest of the answer cannot be decoded
+
+	watch *watch // of an answer that passes; nil of all others
 
 	// In modes other than the usual ones:
 	observed   bool                   // in observability mode
@@ -225,6 +234,9 @@ func (x *Exchange) Step(m *extprocv3.ProcessingRequest) Ready {
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
 		return x.responseHeaders(m.ResponseHeaders)
 	case *extprocv3.ProcessingRequest_ResponseBody:
+		if x.watch != nil {
+			return x.watchedBody(m.ResponseBody)
+		}
 		return x.responseBody(m.ResponseBody)
 	case *extprocv3.ProcessingRequest_ResponseTrailers:
 		return x.responseTrailers()
@@ -264,6 +276,7 @@ func (x *Exchange) requestHeaders(m *extprocv3.ProcessingRequest) Ready {
 		if x.bare = v == verdictPassBare; x.bare && !x.can.request.seen {
 			return x.refuse(403, bareMessage)
 		}
+		x.watchFor(q.method, h.get(":authority"))
 		return x.pass(Bypassed)
 	default:
 		return x.refuse(403, v.explain(q))
@@ -382,8 +395,9 @@ func (x *Exchange) decide(body []byte) Ready {
 	}
 	x.record.Model, x.record.Stream = cmp.Or(req.Model, x.deployment), req.Stream
 	x.model = x.policy.Count.Model(cmp.Or(x.deployment, req.Model))
+	x.holdEarlier()
 	x.prompt = x.policy.Count.Prompt(x.model, req)
-	x.input = x.model.Input.Of(x.prompt)
+	x.input = x.model.Input.Of(x.prompt) + x.earlier
 	x.record.Input, x.record.InputSource = x.input, x.countedSource()
 	return x.ask()
 }
@@ -486,6 +500,9 @@ func (x *Exchange) responseHeaders(m *extprocv3.HttpHeaders) Ready {
 	status, _ := strconv.Atoi(h.get(":status"))
 	x.record.Status = status
 	r := continueResponseHeaders()
+	if x.watch != nil {
+		x.beginWatch(status, h)
+	}
 	if x.state == stateAwaiting {
 		coded, refusal := x.answerCoding(h)
 		unread := m.GetEndOfStream() || !x.can.answer.seen // there is nothing to decode
@@ -663,6 +680,9 @@ func (x *Exchange) readAnswer() {
 		x.record.Outcome, x.answer = UpstreamError, nil
 		return
 	}
+	if err == nil {
+		x.readStored()
+	}
 	// So it is with sound, pictures and reasoning that is sealed. They teach nothing.
 	if x.guessed = usage.Extra > 0; !usage.Known || usage.Output == 0 {
 		x.counted += usage.Extra
@@ -672,7 +692,7 @@ func (x *Exchange) readAnswer() {
 	// An answer without usage and without text is of a shape that is not known.
 	x.unknown = !usage.Known && (err != nil || x.counted == 0)
 	// In the background more is to come, whatever there is by now.
-	x.unknown = x.unknown || x.request.Background && usage.Output == 0
+	x.unknown = x.unknown || x.request.Background && (usage.Output == 0 || x.stored.Status.GoesOn())
 }
 
 // Stop ends the exchange from this side: a deadline has passed or the server
@@ -777,7 +797,7 @@ func (x *Exchange) finish(o Outcome) Ready {
 	rec := &x.record
 	rec.Outcome, rec.Path = o, clip(rec.Path, maxPath)
 	rec.Duration = x.policy.Now().Sub(x.start)
-	r := Ready{Record: rec}
+	r := Ready{Record: rec, Ending: x.endWatch()}
 	if x.reservation == nil {
 		return r
 	}
@@ -786,6 +806,13 @@ func (x *Exchange) finish(o Outcome) Ready {
 	if !x.unforwarded {
 		rec.Shadow = x.reservation.Shadows(used.Output)
 	}
+	if id := x.storedID(); id != "" {
+		x.policy.Background.doubt(id)
+	}
+	if hold && x.keepOpen() {
+		rec.Input, rec.Output, r.Kept = 0, 0, true
+		return r
+	}
 	r.Settle = &Settlement{Reservation: x.reservation, Amount: used, Hold: hold}
 	rec.Input, rec.Output = used.Input, used.Output
 	if x.reported.Known {
@@ -793,6 +820,7 @@ func (x *Exchange) finish(o Outcome) Ready {
 	}
 	x.learn()
 	x.learnHidden()
+	x.learnContext()
 	return r
 }
 

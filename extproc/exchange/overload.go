@@ -42,8 +42,10 @@ func (x *Exchange) overloaded() Ready {
 // Lean has the exchange keep no more of the answer than it must, since the server holds as
 // many bytes as it may. A copy of an unary answer is dropped: it passes, and costs what was
 // held, as one does that is too long. A stream is cut at the next message that leaves an
-// unfinished event of more than a usual size. Before an answer has begun it does nothing.
+// unfinished event of more than a usual size. Before an answer has begun it does nothing. One
+// that passes is not watched any more.
 func (x *Exchange) Lean() {
+	x.unwatch()
 	if x.state != stateStreaming && x.state != stateUnary {
 		return
 	}
@@ -75,7 +77,7 @@ func (x *Exchange) cutLean(permitted []byte) Ready {
 // decided on, the unfinished event of a stream, the copy of an unary answer, and the windows of
 // an answer's decoder.
 func (x *Exchange) Buffered() int64 {
-	n := int64(cap(x.answer)) + int64(cap(x.collected)) + x.decoderMemory()
+	n := int64(cap(x.answer)) + int64(cap(x.collected)) + x.decoderMemory() + x.watchMemory()
 	if x.stream != nil {
 		n += int64(x.parser.Pending())
 	}

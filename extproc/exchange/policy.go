@@ -50,6 +50,12 @@ type Policy struct {
 	Rejected     *Rejected
 	// Hidden is what reasoning that is not shown takes, by model.
 	Hidden *Hidden
+	// Contexts remembers how long the context of responses is that providers keep.
+	Contexts *Contexts
+	// Background has the responses that go on at their provider, each for BackgroundTimeout at
+	// most; if that is negative, they are charged what was held at once.
+	Background        *Background
+	BackgroundTimeout time.Duration
 	// SilentCut leaves out the SSE comment which names the limit of a cut.
 	SilentCut bool
 	// RefuseDegraded refuses exchanges in modes of Envoy's filter other than the usual ones,
@@ -120,6 +126,15 @@ func (p Policy) withDefaults() Policy {
 	}
 	if p.Hidden == nil {
 		p.Hidden = NewHidden()
+	}
+	if p.Contexts == nil {
+		p.Contexts = NewContexts()
+	}
+	if p.Background == nil {
+		p.Background = NewBackground()
+	}
+	if p.BackgroundTimeout == 0 {
+		p.BackgroundTimeout = DefaultBackgroundTimeout
 	}
 	if p.Rejected == nil {
 		p.Rejected = NewRejected()

@@ -64,6 +64,7 @@ type Record struct {
 	Throttled    time.Duration   // how long it waited for limits that throttle
 	ThrottledBy  string          // the last of these limits
 	Shadow       []budget.Shadow // what limits would have done that only watch
+	Background   bool            // the answer goes on at the provider, and what it costs will be told later
 	Held         budget.Amount
 	Duration     time.Duration
 	TTFT         time.Duration // to the first text of a stream; 0 if there was none
@@ -83,57 +84,117 @@ func (r *Record) ShadowText() string {
 
 // metadata returns the record as dynamic metadata.
 func (r *Record) metadata() *structpb.Struct {
-	// All values are in three pieces: each by itself would be two allocations.
-	values := make([]structpb.Value, 0, 18+len(r.Identities))
-	texts := make([]structpb.Value_StringValue, 0, 8+len(r.Identities))
-	numbers := make([]structpb.Value_NumberValue, 0, 9)
-	fields := make(map[string]*structpb.Value, cap(values))
-	add := func(name string) *structpb.Value {
-		values = append(values, structpb.Value{})
-		v := &values[len(values)-1]
-		fields[name] = v
-		return v
+	f := newFields(8+len(r.Identities), 9)
+	f.about(r)
+	f.text("outcome", string(r.Outcome))
+	f.text("limit", r.Limit)
+	f.number("input_tokens", r.Input)
+	f.number("output_tokens", r.Output)
+	f.number("cached_tokens", r.Cached)
+	f.number("reasoning_tokens", r.Reasoning)
+	f.text("input_source", r.InputSource)
+	f.text("output_source", r.OutputSource)
+	if r.Background {
+		f.truth("background", true)
 	}
-	text := func(name, value string) {
-		texts = append(texts, structpb.Value_StringValue{StringValue: value})
-		add(name).Kind = &texts[len(texts)-1]
-	}
-	number := func(name string, n int64) {
-		numbers = append(numbers, structpb.Value_NumberValue{NumberValue: float64(n)})
-		add(name).Kind = &numbers[len(numbers)-1]
-	}
-	text("api", r.API)
-	text("model", r.Model)
-	add("stream").Kind = &structpb.Value_BoolValue{BoolValue: r.Stream}
-	text("outcome", string(r.Outcome))
-	text("limit", r.Limit)
-	number("input_tokens", r.Input)
-	number("output_tokens", r.Output)
-	number("cached_tokens", r.Cached)
-	number("reasoning_tokens", r.Reasoning)
-	text("input_source", r.InputSource)
-	text("output_source", r.OutputSource)
 	if r.Degraded != "" {
-		text("degraded", r.Degraded)
+		f.text("degraded", r.Degraded)
 	}
 	if r.Truncated > 0 {
-		number("truncated_messages", r.Truncated)
+		f.number("truncated_messages", r.Truncated)
 	}
 	if r.Throttled > 0 {
-		number("throttled_ms", r.Throttled.Milliseconds())
+		f.number("throttled_ms", r.Throttled.Milliseconds())
 	}
 	if len(r.Shadow) > 0 {
-		text("shadow", r.ShadowText())
+		f.text("shadow", r.ShadowText())
 	}
-	number("held", r.Held.Input+r.Held.Output)
-	number("duration_ms", r.Duration.Milliseconds())
-	number("ttft_ms", r.TTFT.Milliseconds())
+	f.number("held", r.Held.Input+r.Held.Output)
+	f.number("duration_ms", r.Duration.Milliseconds())
+	f.number("ttft_ms", r.TTFT.Milliseconds())
+	return f.metadata(r)
+}
+
+// announcement returns, as dynamic metadata, what is known of an exchange whose request is
+// forwarded. Envoy merges what comes later into it, key by key. If nothing does, since the client has
+// left and Envoy hears no more, then its access log has this at least. How it ended is not said: it
+// is not known, and where Envoy does not show answers it stays so.
+func (r *Record) announcement(held budget.Amount) *structpb.Struct {
+	f := newFields(2+len(r.Identities), 2)
+	f.about(r)
+	f.number("input_tokens", r.Input)
+	f.number("held", held.Input+held.Output)
+	return f.metadata(r)
+}
+
+// fields collects values for metadata. All are in a few pieces: each by itself would be two
+// allocations, for each exchange two times.
+type fields struct {
+	byName  map[string]*structpb.Value
+	values  []structpb.Value
+	texts   []structpb.Value_StringValue
+	numbers []structpb.Value_NumberValue
+	truths  [2]structpb.Value_BoolValue
+	said    int // of truths
+
+	all, ours structpb.Struct // ours is what the namespace holds
+	space     structpb.Value
+	kind      structpb.Value_StructValue
+}
+
+// newFields has room for so many texts and numbers, and for two truths.
+func newFields(texts, numbers int) *fields {
+	f := &fields{
+		texts:   make([]structpb.Value_StringValue, 0, texts),
+		numbers: make([]structpb.Value_NumberValue, 0, numbers),
+	}
+	n := texts + numbers + len(f.truths)
+	f.byName = make(map[string]*structpb.Value, n)
+	f.values = make([]structpb.Value, 0, n)
+	return f
+}
+
+func (f *fields) add(name string) *structpb.Value {
+	f.values = append(f.values, structpb.Value{})
+	v := &f.values[len(f.values)-1]
+	f.byName[name] = v
+	return v
+}
+
+func (f *fields) text(name, value string) {
+	f.texts = append(f.texts, structpb.Value_StringValue{StringValue: value})
+	f.add(name).Kind = &f.texts[len(f.texts)-1]
+}
+
+func (f *fields) number(name string, n int64) {
+	f.numbers = append(f.numbers, structpb.Value_NumberValue{NumberValue: float64(n)})
+	f.add(name).Kind = &f.numbers[len(f.numbers)-1]
+}
+
+func (f *fields) truth(name string, is bool) {
+	kind := &f.truths[f.said]
+	f.said++
+	kind.BoolValue = is
+	f.add(name).Kind = kind
+}
+
+// about adds what is known of a request from its beginning, but for its identities.
+func (f *fields) about(r *Record) {
+	f.text("api", r.API)
+	f.text("model", r.Model)
+	f.truth("stream", r.Stream)
+}
+
+// metadata adds the identities, which hide nothing, and returns all.
+func (f *fields) metadata(r *Record) *structpb.Struct {
 	for _, id := range r.Identities {
-		if _, taken := fields[id.Name]; !taken {
-			text(id.Name, id.Value)
+		if _, taken := f.byName[id.Name]; !taken {
+			f.text(id.Name, id.Value)
 		}
 	}
-	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		Namespace: structpb.NewStructValue(&structpb.Struct{Fields: fields}),
-	}}
+	f.ours.Fields = f.byName
+	f.kind.StructValue = &f.ours
+	f.space.Kind = &f.kind
+	f.all.Fields = map[string]*structpb.Value{Namespace: &f.space}
+	return &f.all
 }

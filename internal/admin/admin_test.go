@@ -308,7 +308,7 @@ func TestBalancesGetTheRequestsContext(t *testing.T) {
 }
 
 // patience bounds waits that end at once unless something is broken.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // serving runs Serve, and returns its address and what it returns.
 func serving(ctx context.Context, t *testing.T, h http.Handler) (addr string, served <-chan error) {

@@ -128,7 +128,7 @@ func checkConfig(t *testing.T, c *Config) {
 		!slices.Contains([]IncludeUsage{UsageAuto, UsageAlways, UsageNever}, c.IncludeUsage) ||
 		!slices.Contains([]OutputCap{CapUnary, CapAlways, CapNever}, c.OutputCap) ||
 		c.Timeouts.Idle < time.Second || c.Timeouts.Idle > c.Timeouts.Exchange || c.Timeouts.Drain < 0 || c.Timeouts.DrainDelay < 0 || c.Timeouts.DrainDelay > c.Timeouts.Drain ||
-		c.Timeouts.ConnectionAge < 0 {
+		c.Timeouts.ConnectionAge < 0 || c.Timeouts.Background < 0 {
 		t.Fatalf("incomplete: %+v", c)
 	}
 	for _, glob := range c.Paths.Deny {

@@ -134,7 +134,7 @@ func describe(c *Config) string {
 	if c.ResponsesCut != CutIncomplete {
 		line("responses cut %s", c.ResponsesCut)
 	}
-	line("timeouts exchange=%s idle=%s drain=%s drain_delay=%s connection_age=%s", c.Timeouts.Exchange, c.Timeouts.Idle, c.Timeouts.Drain, c.Timeouts.DrainDelay, c.Timeouts.ConnectionAge)
+	line("timeouts exchange=%s idle=%s drain=%s drain_delay=%s connection_age=%s background=%s", c.Timeouts.Exchange, c.Timeouts.Idle, c.Timeouts.Drain, c.Timeouts.DrainDelay, c.Timeouts.ConnectionAge, c.Timeouts.Background)
 	if c.Overload != defaults().Overload {
 		line("overload exchanges=%d buffered=%d delay=%s", c.Overload.MaxExchanges, c.Overload.MaxBuffered, c.Overload.MaxDelay)
 	}

@@ -60,6 +60,7 @@ func (d *decoder) config(root *node, c *Config) {
 
 			"drain_delay":    value(d, &c.Timeouts.DrainDelay, duration(0, 10*time.Minute)),
 			"connection_age": value(d, &c.Timeouts.ConnectionAge, duration(0, 24*time.Hour)),
+			"background":     value(d, &c.Timeouts.Background, duration(0, 24*time.Hour)),
 		}, nil),
 		"overload": d.overload(&c.Overload),
 	}, refusals{"tls": {"tls does not belong here", "move it into listen"}})

@@ -14,11 +14,14 @@ type Timeouts struct {
 	DrainDelay time.Duration
 	// ConnectionAge is after what time Envoys are told to connect anew; 0: never.
 	ConnectionAge time.Duration
+	// Background is how long a response may go on in the background until it is charged what is
+	// held for it; 0: it is at once.
+	Background time.Duration
 }
 
 var defaultTimeouts = Timeouts{
 	Exchange: 30 * time.Minute, Idle: 5 * time.Minute, Drain: 25 * time.Second,
-	DrainDelay: 5 * time.Second, ConnectionAge: 5 * time.Minute,
+	DrainDelay: 5 * time.Second, ConnectionAge: 5 * time.Minute, Background: time.Hour,
 }
 
 // checkTimeouts keeps the idle timeout within the exchange's, and the drain's delay

@@ -14,7 +14,7 @@ import (
 var logKeys = []string{
 	"level", "ts", "msg", "request_id", "api", "stream", "input_tokens", "output_tokens", "cached_tokens",
 	"reasoning_tokens", "input_source", "output_source", "cost_nanousd", "outcome", "status", "reason", "held", "duration_ms", "ttft_ms",
-	"truncated_messages", "throttled_ms", "shadow",
+	"truncated_messages", "throttled_ms", "shadow", "degraded", "background",
 	"subject", "threshold", "spent", "amount", "window_end",
 	// Envoy's own, in its access log.
 	"upstream_request_id", "client", "protocol", "method", "details", "flags", "upstream", "bytes_in", "bytes_out",

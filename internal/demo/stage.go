@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -126,11 +125,11 @@ func (s *stage) build(ctx context.Context) error {
 
 // startServer writes a configuration and starts the server with it.
 func (s *stage) startServer(ctx context.Context) (*exec.Cmd, error) {
-	extProc, err := freeAddress()
+	extProc, err := envoyrun.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	if s.admin, err = freeAddress(); err != nil {
+	if s.admin, err = envoyrun.FreeAddress(); err != nil {
 		return nil, err
 	}
 	s.config = fmt.Sprintf(`listen:
@@ -154,7 +153,7 @@ budgets:
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
 		out, err := s.run(ctx, "healthcheck", "-admin", s.admin)
@@ -265,14 +264,14 @@ func (s *stage) lastExchange(ctx context.Context) (standin.Exchange, error) {
 	if len(all) == 0 {
 		return standin.Exchange{}, errors.New("no request has reached the upstream")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return s.upstream.WaitExchange(ctx, all[len(all)-1].ID)
 }
 
 // exchangeLine waits for the log line of an exchange with the given outcome.
 func (s *stage) exchangeLine(ctx context.Context, outcome string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		for line := range strings.Lines(s.log.String()) {
@@ -328,21 +327,12 @@ func stopProcess(cmd *exec.Cmd) error {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	kill := time.AfterFunc(40*time.Second, func() { _ = cmd.Process.Kill() })
+	kill := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("tokenbudget serve: %w", err)
 	}
 	return nil
-}
-
-// freeAddress is a loopback address on which nobody listens at the moment.
-func freeAddress() (string, error) {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return lis.Addr().String(), lis.Close()
 }
 
 // serverLog keeps what the server logs, and passes it on if somebody follows.

@@ -103,7 +103,7 @@ func TestDifferential(t *testing.T) {
 	if err != nil {
 		t.Skip("python3 is needed, for a second opinion")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	bodies := hostile()
 	cmd := exec.CommandContext(ctx, python, "testdata/readjson.py")

@@ -14,8 +14,8 @@ import "strconv"
 //
 // The answer to a request with "background": true goes on at the provider when its
 // client has left. It cannot be cut, so it is held like an answer that is no stream
-// ([Request.Background]). Its usage comes with a later GET, which is not metered: unless
-// the usage came in a stream, what was held is what it costs.
+// ([Request.Background]). Unless its usage came in a stream, it comes with a later GET: see
+// [StoredPath] and [ReadStored].
 //
 // # A cut
 //

@@ -84,8 +84,7 @@ func (p *responsesRequest) parse() error {
 		case "previous_response_id", "conversation":
 			if !null {
 				elsewhere, p.r.opaque = true, true
-				p.prompt.hidden = true
-				p.prompt.held += heldConversation
+				p.earlier(key, value)
 			}
 		case "prompt":
 			if !null {

@@ -16,6 +16,7 @@ func (OpenAIResponses) NewStream(*Request) Stream {
 var (
 	_ ToolStream      = new(responsesStream)
 	_ CompletedStream = new(responsesStream)
+	_ StoredStream    = new(responsesStream)
 )
 
 // maxTexts bounds the texts of a stream of which it is known how much has been counted.
@@ -44,6 +45,7 @@ type responsesStream struct {
 	dry     bool           // they are added up, and not handed out
 	unknown []span         // parts of the event which may be text in a shape that is not known
 
+	id         string // of the response, once it was said
 	transcript transcript
 	next       step // what the event read last does to the transcript, once it is forwarded
 	completed  bool // see CloseCompleted
@@ -255,6 +257,9 @@ func (s *responsesStream) read(p eventParts, ev *Event) {
 // than where they came: some servers leave out empty ones. So they are looked at only if
 // there is more text than before in all of it; else nothing in it is new.
 func (s *responsesStream) response(at span, ev *Event) {
+	if s.id == "" {
+		s.id = storedID(s.reader.member(at, `"id"`).of(s.reader.data))
+	}
 	s.dry, s.wholes = true, 0
 	s.reader.response(at)
 	s.dry = false

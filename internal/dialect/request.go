@@ -30,6 +30,9 @@ type Request struct {
 	// that runs beside the first, as Anthropic's advisor does.
 	OtherModels bool
 
+	// Earlier is what the prompt goes on from that is kept at the provider.
+	Earlier Earlier
+
 	body     []byte
 	messages []message
 	prompt   prompt  // reads messages, and what else the prompt consists of

@@ -1,4 +1,5 @@
-// Package doctor looks at a running Envoy for what prevents metering or cutting.
+// Package doctor looks at a running Envoy for what prevents metering, cutting, or a restart of the server
+// without a failed request.
 //
 //	dump, err := doctor.Parse(configDump)
 //	findings := doctor.Examine(dump, doctor.Options{MaxRequestBody: 16 << 20})
@@ -33,7 +34,7 @@ import (
 // maxFindings bounds what is told of a configuration in which everything is wrong.
 const maxFindings = 500
 
-// Finding is one thing that prevents metering or cutting.
+// Finding is one thing that prevents metering, cutting, or a restart without a failed request.
 type Finding struct {
 	Rule  string `json:"rule"`  // a short name, the same for the same fault
 	Where string `json:"where"` // listener, filter, route or cluster
@@ -69,7 +70,7 @@ const (
 // modelPaths are paths of model APIs. A route on which the filter is off should take none of them.
 var modelPaths = []string{"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"}
 
-// Examine returns what prevents metering or cutting, in the order of the listeners; at most 500
+// Examine returns what is wrong, in the order of the listeners; at most 500
 // findings.
 func Examine(d *Dump, o Options) []Finding {
 	e := &examination{dump: d, opts: o, seen: make(map[Finding]bool)}
@@ -139,6 +140,7 @@ func (e *examination) filter(l listener, m manager, at int, p *extProc) {
 	where := l.where(m) + ", filter " + m.Filters[at].Name
 	e.settings(where, p)
 	e.modes(where, p.Mode)
+	e.restart(where, p)
 	e.neighbours(where, m, at)
 	e.manager(l.where(m), m)
 	if p.cluster() == "" {
@@ -247,14 +249,16 @@ func (e *examination) serverCluster(name string) {
 		e.add("keepalive", where, "no HTTP/2 keepalive: a server that is dead while an answer is running is not noticed, and the client hangs",
 			"http2_protocol_options.connection_keepalive: {interval: 2s, timeout: 2s}")
 	}
-	e.breakers(where, c)
+	if !e.breakers(where, c) {
+		e.serverRetries(where, c)
+	}
 	if d := c.options().Common.MaxStreamDuration.Duration; d > 0 {
 		e.add("max-stream-duration", where, fmt.Sprintf("max_stream_duration is %v: longer answers break off", d), "remove max_stream_duration")
 	}
 }
 
-// breakers are the limits on streams at a time.
-func (e *examination) breakers(where string, c cluster) {
+// breakers are the limits on streams at a time. It reports whether they are too low.
+func (e *examination) breakers(where string, c cluster) (low bool) {
 	requests, pending := int64(1024), int64(1024)
 	for _, t := range c.Breakers.Thresholds {
 		if t.Priority == "" || t.Priority == "DEFAULT" {
@@ -266,8 +270,9 @@ func (e *examination) breakers(where string, c cluster) {
 			}
 		}
 	}
-	if requests < leastStreams || pending < leastStreams {
+	if low = requests < leastStreams || pending < leastStreams; low {
 		e.add("circuit-breaker", where, fmt.Sprintf("max_requests is %d and max_pending_requests %d: a stream is a request for minutes, and more are refused", requests, pending),
 			"circuit_breakers.thresholds: [{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}]")
 	}
+	return low
 }

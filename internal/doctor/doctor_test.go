@@ -99,7 +99,7 @@ const dump = `{"configs": [
 // all is what [dump] has wrong.
 var all = []string{
 	"fail-open", "message-timeout", "forwarding-namespaces", "receiving-namespaces", "request-header-mode", "request-body-mode", "response-trailer-mode",
-	"jwt-order", "max-stream-duration", "set-by-envoy", "keepalive", "circuit-breaker", "max-stream-duration", "disabled", "route-timeout", "idle-timeout",
+	"server-retry", "jwt-order", "max-stream-duration", "set-by-envoy", "keepalive", "circuit-breaker", "max-stream-duration", "disabled", "route-timeout", "idle-timeout",
 	"retry", "hedging", "mirroring", "buffer",
 }
 

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,6 +108,7 @@ type extProc struct {
 		Envoy struct {
 			Cluster string `json:"cluster_name"`
 		} `json:"envoy_grpc"`
+		Retry *grpcRetry `json:"retry_policy"`
 	} `json:"grpc_service"`
 	FailOpen          bool            `json:"failure_mode_allow"`
 	Mode              *processingMode `json:"processing_mode"`
@@ -274,9 +276,11 @@ type cluster struct {
 	Name     string `json:"name"`
 	Breakers struct {
 		Thresholds []struct {
-			Priority    string  `json:"priority"`
-			MaxRequests *number `json:"max_requests"`
-			MaxPending  *number `json:"max_pending_requests"`
+			Priority    string          `json:"priority"`
+			MaxRequests *number         `json:"max_requests"`
+			MaxPending  *number         `json:"max_pending_requests"`
+			MaxRetries  *number         `json:"max_retries"`
+			RetryBudget json.RawMessage `json:"retry_budget"`
 		} `json:"thresholds"`
 	} `json:"circuit_breakers"`
 	HTTP2    *http2                     `json:"http2_protocol_options"` // before typed_extension_protocol_options
@@ -288,6 +292,9 @@ type httpOptions struct {
 	Explicit struct {
 		HTTP2 *http2 `json:"http2_protocol_options"`
 	} `json:"explicit_http_config"`
+	Auto struct {
+		HTTP2 *http2 `json:"http2_protocol_options"`
+	} `json:"auto_config"` // what the TLS handshake agrees on
 }
 
 type http2 struct {
@@ -304,12 +311,11 @@ func (c cluster) options() (o httpOptions) {
 	return o
 }
 
-// http2 are the settings with which the cluster speaks HTTP/2 in any case; nil if it does not.
+// http2 are the settings with which the cluster speaks HTTP/2 to a server that offers nothing else;
+// nil if it does not.
 func (c cluster) http2() *http2 {
-	if h := c.options().Explicit.HTTP2; h != nil {
-		return h
-	}
-	return c.HTTP2
+	o := c.options()
+	return cmp.Or(o.Explicit.HTTP2, o.Auto.HTTP2, c.HTTP2)
 }
 
 // number is an integer, which JSON of protobuf writes as a text if it has 64 bits.

@@ -10,14 +10,14 @@ import (
 // RDS.
 const (
 	meshFilter = `{"name": "envoy.filters.http.ext_proc", "disabled": true, "typed_config": {"@type": "a.ext_proc.v3.ExternalProcessor",
-		"grpc_service": {"envoy_grpc": {"cluster_name": "tokenbudget_extproc"}}, "message_timeout": "9s",
+		"grpc_service": {"envoy_grpc": {"cluster_name": "tokenbudget_extproc"}, "retry_policy": {"retry_on": "connect-failure,refused-stream"}}, "message_timeout": "9s",
 		"processing_mode": {"request_body_mode": "BUFFERED", "response_body_mode": "FULL_DUPLEX_STREAMED", "response_trailer_mode": "SEND"},
 		"metadata_options": {"forwarding_namespaces": {"untyped": ["envoy.filters.http.jwt_authn"]}, "receiving_namespaces": {"untyped": ["tokenbudget"]}}}}, `
 	meshListener = `{"active_state": {"listener": {"name": "0.0.0.0_%[1]s", "per_connection_buffer_limit_bytes": 16777216, "filter_chains": [{"filters": [
 		{"typed_config": {"@type": "a.HttpConnectionManager", "stat_prefix": "outbound_%[1]s", "rds": {"route_config_name": "%[1]s"},
 			"http_filters": [%[2]s{"name": "envoy.filters.http.router"}]}}]}]}}}`
 	meshCluster = `{"@type": "a.ClustersConfigDump", "dynamic_active_clusters": [{"cluster": {"name": "tokenbudget_extproc",
-		"http2_protocol_options": {"connection_keepalive": {"interval": "2s"}}, "circuit_breakers": {"thresholds": [{"max_requests": 100000, "max_pending_requests": 100000}]}}}]}`
+		"http2_protocol_options": {"connection_keepalive": {"interval": "2s"}}, "circuit_breakers": {"thresholds": [{"max_requests": 100000, "max_pending_requests": 100000, "max_retries": 100000}]}}}]}`
 	meshOn   = `"typed_per_filter_config": {"envoy.filters.http.ext_proc": {"@type": "a.FilterConfig", "config": {}}}, `
 	meshHost = `{"name": "h", %s"routes": [{"match": {"prefix": "%s"}, "route": {"cluster": "%s", "timeout": "0s", "idle_timeout": "600s"%s}}]}`
 )

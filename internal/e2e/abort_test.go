@@ -6,11 +6,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tokenbudget/tokenbudget/budget"
 )
 
 // send sends a request and reads the whole answer.
@@ -50,7 +53,7 @@ func TestClientAborts(t *testing.T) {
 				defer cancel()
 				id := fmt.Sprintf("%s-%d", name, i)
 				req, err := r.request(ctx, call{id: id, user: id, body: `{"model":"gpt-4o","stream":true,"messages":[]}`,
-					headers: map[string]string{"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "20"}})
+					headers: map[string]string{"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "20", "x-standin-stall-after": "900"}})
 				if err != nil {
 					return err
 				}
@@ -98,18 +101,37 @@ func TestClientAborts(t *testing.T) {
 				t.Errorf("%s: requests %+v", id, n)
 			}
 		}
-		for _, b := range r.balances(t) {
-			if b.Held != 0 {
-				t.Errorf("%s still holds %d", b.Limit, b.Held)
+		r.nothingHeld(t) // by requests that were never forwarded either
+		for i := range aborts {
+			id := fmt.Sprintf("%s-%d", name, i)
+			if _, reached := r.up.Exchange(id); !reached {
+				continue
+			}
+			// Envoy hears nothing of the end, but has heard whose request it was.
+			line := r.accessLog(t, fmt.Sprintf(`"user":%q`, id))
+			if !strings.Contains(line, `"api":"openai.chat"`) || !strings.Contains(line, `"input_tokens":3`) || strings.Contains(line, `"outcome"`) {
+				t.Errorf("Envoy's access log says of %s: %s", id, line)
 			}
 		}
 	})
 }
 
+// nothingHeld waits until no exchange holds anything.
+func (r *road) nothingHeld(t *testing.T) {
+	t.Helper()
+	held := func(b budget.Balance) bool { return b.Held != 0 }
+	for giveUp := time.Now().Add(patience); slices.ContainsFunc(r.balances(t), held); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(giveUp) {
+			t.Fatalf("something is still held: %+v", r.balances(t))
+		}
+	}
+}
+
 // TestUpstreamReset: an upstream that breaks off leaves no hold, and what it
-// produced is charged.
+// produced is charged. Envoy drops what it has not passed on by then: the pauses are for it to
+// pass on some.
 func TestUpstreamReset(t *testing.T) {
-	combinations(t, roadOptions{limits: plenty(), interval: time.Millisecond}, func(t *testing.T, r *road, hc *http.Client) {
+	combinations(t, roadOptions{limits: plenty(), interval: 200 * time.Millisecond}, func(t *testing.T, r *road, hc *http.Client) {
 		id := strings.ReplaceAll(t.Name(), "/", "-")
 		_, body, err := r.do(t.Context(), hc, call{id: id, user: id, body: `{"model":"gpt-4o","stream":true,"messages":[]}`,
 			headers: map[string]string{"x-standin-recording": "openai/chat-streaming", "x-standin-reset-after": "6"}})
@@ -128,4 +150,20 @@ func TestUpstreamReset(t *testing.T) {
 			t.Errorf("log lines %v", entries)
 		}
 	})
+}
+
+// accessLog is the line of Envoy's access log that has a text, once it is written: Envoy does
+// that in turns.
+func (r *road) accessLog(t *testing.T, text string) string {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		for line := range strings.Lines(r.envoy.Output()) {
+			if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
+				return line
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("Envoy's access log lacks %s", text)
+		}
+	}
 }

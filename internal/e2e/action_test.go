@@ -20,8 +20,8 @@ import (
 // rendered configuration does.
 func TestThrottle(t *testing.T) {
 	const (
-		timeout = 300 * time.Millisecond
-		delay   = 5 * timeout
+		timeout = 3 * time.Second // in which a busy machine must have told Envoy that the request waits
+		delay   = 2 * timeout
 	)
 	const body = `{"model":"gpt-4o","stream":true,"messages":[]}`
 	for _, tc := range []struct {
@@ -104,8 +104,15 @@ func TestThrottleClientLeaves(t *testing.T) {
 		t.Fatal("refused")
 	}
 	defer hold.Settle(budget.Amount{})
-	ctx, leave := context.WithTimeout(t.Context(), time.Second)
+	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
+	go func() {
+		select {
+		case <-r.tap.of("left").waits:
+		case <-time.After(patience):
+		}
+		leave()
+	}()
 	if resp, _, err := r.do(ctx, client(true), call{id: "left", user: "u", body: `{"model":"gpt-4o","stream":true,"messages":[]}`}); err == nil {
 		t.Fatalf("answered with %d", resp.StatusCode)
 	}
@@ -123,9 +130,11 @@ func TestThrottleClientLeaves(t *testing.T) {
 func TestThrottleAnswered(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(map[bool]string{false: "http1", true: "http2"}[http2], func(t *testing.T) {
+			began, asked := make(chan struct{}), make(chan *seen, 1)
 			up := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				_ = http.NewResponseController(w).EnableFullDuplex() // of HTTP/1.1: answer before the body is there
-				time.Sleep(200 * time.Millisecond)                   // until the request waits
+				close(began)
+				<-(<-asked).waits
 				w.Header().Set("content-type", "application/json")
 				w.WriteHeader(http.StatusUnauthorized)
 				for range 5 {
@@ -155,13 +164,15 @@ func TestThrottleAnswered(t *testing.T) {
 				t.Fatal("refused")
 			}
 			defer hold.Settle(budget.Amount{})
-			m := &modeRoad{road: r, modeCase: &c, hc: client(true)}
-			began := time.Now()
-			got := m.ask(t, "early", streamAsked, nil) // in pieces: Envoy forwards headers with the first
+			asked <- r.tap.of("early")
+			// Envoy forwards headers with the first piece, unless that is the whole body.
+			m := &modeRoad{road: r, modeCase: &c, hc: client(true), more: began}
+			from := time.Now()
+			got := m.ask(t, "early", streamAsked, nil)
 			if got.err != nil || got.status != http.StatusUnauthorized || string(got.body) != `     {"error":{}}` {
 				t.Fatalf("%d, %q, %v", got.status, got.body, got.err)
 			}
-			if d := time.Since(began); d > budget.MaxDelay/2 {
+			if d := time.Since(from); d > budget.MaxDelay/2 {
 				t.Errorf("answered after %v", d)
 			}
 			if _, err := r.finished("early"); err != nil {

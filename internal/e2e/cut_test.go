@@ -58,7 +58,7 @@ func cutStreams(t *testing.T, path string, cuts int) {
 				// many sizes put the limit between messages and inside of them.
 				c := call{id: id, user: id, headers: map[string]string{
 					"x-standin-recording": "openai/chat-streaming",
-					"x-standin-repeat":    "40",
+					"x-standin-repeat":    "40", "x-standin-stall-after": "1000", // it does not end by itself
 				}, body: fmt.Sprintf(`{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":%q}]}`, strings.Repeat("word ", rng.IntN(25)))}
 				switch i % 4 {
 				case 1:
@@ -130,7 +130,7 @@ func cutStreams(t *testing.T, path string, cuts int) {
 			log := r.envoy.Output()
 			return strings.Contains(log, want) && strings.Contains(log, `"outcome":"cut"`) && strings.Contains(log, `"limit":"user-year"`)
 		}
-		for end := time.Now().Add(30 * time.Second); !logged(); time.Sleep(10 * time.Millisecond) { // Envoy writes it in turns
+		for end := time.Now().Add(patience); !logged(); time.Sleep(10 * time.Millisecond) { // Envoy writes it in turns
 			if time.Now().After(end) {
 				t.Fatalf("Envoy's access log lacks %s or the cut's metadata", want)
 			}
@@ -174,8 +174,8 @@ func TestCutUpstreamSilent(t *testing.T) {
 		name, limit string
 		configure   func(*extproc.Options)
 	}{
-		{"idle", "(idle)", func(o *extproc.Options) { o.IdleTimeout = 300 * time.Millisecond }},
-		{"deadline", "(deadline)", func(o *extproc.Options) { o.ExchangeTimeout = 500 * time.Millisecond }},
+		{"idle", "(idle)", func(o *extproc.Options) { o.IdleTimeout = 2 * time.Second }},
+		{"deadline", "(deadline)", func(o *extproc.Options) { o.ExchangeTimeout = 3 * time.Second }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := roadOptions{limits: []budget.Limit{perUser("user-year", budget.Tokens, 1e6)}, interval: time.Millisecond, configure: tt.configure}

@@ -19,7 +19,7 @@ import (
 // TestDrain: a server that is told to stop lets a stream finish, cuts one that
 // does not, and is gone in the end.
 func TestDrain(t *testing.T) {
-	r := newRoad(t, roadOptions{limits: plenty(), interval: 5 * time.Millisecond, configure: func(o *extproc.Options) { o.DrainTimeout = 2 * time.Second }})
+	r := newRoad(t, roadOptions{limits: plenty(), interval: 5 * time.Millisecond, configure: func(o *extproc.Options) { o.DrainTimeout = 8 * time.Second }})
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestDrain(t *testing.T) {
 		}()
 		select {
 		case <-first:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s: nothing has come", id)
 		}
 		return done
@@ -82,7 +82,7 @@ func TestDrain(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the server does not stop")
 	}
 	if ex, err := r.up.WaitExchange(t.Context(), "stalls"); err != nil || ex.CancelledAt.IsZero() {

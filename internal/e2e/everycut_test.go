@@ -174,7 +174,7 @@ func TestSDKEveryCut(t *testing.T) {
 			continue
 		}
 		t.Run(client.id(), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the SDK may have to be installed
 			defer cancel()
 			var got []cutResult
 			script := map[string]string{"Python": "testdata/cuts.py", "Node.js": "testdata/cuts.cjs"}[client.language]

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +35,7 @@ func TestHostile(t *testing.T) {
 	transport := hc.Transport.(*http.Transport)
 	transport.DisableCompression, transport.DisableKeepAlives = true, true // a connection that breaks must not be tried again
 	defer hc.CloseIdleConnections()
-	before := 0
+	before := goroutines()
 	var wrong []string // collected, since datadriven stops at the first
 	fail := func(d *datadriven.TestData, format string, args ...any) string {
 		wrong = append(wrong, d.Pos+": "+fmt.Sprintf(format, args...))
@@ -56,9 +55,6 @@ func TestHostile(t *testing.T) {
 			got, err := r.attack(t, hc, id, c, row)
 			if err != nil {
 				return fail(d, "%s: %v", c.Title, err)
-			}
-			if before == 0 {
-				before = runtime.NumGoroutine()
 			}
 			broken := slices.ContainsFunc(c.Steps, func(s hostile.Step) bool { return s.Op == "reset" })
 			// How much of it arrives before a break or a cut is a matter of chance.
@@ -89,11 +85,7 @@ func TestHostile(t *testing.T) {
 		}
 	}
 	hc.CloseIdleConnections()
-	for wait := time.Now(); runtime.NumGoroutine() > before+4; time.Sleep(10 * time.Millisecond) {
-		if time.Since(wait) > 20*time.Second {
-			t.Fatalf("%d goroutines, there were %d", runtime.NumGoroutine(), before)
-		}
-	}
+	noMoreGoroutines(t, before)
 }
 
 // hostileUpstream answers as the rows say.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -65,15 +64,11 @@ type node struct {
 func (m *mesh) node(t *testing.T, text string, env ...string) *node {
 	t.Helper()
 	dir, pair := t.TempDir(), m.ca.Issue(t, meshServerName)
-	// A port that the system would give away: it is free now, and after a restart start waits for it.
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	extProc, err := envoyrun.FreeAddress() // which it keeps over restarts
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{mesh: m, file: filepath.Join(dir, "tokenbudget.yaml"), extProc: lis.Addr().String(), log: new(nodeLog), env: env}
-	if err := lis.Close(); err != nil {
-		t.Fatal(err)
-	}
+	n := &node{mesh: m, file: filepath.Join(dir, "tokenbudget.yaml"), extProc: extProc, log: new(nodeLog), env: env}
 	text = fmt.Sprintf(`listen:
   extproc: {address: %q, tls: {cert: %q, key: %q, client_ca: %q}}
   admin: 127.0.0.1:0
@@ -96,7 +91,7 @@ store: {file: {dir: %q}}
 // start starts the process and waits until it is ready.
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	giveUp := time.Now().Add(30 * time.Second)
+	giveUp := time.Now().Add(2 * patience)
 	for {
 		from := n.log.len()
 		n.cmd, n.exited = exec.Command(n.mesh.bin, "serve", "-config", n.file), make(chan struct{})
@@ -143,7 +138,7 @@ func (n *node) terminate(t *testing.T) {
 	}
 	select {
 	case <-n.exited:
-	case <-time.After(time.Minute):
+	case <-time.After(2 * patience):
 		t.Fatal("the server did not end")
 	}
 	if n.exitErr != nil {
@@ -161,7 +156,7 @@ func (n *node) status(path string) int {
 	return resp.StatusCode
 }
 
-var meshAdmin = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var meshAdmin = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // metric is the value of a metric without labels.
 func (n *node) metric(t *testing.T, name string) (v float64) {

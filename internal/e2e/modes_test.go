@@ -175,7 +175,8 @@ type modeRoad struct {
 	*road
 	*modeCase
 	hc      *http.Client
-	endless bool // a request has no end until its answer has come
+	endless bool            // a request has no end until its answer has come
+	more    <-chan struct{} // what a request's body has behind its first piece comes after that; nil: at once
 }
 
 // reply is what a client got.
@@ -190,7 +191,7 @@ type reply struct {
 // ask sends a request, its body in several pieces, and reads the whole answer.
 func (m *modeRoad) ask(t *testing.T, user, body string, headers map[string]string) reply {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := m.request(ctx, call{id: user, user: user, body: body, headers: headers})
 	if err != nil {
@@ -199,9 +200,15 @@ func (m *modeRoad) ask(t *testing.T, user, body string, headers map[string]strin
 	pieces, w := io.Pipe()
 	go func() {
 		defer w.Close()
-		for _, piece := range []string{body[:len(body)/3], body[len(body)/3 : len(body)/2], body[len(body)/2:]} {
+		for i, piece := range []string{body[:len(body)/3], body[len(body)/3 : len(body)/2], body[len(body)/2:]} {
 			if _, err := io.WriteString(w, piece); err != nil {
 				break // the answer has come before
+			}
+			if i == 0 && m.more != nil {
+				select {
+				case <-m.more:
+				case <-ctx.Done():
+				}
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -239,7 +246,7 @@ func modeUser(t *testing.T) string { return strings.NewReplacer("/", "-", " ", "
 // ended waits for the server and the upstream to have done with an exchange.
 func (m *modeRoad) ended(t *testing.T, user string) (standin.Exchange, map[string]any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := m.finished(user); err != nil {
 		t.Fatal(err)
@@ -309,7 +316,7 @@ func (m *modeRoad) live(t *testing.T) {
 	if m.cut == cutNone {
 		want = "data: "
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := m.request(ctx, call{id: user, user: user, body: streamAsked, headers: map[string]string{
 		"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "8", "x-standin-interval": "0", "x-standin-stall-after": "300",
@@ -390,7 +397,12 @@ func (m *modeRoad) refused(t *testing.T) {
 // cuts: a stream that passes its limit.
 func (m *modeRoad) cuts(t *testing.T) {
 	user := modeUser(t)
-	got := m.ask(t, user, streamAsked, map[string]string{"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "8", "x-standin-interval": "1ms"})
+	headers := map[string]string{"x-standin-recording": "openai/chat-streaming", "x-standin-repeat": "8", "x-standin-interval": "1ms"}
+	cancelled := m.cut == cutEnded || m.cut == cutReset
+	if cancelled {
+		headers["x-standin-stall-after"] = "300" // or it may be over before its cancellation arrives
+	}
+	got := m.ask(t, user, streamAsked, headers)
 	up, line := m.ended(t, user)
 	input, delivered, produced := line["input_tokens"].(int64), count(t, got.body), count(t, up.Sent)
 	if got.status != http.StatusOK {
@@ -417,7 +429,6 @@ func (m *modeRoad) cuts(t *testing.T) {
 	if modePrompt+delivered > modeLimit-modeGuard || delivered == 0 {
 		t.Errorf("%d tokens were delivered", delivered)
 	}
-	cancelled := m.cut == cutEnded || m.cut == cutReset
 	if up.Cancelled() != cancelled || up.Completed == cancelled {
 		t.Errorf("the upstream: cancelled %v, completed %v", up.Cancelled(), up.Completed)
 	}
@@ -696,13 +707,17 @@ func TestModeStop(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRoad(t, roadOptions{
 				limits:    []budget.Limit{perUser("user-year", budget.Tokens, 1e6)},
-				interval:  20 * time.Millisecond,
-				configure: func(o *extproc.Options) { o.ExchangeTimeout = 300 * time.Millisecond },
+				interval:  80 * time.Millisecond, // so the upstream is at it for four seconds
+				configure: func(o *extproc.Options) { o.ExchangeTimeout = 2 * time.Second },
 				edit:      func(b []byte) []byte { return tt.filter(t, b) },
 			})
 			hc := client(true)
 			defer hc.CloseIdleConnections()
-			_, body, err := r.do(t.Context(), hc, call{id: "late", user: "ann", body: streamAsked, headers: map[string]string{"x-standin-recording": "openai/chat-streaming"}})
+			headers := map[string]string{"x-standin-recording": "openai/chat-streaming"}
+			if tt.broken {
+				headers["x-standin-stall-after"] = "20" // it does not end by itself
+			}
+			_, body, err := r.do(t.Context(), hc, call{id: "late", user: "ann", body: streamAsked, headers: headers})
 			up, upErr := r.up.WaitExchange(t.Context(), "late")
 			if _, finishErr := r.finished("late"); finishErr != nil || upErr != nil {
 				t.Fatal(finishErr, upErr)

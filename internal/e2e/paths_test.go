@@ -54,7 +54,7 @@ func becomes(t *testing.T, r *road, id, method, path, body, header string) strin
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	var b strings.Builder

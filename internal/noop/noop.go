@@ -22,10 +22,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
 
@@ -43,7 +45,9 @@ const (
 // Serve answers on lis until ctx ends; open exchanges are broken off then. It owns
 // lis. The error is that of the listener.
 func Serve(ctx context.Context, lis net.Listener) error {
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow))
+	// Else Envoy, which pings every two seconds, is taken for a flood where nothing else is said for eight.
+	pings := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true})
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow), pings)
 	extprocv3.RegisterExternalProcessorServer(g, Server{})
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()

@@ -30,7 +30,7 @@ func TestBytesPassUnchanged(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs Envoy")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // Envoy may have to be installed
 	defer cancel()
 
 	type upstreamSaw struct {

@@ -30,7 +30,7 @@ func TestHadolint(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs hadolint")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	python, err := envoyrun.PythonVenv(ctx, "hadolint", hadolint)
 	if err != nil {
@@ -64,6 +64,7 @@ func TestDockerfile(t *testing.T) {
 		"USER 65532:65532", "WORKDIR /var/lib/tokenbudget", `VOLUME ["/var/lib/tokenbudget/data"]`, "STOPSIGNAL SIGTERM",
 		`ENTRYPOINT ["/tokenbudget"]`, `CMD ["serve", "-config", "/etc/tokenbudget/config.yaml"]`,
 		"COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/",
+		"COPY --from=build /src/LICENSE /out/THIRD_PARTY_LICENSES.txt /licenses/",
 		"COPY --from=build /out/tokenbudget /tokenbudget", "COPY --from=build --chown=65532:65532 /out/var/lib/tokenbudget /var/lib/tokenbudget",
 	} {
 		if !strings.Contains(last, line+"\n") {

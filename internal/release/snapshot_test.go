@@ -50,7 +50,7 @@ func TestSnapshot(t *testing.T) {
 				}
 			}
 			files := unpack(t, archives[0])
-			for _, name := range []string{"LICENSE", "README.md", "CHANGELOG.md", "docs/configuration.schema.json"} {
+			for _, name := range []string{"LICENSE", "THIRD_PARTY_LICENSES.txt", "README.md", "CHANGELOG.md", "docs/configuration.schema.json"} {
 				if len(files[name]) == 0 {
 					t.Errorf("%s is not in it", name)
 				}

@@ -52,7 +52,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	sc, err := s.opts.write(r, body)
+	sc, stored, err := s.background(r, body)
+	if !stored {
+		sc, err = s.opts.write(r, body)
+	}
 	if err != nil {
 		sc = refusal(http.StatusBadRequest, err.Error())
 	}

@@ -32,6 +32,13 @@
 // A header that makes no sense is answered with 400 and a message which says
 // why, so that a mistake in a test does not look like a result.
 //
+// # Responses in the background
+//
+// A request of the Responses API with "background": true, and without a recording's name, is
+// answered at once: it is queued. The first GET of the response that the answer names finds it in
+// progress, later ones find it completed, as recorded; with stream=true all of them stream it,
+// behind the event that starting_after names. POST …/cancel cancels what nobody has asked for yet.
+//
 // # Usage
 //
 // As OpenAI does, a chat or completions stream carries the usage chunk (and
@@ -123,6 +130,7 @@ type Server struct {
 	addr     string
 	http     *http.Server
 	journal  *journal
+	stored   stored
 	shutdown context.CancelCauseFunc
 
 	served chan struct{} // closed when the accept loop has ended

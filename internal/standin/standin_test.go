@@ -13,7 +13,7 @@ import (
 )
 
 // wait bounds whatever a test waits for; it only matters when the test fails.
-const wait = 20 * time.Second
+const wait = time.Minute
 
 func start(t *testing.T, opts Options) *Server {
 	t.Helper()
@@ -260,7 +260,7 @@ func TestWaitGivesUp(t *testing.T) {
 // peer, and Close leaves nothing behind.
 func TestEndsOnItsOwn(t *testing.T) {
 	for _, protocol := range protocols {
-		long := start(t, Options{MaxDuration: 50 * time.Millisecond})
+		long := start(t, Options{MaxDuration: 2 * time.Second}) // the answer must have begun by then
 		resp := send(t, client(t, protocol), long, `{"stream":true}`, "id", "a", "stall-after", "1")
 		if _, err := io.ReadAll(resp.Body); err == nil {
 			t.Errorf("%s: an exchange beyond MaxDuration ended cleanly", protocol)
@@ -288,5 +288,63 @@ func TestStartFails(t *testing.T) {
 	s := start(t, Options{})
 	if _, err := Start(Options{Addr: s.Addr()}); err == nil {
 		t.Error("two servers on one address")
+	}
+}
+
+// TestBackground: a response in the background is queued, in progress, completed, and known under
+// its own id.
+func TestBackground(t *testing.T) {
+	up, err := Start(Options{Interval: NoPause})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	ask := func(method, path, body string) (status int, answer string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, up.URL()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		all, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(all)
+	}
+	const begin = `{"model":"gpt-4o","input":"hi","background":true}`
+	for i, step := range []struct {
+		method, path, body string
+		want               []string
+	}{
+		{"POST", "/v1/responses", begin, []string{`"id":"resp_standin_1"`, `"status":"queued"`, `"usage":null`}},
+		{"GET", "/v1/responses/resp_standin_1", "", []string{`"id":"resp_standin_1"`, `"status":"in_progress"`, `"output":[]`}},
+		{"GET", "/v1/responses/resp_standin_1", "", []string{`"status":"completed"`, `"output_tokens":`, `Hello!`}},
+		{"POST", "/v1/responses/resp_standin_1/cancel", "", []string{`"status":"completed"`}},
+		{"POST", "/openai/v1/responses", begin, []string{`"id":"resp_standin_2"`}},
+		{"POST", "/openai/v1/responses/resp_standin_2/cancel", "", []string{`"status":"cancelled"`}},
+		{"GET", "/openai/v1/responses/resp_standin_2", "", []string{`"status":"cancelled"`}},
+		{"POST", "/v1/responses", `{"model":"gpt-4o","input":"hi","background":true,"stream":true}`, []string{`"resp_standin_3"`, `"sequence_number":0`, `response.completed`}},
+		{"GET", "/v1/responses/resp_standin_3?stream=true&starting_after=0", "", []string{`"resp_standin_3"`, `"sequence_number":1`, `response.completed`}},
+	} {
+		status, answer := ask(step.method, step.path, step.body)
+		for _, want := range step.want {
+			if status != http.StatusOK || !strings.Contains(answer, want) {
+				t.Errorf("step %d, %s %s: %d, no %s in %.300s", i, step.method, step.path, status, want, answer)
+			}
+		}
+		if strings.Contains(step.path, "starting_after=0") && strings.Contains(answer, `"sequence_number":0,`) {
+			t.Error("the event is repeated behind which it was asked for")
+		}
+	}
+	if status, _ := ask("GET", "/v1/responses/resp_other", ""); status != http.StatusNotFound {
+		t.Errorf("a response that was not begun: %d", status)
+	}
+	if _, answer := ask("POST", "/v1/responses", `{"model":"gpt-4o","input":"hi"}`); !strings.Contains(answer, "resp_0fd43e1b") {
+		t.Errorf("without background the answer is not the recorded one: %.200s", answer)
 	}
 }

@@ -55,7 +55,7 @@ func TestTokenizers(t *testing.T) {
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip("python3 is needed, to run the reference")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	python, err := envoyrun.PythonVenv(ctx, "tokenizers", tokenizersVersion)
 	if err != nil {

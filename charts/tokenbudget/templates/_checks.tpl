@@ -26,6 +26,17 @@
 {{- if hasKey (default dict $v.podAnnotations) "tokenbudget/restart" -}}
   {{- fail "podAnnotations: tokenbudget/restart is the chart's: leave it out" -}}
 {{- end -}}
+{{- /* Not put in quotes here: Helm has made 1e+06 of 1000000 by now, and true of yes. */}}
+{{- range $v.env -}}
+  {{- if and (hasKey . "value") (not (kindIs "invalid" .value)) (not (kindIs "string" .value)) -}}
+    {{- fail (printf "env: the value of %s is no text, and Kubernetes takes nothing else: put it in quotes" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $v.extraVolumes -}}
+  {{- if has (toString .name) (list (include "tokenbudget.volume" (list $ "config")) (include "tokenbudget.volume" (list $ "data"))) -}}
+    {{- fail (printf "extraVolumes: %s is the name of a volume of the chart's: choose another" .name) -}}
+  {{- end -}}
+{{- end -}}
 {{- if eq (int $v.extproc.port) (int $v.admin.port) -}}
   {{- fail "extproc.port and admin.port are the same: choose two" -}}
 {{- end -}}
@@ -35,6 +46,9 @@
 {{- end -}}
 {{- if and $v.tls.clientCASecretName (not $v.tls.secretName) -}}
   {{- fail "tls.clientCASecretName has no effect without tls.secretName: name the Secret of the server's certificate" -}}
+{{- end -}}
+{{- if and $v.tls.secretName (or (eq $v.tls.clientCAKey "tls.key") (and (eq $v.tls.clientCAKey "tls.crt") (not $v.tls.clientCASecretName))) -}}
+  {{- fail (printf "tls.clientCAKey: %s of this Secret is %s: name the key that has the authorities of Envoy's certificates, such as ca.crt, or their Secret in tls.clientCASecretName" $v.tls.clientCAKey (ternary "a private key" "the server's own certificate" (eq $v.tls.clientCAKey "tls.key"))) -}}
 {{- end -}}
 {{- $grace := int (include "tokenbudget.grace" .) -}}
 {{- $least := add (int (include "tokenbudget.drain" .)) 10 -}}

@@ -2,6 +2,14 @@
 {{- define "tokenbudget.userConfig" -}}
 {{- $c := .Values.config -}}
 {{- if .Values.configText -}}
+  {{- /* What is between the marks of documents, without comments and directives. */}}
+  {{- $documents := 0 -}}
+  {{- range regexSplit "(?m)^(?:---|[.][.][.])(?:[ \t\r]|$)" .Values.configText -1 -}}
+    {{- if regexReplaceAll "(?m)^(?:[ \t]*#|%).*$" . "" | trim }}{{ $documents = add1 $documents }}{{ end -}}
+  {{- end -}}
+  {{- if gt (int $documents) 1 -}}
+    {{- fail (printf "configText has %d YAML documents, of which the server takes one only: put all into one, or take the others out" (int $documents)) -}}
+  {{- end -}}
   {{- $c = fromYaml .Values.configText -}}
   {{- if and (hasKey $c "Error") (not (hasKey $c "budgets")) -}}
     {{- fail "configText is no YAML mapping; check the file with: tokenbudget validate -config FILE" -}}

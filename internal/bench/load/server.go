@@ -32,7 +32,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 }
 
 const (
-	startTimeout = 30 * time.Second
+	startTimeout = 2 * time.Minute
 	stopTimeout  = 60 * time.Second // drain and last writes
 	maxErrors    = 20               // lines of the log that are kept
 )
@@ -89,7 +89,12 @@ func startServer(ctx context.Context, bin, budgets string) (*server, error) {
 // configure writes the configuration file; a running server takes it up.
 func (s *server) configure(budgets string) error {
 	text := fmt.Sprintf("listen: {extproc: \"127.0.0.1:0\", admin: \"127.0.0.1:0\"}\nstore: {file: {dir: %q}}\n", filepath.Join(s.dir, "data")) + budgets
-	return os.WriteFile(s.file, []byte(text), 0o600)
+	// In one piece: the server may be looking at it, and half a file is a failed reload.
+	next := s.file + ".next"
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, s.file)
 }
 
 // stop ends the server with its drain, and removes its files.
@@ -113,7 +118,7 @@ func (s *server) stop() error {
 	}
 }
 
-var adminClient = &http.Client{Timeout: 20 * time.Second}
+var adminClient = &http.Client{Timeout: time.Minute}
 
 func (s *server) get(ctx context.Context, path string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+path, nil)
@@ -209,6 +214,16 @@ func (l *logReader) outcomes() (map[string]int64, int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.lines), l.charged
+}
+
+// settled waits until the log has charged as many tokens as the ledger has, and returns its
+// outcomes and what it has charged then: its last lines may come after the exchanges' end.
+func (l *logReader) settled(total int64) (map[string]int64, int64) {
+	for giveUp := time.Now().Add(quietTimeout); ; time.Sleep(10 * time.Millisecond) {
+		if outcomes, charged := l.outcomes(); charged == total || time.Now().After(giveUp) {
+			return outcomes, charged
+		}
+	}
 }
 
 func (l *logReader) errorText() string {

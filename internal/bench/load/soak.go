@@ -65,7 +65,7 @@ const (
 	cutPrefix   = "cut-"   // of those whose streams are cut,
 	poorPrefix  = "poor-"  // and who are refused
 	reloadEvery = 10 * time.Second
-	soakTimeout = time.Minute // of one exchange
+	soakTimeout = 2 * time.Minute // of one exchange
 )
 
 // Soak keeps a server busy behind a real Envoy with what it may meet: answers that are
@@ -480,7 +480,7 @@ func (k *soak) check(ctx context.Context) error {
 			}
 		}
 	}
-	outcomes, logged := k.s.log.outcomes()
+	outcomes, logged := k.s.log.settled(all)
 	if all != sum || all != logged {
 		err = fmt.Errorf("the sum of all is %d, of each %d, of the log %d", all, sum, logged)
 	}

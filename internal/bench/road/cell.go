@@ -71,5 +71,5 @@ func cells() (all []cell) {
 	return all
 }
 
-// light reports whether the cell is one that a proxy in Python is measured in as well.
-func (c cell) light() bool { return c.size == 2*kb && c.atOnce == 32 && !c.http2 }
+// light reports whether the cell is one that products of others are measured in as well.
+func (c cell) light() bool { return c.size == 2*kb && c.atOnce == 32 }

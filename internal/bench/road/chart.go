@@ -32,15 +32,24 @@ func (r *report) pictures() (all []picture) {
 			all = append(all, p)
 		}
 	}
+	processes, figures := []string{"server", "Envoy"}, []figure{chunkServer, chunkEnvoy}
+	if r.hasRedis() {
+		processes, figures = append(processes, "Redis"), append(figures, chunkStore)
+	}
 	add(picture{"road-cpu", "CPU per 1,000 chunks", bench.Chart{
-		Title: "CPU per 1,000 chunks, ms", Note: "streams of 200 chunks, requests included; less is better", Series: []string{"server", "Envoy"},
+		Title: "CPU per 1,000 chunks, ms", Note: "streams of 200 chunks, requests included; less is better", Series: processes,
 		Panels: r.panels(streams, func(res result, name string) bench.Bar {
-			server, envoy := res.median(chunkServer, name), res.median(chunkEnvoy, name)
-			sum := envoy
-			if !math.IsNaN(server) {
-				sum += server
+			var bar bench.Bar
+			sum := 0.0
+			for _, f := range figures {
+				part := res.median(f, name)
+				bar.Parts = append(bar.Parts, part*1e6)
+				if !math.IsNaN(part) {
+					sum += part
+				}
 			}
-			return bench.Bar{Parts: []float64{server * 1e6, envoy * 1e6}, Text: micros(sum)}
+			bar.Text = micros(sum)
+			return bar
 		}),
 	}})
 	paced := func(c cell) bool { return c.answer.Pause > 0 && c.atOnce <= 32 }

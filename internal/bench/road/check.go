@@ -17,12 +17,18 @@ type check struct {
 	sent    stage.Sent
 	asked   stage.Exchanges
 	charged stage.Charged
+	limited limited
+	logWait time.Duration // how long the log's lines may come after the answers' end
 }
 
 // newCheck asks them before a turn.
 func (s *scene) newCheck(ctx context.Context, d *side) (c check, err error) {
-	c = check{scene: s, side: d}
+	c = check{scene: s, side: d, logWait: logWait}
 	if err := c.sent.Ask(ctx, s.upstreamAddr); err != nil {
+		return c, err
+	}
+	if d.limiter != nil {
+		c.limited, err = d.limited(ctx)
 		return c, err
 	}
 	if c.asked, err = d.Exchanges(ctx); err != nil || d.server == nil {
@@ -52,6 +58,13 @@ func (c check) done(ctx context.Context, n, chunks int, prompt int64) (e stage.E
 	if c.side.Server == nil || c.side.Envoy == nil {
 		return e, nil
 	}
+	output := int64(chunks)
+	if chunks == 0 {
+		output = int64(n) * stage.WholeOutput
+	}
+	if c.side.limiter != nil {
+		return e, c.counted(ctx, n, prompt+output, countWait)
+	}
 	if e, err = c.side.Exchanges(ctx); err != nil {
 		return e, err
 	}
@@ -61,10 +74,6 @@ func (c check) done(ctx context.Context, n, chunks int, prompt int64) (e stage.E
 	}
 	if c.side.server == nil {
 		return e, nil
-	}
-	output := int64(chunks)
-	if chunks == 0 {
-		output = int64(n) * stage.WholeOutput
 	}
 	return e, c.metered(ctx, n, prompt, output)
 }
@@ -94,12 +103,12 @@ func (c check) metered(ctx context.Context, n int, prompt, output int64) error {
 	return nil
 }
 
-// logWait is how long the log's line may come after the answer's end.
-const logWait = 2 * time.Second
+// logWait is how long a busy machine may take to write a log's line.
+const logWait = time.Minute
 
 // log reads what the log says of a turn, once it has as many lines as there were requests.
 func (c check) log(ctx context.Context, n int) (l stage.Logged, err error) {
-	giveUp := time.Now().Add(logWait)
+	giveUp := time.Now().Add(c.logWait)
 	for {
 		var next int64
 		l, next, err = c.side.server.Log(c.side.logged)

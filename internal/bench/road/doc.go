@@ -13,6 +13,12 @@
 //	tokenbudget    clients ──► Envoy ──────────► upstream
 //	                             └─► the real binary, with a file store and a log
 //
+// With -with, products of others as well, in few cells:
+//
+//	LiteLLM        clients ──► LiteLLM ────────► upstream
+//	ratelimit      clients ──► Envoy ──────────► upstream
+//	                             └─► envoyproxy/ratelimit ──► Redis
+//
 // Each Envoy and each server is a process of its own, the clients are this one, and the upstream, which all share,
 // is another. In every cell the sides take turns, and a ratio is of two neighbouring turns, so that a machine whose
 // speed drifts does not change it much.
@@ -41,8 +47,8 @@
 //
 // Every byte of every answer; the chunks and requests, by what the upstream says it has sent; the exchanges, by
 // Envoy's statistics; and of tokenbudget, in every turn, that its ledger was charged exactly the tokens which the
-// upstream has reported, that nothing is held, and that its log has a line for each exchange. What does not agree is
-// an error, not a figure.
+// upstream has reported, that nothing is held, and that its log has a line for each exchange; of ratelimit, that it has
+// counted exactly these tokens. What does not agree is an error, not a figure.
 //
 // To see what a change is worth, build tokenbudget before it, and measure beside that:
 //

@@ -50,7 +50,8 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure the cells whose name contains this, such as streamed or \"256 at once\" (memory is one, too); docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.binary, "binary", "", "measure this binary of tokenbudget instead of one built from the tree; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.against, "against", "", "measure beside this other binary of tokenbudget, and nothing else; docs/benchmarks.md stays as it is")
-	flag.StringVar(&o.with, "with", "", "measure these beside, in cells of 2 KB and 32 at once: litellm, which is installed from PyPI once")
+	flag.StringVar(&o.with, "with", "", "measure these beside, in cells of 2 KB and 32 at once, separated by commas: litellm, which is installed from PyPI once; "+
+		"ratelimit, Envoy's rate limit filter with envoyproxy/ratelimit, which is built once, and a Redis")
 	flag.StringVar(&o.charts, "charts", "", "write the charts into a folder below this one; docs/benchmarks.md stays as it is")
 	flag.StringVar(&o.child, "child", "", "be one of the processes, noop, upstream or upstream-http2; for this program itself")
 	flag.Parse()
@@ -81,6 +82,9 @@ func run(ctx context.Context, o options, quick bool) error {
 	}
 	if o.rounds < 1 || o.turn <= 0 || o.streams < 0 || o.streams > maxAtOnce || o.fresh < 1 {
 		return fmt.Errorf("-rounds, -duration and -fresh must be above zero, and -streams from 0 to %d", maxAtOnce)
+	}
+	if _, err := parseWith(o.with); err != nil {
+		return err
 	}
 	docs := "docs"
 	file := filepath.Join(docs, "benchmarks.md")

@@ -24,6 +24,7 @@ const (
 	ours      = "tokenbudget"
 	theBefore = "before"
 	liteLLM   = "LiteLLM"
+	rateLimit = "ratelimit"
 )
 
 // scene is all that runs during a measurement.
@@ -38,15 +39,17 @@ type scene struct {
 // side is a road, and the server at it if it is tokenbudget.
 type side struct {
 	*stage.Side
-	server *stage.Tokenbudget // nil for the others
-	logged int64              // how far its log has been read
-	loose  bool               // it writes answers anew
+	server  *stage.Tokenbudget // nil for the others
+	logged  int64              // how far its log has been read
+	limiter *stage.RateLimit   // nil for the others
+	loose   bool               // it writes answers anew
 }
 
 // binaries are what is measured.
 type binaries struct {
 	ours, before string
 	python       string // of LiteLLM
+	rateLimit    stage.RateLimitPrograms
 }
 
 // newScene starts the sides: these names, in this order, in front of an upstream that may speak HTTP/2.
@@ -104,6 +107,15 @@ func (s *scene) add(ctx context.Context, name, self string, b binaries) error {
 			return startErr
 		}
 		d.Side, d.loose = &stage.Side{Name: name, Addr: addr, Server: server}, true
+	case rateLimit:
+		dir, dirErr := s.dir()
+		if dirErr != nil {
+			return dirErr
+		}
+		if d.limiter, err = stage.StartRateLimit(ctx, b.rateLimit, dir); err != nil {
+			return err
+		}
+		d.Side, err = stage.NewRateLimitSide(ctx, name, url, s.http2, d.limiter)
 	default:
 		binary := b.ours
 		if name == theBefore {
@@ -215,10 +227,9 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 
 // cells measures those cells of all whose upstream does or does not speak HTTP/2.
 func (r *report) cells(ctx context.Context, b binaries, lib *requests.Library, all []cell, http2 bool) error {
-	names := r.names
-	if http2 { // clients speak HTTP/1.1, and a proxy of another kind may not speak HTTP/2
-		names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == direct || n == liteLLM })
-	}
+	names := slices.DeleteFunc(slices.Clone(r.names), func(name string) bool {
+		return !slices.ContainsFunc(all, func(c cell) bool { return c.http2 == http2 && c.measures(name) })
+	})
 	var s *scene
 	for i, c := range all {
 		if c.http2 != http2 {
@@ -250,7 +261,7 @@ func progress(what string) { fmt.Fprintf(os.Stderr, "\r%-64s", what) }
 // neighbours comes in both.
 func (s *scene) measure(ctx context.Context, o options, lib *requests.Library, c cell, title string) (result, error) {
 	res := result{cell: c, turns: make(map[string][]turn, len(s.sides))}
-	sides := slices.DeleteFunc(slices.Clone(s.sides), func(d *side) bool { return d.loose && !c.light() })
+	sides := slices.DeleteFunc(slices.Clone(s.sides), func(d *side) bool { return !c.measures(d.Name) })
 	all := make([]clients, len(sides))
 	for i, d := range sides {
 		var err error

@@ -176,6 +176,7 @@ func TestChecks(t *testing.T) {
 		t.Error(err)
 	}
 	// The log has been read now: to read nothing is an error, too.
+	c.logWait = 0
 	if _, err := c.done(ctx, 2, 10, prompt); err == nil || !strings.Contains(err.Error(), "the log has") {
 		t.Errorf("the same log twice: error %v", err)
 	}

@@ -129,6 +129,7 @@ var (
 	}
 	requestCPUColumns = []column{
 		{"CPU per request, µs: server", requestServer, micros},
+		{"Redis", requestStore, micros},
 		{"Envoy", requestEnvoy, micros},
 		{"clients", requestClients, micros},
 		{"upstream", requestUpstream, micros},
@@ -140,6 +141,7 @@ var (
 		{"a chunk's way p50, µs", chunkP50, micros},
 		{"p99", chunkP99, micros},
 		{"CPU per 1,000 chunks, ms: server", chunkServer, micros}, // of one, µs
+		{"Redis", chunkStore, micros},
 		{"Envoy", chunkEnvoy, micros},
 		{"clients", chunkClients, micros},
 		{"upstream", chunkUpstream, micros},
@@ -147,11 +149,17 @@ var (
 	}
 )
 
+// hasRedis reports whether there is a side whose server counts in a Redis.
+func (r *report) hasRedis() bool { return slices.Contains(r.names, rateLimit) }
+
 // loadTable shows the cells of a load, with a line for each side.
 func (r *report) loadTable(b *strings.Builder, l load) {
 	columns := slices.Concat(requestColumns, requestCPUColumns)
 	if l.answer.Chunks > 0 {
 		columns = slices.Concat(requestColumns, chunkColumns)
+	}
+	if !r.hasRedis() {
+		columns = slices.DeleteFunc(columns, func(c column) bool { return c.figure == requestStore || c.figure == chunkStore })
 	}
 	head := false
 	for _, res := range r.results {

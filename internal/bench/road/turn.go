@@ -23,10 +23,12 @@ const (
 	chunkP50 // of a chunk, from the upstream to the client
 	chunkP99
 	requestServer // CPU for each request
+	requestStore
 	requestEnvoy
 	requestClients
 	requestUpstream
 	chunkServer // CPU for each chunk
+	chunkStore
 	chunkEnvoy
 	chunkClients
 	chunkUpstream
@@ -38,15 +40,18 @@ const (
 type turn [figures]float64
 
 // usage is the processor time of all processes of a side so far, in seconds.
-type usage struct{ server, envoy, clients, upstream float64 }
+type usage struct{ server, store, envoy, clients, upstream float64 }
 
 func (s *scene) usage(d *side) usage {
-	u := usage{server: math.NaN(), envoy: math.NaN(), clients: bench.CPU(os.Getpid()), upstream: bench.CPU(s.upstream.PID())}
+	u := usage{server: math.NaN(), store: math.NaN(), envoy: math.NaN(), clients: bench.CPU(os.Getpid()), upstream: bench.CPU(s.upstream.PID())}
 	if d.Envoy != nil {
 		u.envoy = bench.CPU(d.Envoy.PID())
 	}
 	if d.Server != nil {
 		u.server = bench.CPU(d.Server.PID())
+	}
+	if d.Store != nil {
+		u.store = bench.CPU(d.Store.PID())
 	}
 	return u
 }
@@ -86,8 +91,8 @@ func (s *scene) turn(ctx context.Context, d *side, all clients, length time.Dura
 	t[requestP50], t[requestP99] = quantiles(durations)
 	t[firstP50], t[firstP99] = quantiles(firsts)
 	t[chunkP50], t[chunkP99] = quantiles(ways)
-	spent := usage{after.server - before.server, after.envoy - before.envoy, after.clients - before.clients, after.upstream - before.upstream}
-	for i, of := range []float64{spent.server, spent.envoy, spent.clients, spent.upstream} {
+	spent := usage{after.server - before.server, after.store - before.store, after.envoy - before.envoy, after.clients - before.clients, after.upstream - before.upstream}
+	for i, of := range []float64{spent.server, spent.store, spent.envoy, spent.clients, spent.upstream} {
 		t[requestServer+figure(i)] = of / float64(n)
 		t[chunkServer+figure(i)] = math.NaN()
 		if pieces > 0 {

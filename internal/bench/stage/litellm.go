@@ -30,7 +30,7 @@ func InstallLiteLLM(ctx context.Context) (python string, err error) {
 // StartLiteLLM starts it in front of an upstream, in a folder that is its own, and returns where it listens. It has no
 // budgets, no database and no keys to check, does not try again, and is one process.
 func StartLiteLLM(ctx context.Context, python, upstream, dir string) (p *Process, addr string, err error) {
-	if addr, err = freeAddress(ctx); err != nil {
+	if addr, err = envoyrun.FreeAddress(); err != nil {
 		return nil, "", err
 	}
 	config := filepath.Join(dir, "litellm.yaml")
@@ -99,15 +99,6 @@ func alive(ctx context.Context, url string) error {
 		return errors.New(resp.Status)
 	}
 	return nil
-}
-
-// freeAddress returns an address of loopback on which nobody listens.
-func freeAddress(ctx context.Context) (string, error) {
-	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return lis.Addr().String(), lis.Close()
 }
 
 // SaysWhole reports whether an answer says what a whole one does, in whatever shape.

@@ -14,7 +14,7 @@ import (
 )
 
 // stopTimeout is how long a process may take to end once it was asked to.
-const stopTimeout = 20 * time.Second
+const stopTimeout = time.Minute
 
 // Process is a process that this one has started and owns.
 type Process struct {

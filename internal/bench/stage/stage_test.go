@@ -251,7 +251,7 @@ func TestScript(t *testing.T) {
 
 // An ordinary server and an ordinary client understand us, whatever pieces they write.
 func TestOthersUnderstand(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	u := startUpstream(t)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.URL()+"/v1/chat/completions", io.MultiReader(strings.NewReader("12"), strings.NewReader("34")))

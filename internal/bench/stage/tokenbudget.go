@@ -25,7 +25,7 @@ func Build(ctx context.Context, dir string) (string, error) {
 	file := filepath.Join(dir, "tokenbudget")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, "github.com/tokenbudget/tokenbudget/cmd/tokenbudget")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building tokenbudget: %w\n%s", err, out)
 	}
@@ -84,7 +84,7 @@ func StartTokenbudget(ctx context.Context, name, binary, dir string) (t *Tokenbu
 			t, err = nil, errors.Join(err, t.Close())
 		}
 	}()
-	giveUp := time.Now().Add(20 * time.Second)
+	giveUp := time.Now().Add(2 * time.Minute)
 	for t.ExtProc == "" {
 		text, err := os.ReadFile(t.logFile)
 		if err != nil {
@@ -118,7 +118,7 @@ type Charged struct {
 
 // Charged asks the server. It is zero as long as nobody has asked for anything.
 func (t *Tokenbudget) Charged(ctx context.Context) (c Charged, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.admin+"/v1/budgets", nil)
 	if err != nil {

@@ -71,6 +71,7 @@ var keys = slices.Concat(
 		{"timeouts.idle", duration(time.Second, 24*time.Hour), "5m", "the longest silence of a stream that has begun; then it is cut. Also how long a request's body may take to come. Not longer than `exchange`", ""},
 		{"timeouts.drain", duration(0, 10*time.Minute), "25s", "how long open streams may go on at shutdown; then they are cut", ""},
 		{"timeouts.drain_delay", duration(0, 10*time.Minute), "5s", "for how much of `drain` new exchanges are still taken, while health checks already fail: until load balancers have noticed. Nobody waits for it if no connection is open. Not longer than `drain`", ""},
+		{"timeouts.background", duration(0, 24*time.Hour), "1h", "how long a response may go on in the background (`background: true`) until it is charged what is held for it, if nobody has fetched its end by then, see [apis.md](apis.md#background-responses). 0s: at once", ""},
 		{"timeouts.connection_age", duration(0, 24*time.Hour), "5m", "after what time, give or take a tenth, a connection of Envoy's is told to be replaced, so that servers that are added get their share; what is open on it goes on to its end. 0s: never", ""},
 		{"overload", object(), "", "when new requests are turned away, see [`overload`](#overload)", ""},
 		{"overload.max_exchanges", count(1_000_000), "(one for each 128 KiB of memory, at most 100k)", "exchanges that may be open; beyond, new ones get a 503", ""},

@@ -217,6 +217,14 @@ var faults = []struct {
 	{"upstream's circuit breaker", func(_ *testing.T, b *bootstrapv3.Bootstrap) {
 		b.StaticResources.Clusters[1].CircuitBreakers.Thresholds[0].MaxRequests = wrapperspb.UInt32(100)
 	}, "circuit-breaker"},
+	{"no other try", proc(func(p *extprocv3.ExternalProcessor) { p.GrpcService.RetryPolicy = nil }), "server-retry"},
+	{"three other tries at a time", server(func(_ *testing.T, c *clusterv3.Cluster) {
+		c.CircuitBreakers.Thresholds[0].MaxRetries = nil
+	}), "server-retry"},
+	{"a budget of tries", server(func(_ *testing.T, c *clusterv3.Cluster) {
+		c.CircuitBreakers.Thresholds[0].MaxRetries = nil
+		c.CircuitBreakers.Thresholds[0].RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{}
+	}), ""},
 	{"keepalive", server(func(t *testing.T, c *clusterv3.Cluster) { setHTTP(t, c, &corev3.Http2ProtocolOptions{}) }), "keepalive"},
 	{"HTTP/1.1", server(func(_ *testing.T, c *clusterv3.Cluster) { c.TypedExtensionProtocolOptions = nil }), "http2"},
 }
@@ -279,7 +287,7 @@ func check(t *testing.T, findings []doctor.Finding, rule string) {
 
 func ask(t *testing.T, e *envoyrun.Envoy, path string) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.AdminAddr()+path, nil)
 	if err != nil {

@@ -1,0 +1,126 @@
+package exchange
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tokenbudget/tokenbudget/budget"
+	"github.com/tokenbudget/tokenbudget/internal/count"
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
+)
+
+// goesOn begins n responses on a ledger, each of which holds 30 tokens, and keeps those for which
+// there is room.
+func goesOn(t *testing.T, l *budget.Ledger, b *Background, n int, until time.Time) (kept int) {
+	t.Helper()
+	for i := range n {
+		r, d, err := l.Reserve(t.Context(), budget.Request{Input: 10, Output: 20})
+		if err != nil || r == nil {
+			t.Fatalf("%+v, %v", d, err)
+		}
+		c := &continued{key: storedKey{1, strconv.Itoa(i)}, reservation: r, until: until, model: count.New(count.Options{}).Model("gpt-4o")}
+		if b.keep(c) {
+			kept++
+		} else {
+			r.SettleHold()
+		}
+	}
+	return kept
+}
+
+func newBackgroundLedger(t *testing.T) *budget.Ledger {
+	t.Helper()
+	l, err := budget.New(t.Context(), budget.Options{Limits: []budget.Limit{{Name: "all", Amount: 1e9, Period: budget.Total}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func balanceOf(t *testing.T, l *budget.Ledger) (spent, held int64) {
+	t.Helper()
+	all, err := l.Balances(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	return all[0].Spent, all[0].Held
+}
+
+// TestBackgroundBounded: what finds no room is not kept, nor what comes before the table is
+// open or after it is closed, nor a second of one name.
+func TestBackgroundBounded(t *testing.T) {
+	l, b, later := newBackgroundLedger(t), NewBackground(), time.Now().Add(time.Hour)
+	if n := goesOn(t, l, b, 1, later); n != 0 {
+		t.Errorf("%d are kept by one that is shut", n)
+	}
+	b.Open()
+	if n := goesOn(t, l, b, maxBackground+10, later); n != maxBackground {
+		t.Errorf("%d are kept, want %d", n, maxBackground)
+	}
+	for _, e := range b.Expired(later) {
+		e.Apply()
+	}
+	if n := goesOn(t, l, b, 1, later) + goesOn(t, l, b, 1, later); n != 1 {
+		t.Errorf("%d are kept under one name", n)
+	}
+	for _, e := range b.Close(later) {
+		e.Apply()
+	}
+	if n := goesOn(t, l, b, 1, later); n != 0 {
+		t.Errorf("%d are kept by one that is closed", n)
+	}
+	if spent, held := balanceOf(t, l); spent != 30*(maxBackground+14) || held != 0 {
+		t.Errorf("%d are spent and %d held, want %d and 0", spent, held, 30*(maxBackground+14))
+	}
+}
+
+// TestBackgroundOnce: however many notice the end of a response, one settles it.
+func TestBackgroundOnce(t *testing.T) {
+	const responses = 200
+	l, b, now := newBackgroundLedger(t), NewBackground(), time.Now()
+	b.Open()
+	goesOn(t, l, b, responses, now.Add(time.Hour))
+	answer := dialect.ReadStored([]byte(`{"id":"r","object":"response","status":"completed","usage":{"input_tokens":1,"output_tokens":2}}`))
+	var ends, seen, twice atomic.Int64
+	end := func(all ...*Ending) {
+		for _, e := range all {
+			ends.Add(1)
+			if e.By == EndedSeen {
+				seen.Add(1)
+			}
+			if !e.Apply() {
+				twice.Add(1)
+			}
+		}
+	}
+	var done sync.WaitGroup
+	for w := range 4 {
+		done.Go(func() {
+			for i := range responses {
+				if c := b.find(strconv.Itoa(i)); c != nil {
+					if e, _ := b.end(c, c.key, answer, now); e != nil {
+						end(e)
+					}
+				}
+				if w == 1 && i == responses/2 {
+					end(b.Expired(now.Add(2 * time.Hour))...)
+				}
+				if w == 0 && i%10 == 0 {
+					end(b.Expired(now)...)
+				}
+			}
+		})
+	}
+	done.Wait()
+	end(b.Close(now)...)
+	if ends.Load() != responses || twice.Load() != 0 {
+		t.Errorf("of %d responses %d have ended, %d twice", responses, ends.Load(), twice.Load())
+	}
+	spent, held := balanceOf(t, l)
+	if want := 3*seen.Load() + 30*(responses-seen.Load()); spent != want || held != 0 {
+		t.Errorf("%d are spent and %d held, want %d and 0", spent, held, want)
+	}
+}

@@ -1,0 +1,197 @@
+package dialect
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// OpenAI's Responses API keeps responses, unless the request says "store": false. Their ids
+// are named later: to fetch one that goes on in the background (GET …/responses/ID), to cancel
+// it (POST …/responses/ID/cancel), and to go on from it ("previous_response_id").
+
+// Stored is what an answer, or an event of a stream, says of a response that is kept.
+type Stored struct {
+	ID     string // "" if there is none, or none of the usual form
+	Status StoredStatus
+	Body   []byte // the response itself, JSON; a part of what was read
+}
+
+// StoredStatus is how a response stands.
+type StoredStatus string
+
+// What is known of a response's status; any other is "".
+const (
+	StoredQueued     StoredStatus = "queued"
+	StoredInProgress StoredStatus = "in_progress"
+	StoredCompleted  StoredStatus = "completed"
+	StoredIncomplete StoredStatus = "incomplete"
+	StoredFailed     StoredStatus = "failed"
+	StoredCancelled  StoredStatus = "cancelled"
+)
+
+// storedStatuses are those by their raw strings.
+var storedStatuses = func() map[string]StoredStatus {
+	all := make(map[string]StoredStatus)
+	for _, s := range []StoredStatus{StoredQueued, StoredInProgress, StoredCompleted, StoredIncomplete, StoredFailed, StoredCancelled} {
+		all[strconv.Quote(string(s))] = s
+	}
+	return all
+}()
+
+// GoesOn says that more will be added to the response.
+func (s StoredStatus) GoesOn() bool { return s == StoredQueued || s == StoredInProgress }
+
+// Ended says that nothing more will.
+func (s StoredStatus) Ended() bool {
+	return s == StoredCompleted || s == StoredIncomplete || s == StoredFailed || s == StoredCancelled
+}
+
+// maxStoredID is the longest id that is read, in bytes. OpenAI's have some 55; proxies hide
+// more in theirs.
+const maxStoredID = 512
+
+// ReadStored reads an answer, or the data of an event. What is not understood says nothing.
+func ReadStored(data []byte) Stored {
+	if wellFormed(data) != nil {
+		return Stored{}
+	}
+	return StoredAnswer(data)
+}
+
+// StoredAnswer is ReadStored of JSON that [API.ParseAnswer] has taken.
+func StoredAnswer(data []byte) (s Stored) {
+	r := responseReader{data: data}
+	at := span{skipFiller(data, 0), len(data)}
+	if at.start == at.end || data[at.start] != '{' {
+		return s
+	}
+	if response := r.member(at, `"response"`); response.end > 0 && data[response.start] == '{' {
+		at = response
+	}
+	s.Body = at.of(data)
+	found := 0
+	for name, value := range members(data, at) {
+		switch string(name.of(data)) {
+		case `"id"`:
+			s.ID = storedID(value.of(data))
+		case `"status"`:
+			s.Status = storedStatuses[string(value.of(data))]
+		default:
+			continue
+		}
+		if found++; found == 2 {
+			break // both stand in front of a long output
+		}
+	}
+	return s
+}
+
+// storedID is an id, given as a raw string, if it has nothing that a path would have to
+// escape. Others are not read, so that an id has one spelling everywhere.
+func storedID(raw []byte) string {
+	if len(raw) < 3 || raw[0] != '"' || len(raw)-2 > maxStoredID {
+		return ""
+	}
+	id := string(raw[1 : len(raw)-1])
+	if !plainID(id) {
+		return ""
+	}
+	return id
+}
+
+func plainID(id string) bool {
+	if id == "" || len(id) > maxStoredID || id == "." || id == ".." {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case strings.IndexByte("-_.=~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// responsesEnd is how the path of the Responses API ends.
+const responsesEnd = "/responses"
+
+// StoredPath takes a path apart that names a response: …/responses/ID, and for a POST
+// …/responses/ID/cancel. front is what [StoredFront] says of the path by which it was asked
+// for. ok is false for all other paths and methods. Escapes, and a slash at the end, are read as most
+// servers do: a client is not to have an answer by a spelling that is not known here.
+func StoredPath(method, path string) (front, id string, ok bool) {
+	if strings.IndexByte(path, '%') >= 0 {
+		plain, err := url.PathUnescape(path)
+		if err != nil {
+			return "", "", false
+		}
+		path = plain
+	}
+	path = strings.TrimSuffix(path, "/")
+	switch method {
+	case "GET":
+	case "POST":
+		if path, ok = strings.CutSuffix(path, "/cancel"); !ok {
+			return "", "", false
+		}
+	default:
+		return "", "", false
+	}
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 || !strings.HasSuffix(path[:i], responsesEnd) || !plainID(path[i+1:]) {
+		return "", "", false
+	}
+	return StoredFront(path[:i]), path[i+1:], true
+}
+
+// StoredFront is what stands in a path in front of …/responses: two paths with the same front,
+// and the same host, lead to the same responses. Azure's deployments are left out, since what
+// is asked of one of them is fetched without it.
+func StoredFront(path string) string {
+	front := strings.TrimSuffix(path, responsesEnd)
+	i := strings.LastIndexByte(front, '/')
+	if before, ok := strings.CutSuffix(front[:max(i, 0)], "/deployments"); ok && strings.HasSuffix(before, "/openai") {
+		return before
+	}
+	return front
+}
+
+// Earlier are the ids of what a prompt goes on from that is kept at the provider; "" for what
+// it does not name, or not in the usual form.
+type Earlier struct{ Response, Conversation string }
+
+// earlier holds a stated number of tokens for what the prompt goes on from.
+func (p *responsesRequest) earlier(key string, value span) {
+	p.prompt.hidden = true
+	p.prompt.held += heldConversation
+	switch {
+	case key == "previous_response_id":
+		p.r.Earlier.Response = storedID(value.of(p.body))
+	case p.body[value.start] == '{':
+		r := responseReader{data: p.body}
+		p.r.Earlier.Conversation = storedID(r.member(value, `"id"`).of(p.body))
+	default:
+		p.r.Earlier.Conversation = storedID(value.of(p.body))
+	}
+}
+
+// KnowEarlier says that the caller knows what one of Earlier costs, and adds it: [Request.Rest]
+// has the number no more that stands in for it.
+func (r *Request) KnowEarlier() {
+	if p, ok := r.prompt.(*responsesPrompt); ok {
+		p.held -= heldConversation
+	}
+}
+
+// StoredStream is a [Stream] of an API that keeps its answers.
+type StoredStream interface {
+	Stream
+	// StoredID is the id of the answer, "" until an event has said it.
+	StoredID() string
+}
+
+// StoredID implements [StoredStream].
+func (s *responsesStream) StoredID() string { return s.id }
