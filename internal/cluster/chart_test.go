@@ -1,8 +1,8 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,8 +14,6 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
-	scheduling "k8s.io/api/scheduling/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,22 +22,85 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// cases are the values that the chart's own tests know, by name.
-func cases(t *testing.T) map[string]chartutil.Values {
-	t.Helper()
+// changes are single values, beside the files that the chart's own tests know.
+var changes = map[string]string{
+	"account":  "{serviceAccount: {create: false}}",
+	"admin":    "{admin: {expose: true, port: 9103}, serviceMonitor: {enabled: true}}",
+	"balances": "{persistence: {existingClaim: balances}}",
+	"headless": "{service: {headless: true}}",
+	"labels":   "{commonLabels: {team: a}, podLabels: {tier: b}}",
+	"name":     "{fullnameOverride: budgets}",
+	"port":     "{extproc: {port: 9102}}",
+	"size":     "{persistence: {size: 5Gi}}",
+	"type":     "{service: {type: LoadBalancer}}",
+	"volume":   "{persistence: {enabled: false}}",
+}
+
+// refused are changes that Kubernetes does not allow to an object that exists, and the way out that
+// the chart's README gives: to delete the object before. Back says why the change back is refused;
+// that of a Service is not, but has no effect.
+var refused = map[string]struct{ kind, there, back, readme string }{
+	"balances": {"StatefulSet", claims, claims, orphan},
+	"headless": {"Service", "may not change once set", "", "kubectl delete service NAME"},
+	"replicas": {"Service", "may not change once set", "", "kubectl delete service NAME"},
+	"size":     {"StatefulSet", claims, claims, orphan},
+}
+
+const (
+	claims = "spec.volumeClaimTemplates"
+	orphan = "kubectl delete statefulset NAME --cascade=orphan"
+)
+
+// TestChart: each set of values can be installed, and the defaults can be upgraded to it and back;
+// there is then what the release says, its pods may run where Pod Security is strictest, and
+// nothing is left of it in the end.
+func TestChart(t *testing.T) {
+	high, err := read([]byte("{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: high}, value: 1}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := api.create(t.Context(), high[0].Unstructured, nil); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]chartutil.Values{}
 	files, err := filepath.Glob("../../charts/testdata/*.values.yaml")
 	if err != nil || len(files) < 8 {
 		t.Fatalf("there are only %q (%v)", files, err)
 	}
-	all := map[string]chartutil.Values{}
 	for _, file := range files {
-		v, err := chartutil.ReadValuesFile(file)
-		if err != nil {
+		if all[strings.TrimSuffix(filepath.Base(file), ".values.yaml")], err = chartutil.ReadValuesFile(file); err != nil {
 			t.Fatal(err)
 		}
-		all[strings.TrimSuffix(filepath.Base(file), ".values.yaml")] = v
 	}
-	return all
+	for name, text := range changes {
+		if all[name], err = chartutil.ReadValues([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	readme, err := os.ReadFile("../../charts/tokenbudget/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, no := range refused {
+		if all[name] == nil || !strings.Contains(string(readme), no.readme) {
+			t.Errorf("%s is no change, or README.md does not say %q", name, no.readme)
+		}
+	}
+	for name, values := range all {
+		t.Run(name, func(t *testing.T) {
+			h := newHelm(t, "chart-"+name)
+			h.is(t, h.install(t, values))
+			h.uninstall(t)
+
+			h.install(t, nil)
+			no := refused[name]
+			h.is(t, h.upgrade(t, load(t), values, no.kind, no.there))
+			next := load(t)
+			next.Metadata.Version, next.Metadata.AppVersion = "99.0.0", "99.0.0"
+			h.is(t, h.upgrade(t, next, nil, no.kind, no.back))
+			h.uninstall(t)
+		})
+	}
 }
 
 // helm is Helm for one namespace, where there is one release.
@@ -56,16 +117,9 @@ func newHelm(t *testing.T, namespace string) helm {
 	if err := api.namespace(t.Context(), namespace); err != nil {
 		t.Fatal(err)
 	}
-	_, err := api.SchedulingV1().PriorityClasses().Create(t.Context(), &scheduling.PriorityClass{ObjectMeta: meta1.ObjectMeta{Name: "high"}, Value: 1}, meta1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		t.Fatal(err)
-	}
 	flags := genericclioptions.NewConfigFlags(false)
-	flags.KubeConfig, flags.Namespace = &api.kubeconfig, &namespace
-	flags.WrapConfigFn = func(c *rest.Config) *rest.Config {
-		c.QPS, c.WarningHandler = -1, api.warnings
-		return c
-	}
+	flags.APIServer, flags.Namespace = &api.config.Host, &namespace
+	flags.WrapConfigFn = func(*rest.Config) *rest.Config { return rest.CopyConfig(api.config) }
 	h := helm{new(action.Configuration), namespace}
 	if err := h.Init(flags, namespace, "secret", func(string, ...any) {}); err != nil {
 		t.Fatal(err)
@@ -83,58 +137,6 @@ func load(t *testing.T) *chart.Chart {
 	return c
 }
 
-// install does what helm install does.
-func (h helm) install(t *testing.T, values chartutil.Values) (*release.Release, error) {
-	t.Helper()
-	do := action.NewInstall(h.Configuration)
-	do.ReleaseName, do.Namespace, do.Timeout = releaseName, h.namespace, patience
-	return do.RunWithContext(t.Context(), load(t), copied(t, values))
-}
-
-// upgrade does what helm upgrade --reset-values does.
-func (h helm) upgrade(t *testing.T, c *chart.Chart, values chartutil.Values) (*release.Release, error) {
-	t.Helper()
-	do := action.NewUpgrade(h.Configuration)
-	do.Namespace, do.ResetValues, do.Timeout = h.namespace, true, patience
-	return do.RunWithContext(t.Context(), releaseName, c, copied(t, values))
-}
-
-// uninstall does what helm uninstall does, after which the namespace is empty.
-func (h helm) uninstall(t *testing.T) {
-	t.Helper()
-	do := action.NewUninstall(h.Configuration)
-	do.Timeout = patience
-	if _, err := do.Run(releaseName); err != nil {
-		t.Errorf("uninstall: %v", err)
-	}
-	if left, err := api.left(t.Context(), h.namespace); err != nil || len(left) > 0 {
-		t.Errorf("uninstall leaves %q (%v)", left, err)
-	}
-}
-
-// is fails the test unless the namespace has just what a release consists of.
-func (h helm) is(t *testing.T, r *release.Release) {
-	t.Helper()
-	var want, got []string
-	for _, o := range objectsOf(t, r) {
-		want = append(want, o.GetKind()+" "+o.GetName())
-	}
-	left, err := api.left(t.Context(), h.namespace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range left {
-		if !strings.HasPrefix(o, "Secret sh.helm.release.v1.") {
-			got = append(got, o)
-		}
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		t.Errorf("there is:%s\nwant:%s", lines(got), lines(want))
-	}
-}
-
 // copied is for Helm, which may change the values that it is given.
 func copied(t *testing.T, values chartutil.Values) chartutil.Values {
 	t.Helper()
@@ -149,207 +151,136 @@ func copied(t *testing.T, values chartutil.Values) chartutil.Values {
 	return v
 }
 
-// objectsOf are those that a release consists of.
-func objectsOf(t *testing.T, r *release.Release) (all []*unstructured.Unstructured) {
+// install does what helm install does.
+func (h helm) install(t *testing.T, values chartutil.Values) *release.Release {
 	t.Helper()
-	parts, err := documents([]byte(r.Manifest))
+	do := action.NewInstall(h.Configuration)
+	do.ReleaseName, do.Namespace, do.Timeout = releaseName, h.namespace, patience
+	r, err := do.RunWithContext(t.Context(), load(t), copied(t, values))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range parts {
-		o, err := decode(part)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, o)
-	}
-	return all
+	return r
 }
 
-// TestChart: each set of values can be installed, its pod may run where Pod Security is strictest,
-// the same again changes nothing, and nothing is left of it.
-func TestChart(t *testing.T) {
-	for name, values := range cases(t) {
-		t.Run(name, func(t *testing.T) {
-			h := newHelm(t, "chart-"+name)
-			r, err := h.install(t, values)
-			if err != nil {
-				t.Fatal(err)
-			}
-			api.warnings.none(t, "install")
-			h.is(t, r)
-			pods := 0
-			for _, o := range objectsOf(t, r) {
-				what := o.GetKind() + " " + o.GetName()
-				// Helm sends no question for unknown fields with a change.
-				how := meta1.PatchOptions{DryRun: []string{meta1.DryRunAll}, Force: new(bool)}
-				*how.Force = true
-				if _, err := api.apply(t.Context(), toJSON(o), how); err != nil {
-					t.Errorf("%s: %v", what, err)
-				}
-				if runs, err := api.runs(t.Context(), o); err != nil {
-					t.Errorf("the pod of %s: %v", what, err)
-				} else if runs {
-					pods++
-				}
-				if patch, found, _ := unstructured.NestedString(o.Object, "data", "patch.yaml"); found {
-					h.patch(t, patch)
-					pods++
-				}
-				api.warnings.none(t, what)
-			}
-			if pods != 1 {
-				t.Errorf("it has %d pods", pods)
-			}
-			before := h.versions(t, r)
-			if r, err = h.upgrade(t, load(t), values); err != nil {
-				t.Fatal(err)
-			}
-			if after := h.versions(t, r); !maps.Equal(before, after) {
-				t.Errorf("the same again changes %v to %v", before, after)
-			}
-			h.uninstall(t)
-		})
-	}
-}
-
-// versions are those of the release's objects in the server.
-func (h helm) versions(t *testing.T, r *release.Release) map[string]string {
+// upgrade does what helm upgrade --reset-values does. Where an object has to be deleted for it, that
+// is its kind, and what an upgrade without that is refused for.
+func (h helm) upgrade(t *testing.T, c *chart.Chart, values chartutil.Values, kind, because string) *release.Release {
 	t.Helper()
-	all := map[string]string{}
+	do := action.NewUpgrade(h.Configuration)
+	do.Namespace, do.ResetValues, do.Timeout = h.namespace, true, patience
+	r, err := do.RunWithContext(t.Context(), releaseName, c, copied(t, values))
+	if (err == nil) != (because == "") || err != nil && !strings.Contains(err.Error(), because) {
+		t.Fatalf("%v\nwant %q", err, because)
+	}
+	if kind == "" {
+		return r
+	}
 	for _, o := range objectsOf(t, r) {
-		resource, err := api.of(o)
-		if err != nil {
-			t.Fatal(err)
+		if o.GetKind() == kind {
+			if err := api.remove(t.Context(), o.Unstructured); err != nil {
+				t.Fatal(err)
+			}
 		}
-		got, err := resource.Get(t.Context(), o.GetName(), meta1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[o.GetKind()+" "+o.GetName()] = got.GetResourceVersion()
+	}
+	if r, err = do.RunWithContext(t.Context(), releaseName, c, copied(t, values)); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// uninstall does what helm uninstall does, after which the namespace is empty.
+func (h helm) uninstall(t *testing.T) {
+	t.Helper()
+	do := action.NewUninstall(h.Configuration)
+	do.Timeout = patience
+	if _, err := do.Run(releaseName); err != nil {
+		t.Fatalf("uninstall: %v", err)
+	}
+	if left, err := api.left(t.Context(), h.namespace); err != nil || len(left) > 0 {
+		t.Errorf("uninstall leaves %q (%v)", left, err)
+	}
+}
+
+// objectsOf are those that a release consists of.
+func objectsOf(t *testing.T, r *release.Release) []object {
+	t.Helper()
+	all, err := read([]byte(r.Manifest))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
 
-// patch puts the sidecar into a Deployment, as kubectl patch does.
-func (h helm) patch(t *testing.T, patch string) {
+// is fails the test unless the namespace has just what the release consists of, with one pod,
+// which may run, and no field that is unknown: Helm's change of an object has none of them refused.
+func (h helm) is(t *testing.T, r *release.Release) {
 	t.Helper()
-	document := fmt.Appendf(nil, "{apiVersion: apps/v1, kind: Deployment, metadata: {name: llm-gateway, namespace: %s}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {%s}}}}", h.namespace, harmless)
-	o, err := api.apply(t.Context(), document, meta1.PatchOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	resource, err := api.of(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := yaml.YAMLToJSON([]byte(patch))
-	if err != nil {
-		t.Fatal(err)
-	}
-	patched, err := resource.Patch(t.Context(), o.GetName(), types.StrategicMergePatchType, raw, meta1.PatchOptions{FieldValidation: meta1.FieldValidationStrict})
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, _, _ := unstructured.NestedSlice(patched.Object, "spec", "template", "spec", "containers")
-	first, _, _ := unstructured.NestedSlice(patched.Object, "spec", "template", "spec", "initContainers")
-	if len(all)+len(first) != 2 {
-		t.Errorf("patched there are %d containers", len(all)+len(first))
-	}
-	if _, err := api.runs(t.Context(), patched); err != nil {
-		t.Errorf("the patched pod: %v", err)
-	}
-	if err := api.remove(t.Context(), patched); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestChartUpgrades: from each set of values to each other, and to the next version of the chart.
-func TestChartUpgrades(t *testing.T) {
-	all := cases(t)
-	for from, to := range pairs(all) {
-		t.Run(from+" to "+to, func(t *testing.T) {
-			h := newHelm(t, "from-"+from+"-to-"+to)
-			if _, err := h.install(t, all[from]); err != nil {
-				t.Fatal(err)
-			}
-			c := load(t)
-			c.Metadata.Version, c.Metadata.AppVersion = "99.0.0", "99.0.0"
-			r, err := h.upgrade(t, c, all[to])
-			if err != nil {
-				t.Error(err)
-			} else {
-				h.is(t, r)
-			}
-			api.warnings.none(t, "upgrade")
-			h.uninstall(t)
-		})
-	}
-}
-
-// pairs are all of two names, and each with itself.
-func pairs(all map[string]chartutil.Values) func(func(string, string) bool) {
-	names := slices.Sorted(maps.Keys(all))
-	return func(yield func(string, string) bool) {
-		for _, from := range names {
-			for _, to := range names {
-				if !yield(from, to) {
-					return
-				}
-			}
+	api.warnings.none(t, "helm")
+	var want []string
+	pods := 0
+	for _, o := range objectsOf(t, r) {
+		want = append(want, o.String())
+		got, err := api.apply(t.Context(), o, dry)
+		if err != nil {
+			t.Errorf("%s: %v", o, err)
+			continue
 		}
+		if o.GetKind() == "Service" && headless(got) != headless(o.Unstructured) {
+			t.Errorf("that %s is headless is %v, want %v", o, headless(got), headless(o.Unstructured))
+		}
+		runner := o.Unstructured
+		if patch, found, _ := unstructured.NestedString(o.Object, "data", "patch.yaml"); found {
+			runner = h.patch(t, patch)
+		}
+		if runs, err := api.run(t.Context(), runner); err != nil {
+			t.Errorf("the pod of %s: %v", o, err)
+		} else if runs {
+			pods++
+		}
+		api.warnings.none(t, o.String())
 	}
-}
-
-// TestChartChanges: single values that are changed, each from the defaults and back. What
-// Kubernetes refuses is what the chart's README says.
-func TestChartChanges(t *testing.T) {
-	readme, err := os.ReadFile("../../charts/tokenbudget/README.md")
+	left, err := api.left(t.Context(), h.namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range []struct{ name, values, refused, said string }{
-		{"labels", "{commonLabels: {team: a}, podLabels: {tier: b}}", "", ""},
-		{"admin", "{admin: {expose: true, port: 9103}, serviceMonitor: {enabled: true}}", "", ""},
-		{"port", "{extproc: {port: 9102}}", "", ""},
-		{"volume", "{persistence: {enabled: false}}", "", ""},
-		{"claim", "{persistence: {existingClaim: balances}}", "updates to statefulset spec for fields other than", "`volumeClaimTemplates` cannot be changed"},
-		{"size", "{persistence: {size: 5Gi}}", "updates to statefulset spec for fields other than", "`volumeClaimTemplates` cannot be changed"},
-		{"headless", "{service: {headless: true}}", "may not change once set", "headless"},
-		{"type", "{service: {type: LoadBalancer}}", "", ""},
-		{"name", "{fullnameOverride: budgets}", "", ""},
-		{"account", "{serviceAccount: {create: false}}", "", ""},
-		{"sidecar", "{mode: sidecar}", "", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			values, err := chartutil.ReadValues([]byte(tt.values))
-			if err != nil {
-				t.Fatal(err)
-			}
-			h := newHelm(t, "change-"+tt.name)
-			defer h.uninstall(t)
-			if _, err := h.install(t, nil); err != nil {
-				t.Fatal(err)
-			}
-			r, err := h.upgrade(t, load(t), values)
-			if tt.refused != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.refused) {
-					t.Errorf("%v\nwant %q", err, tt.refused)
-				}
-				if !strings.Contains(string(readme), tt.said) {
-					t.Errorf("README.md does not say %q", tt.said)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			h.is(t, r)
-			if r, err = h.upgrade(t, load(t), nil); err != nil {
-				t.Fatal(err)
-			}
-			h.is(t, r)
-			api.warnings.none(t, "upgrade")
-		})
+	got := slices.DeleteFunc(left, func(o string) bool { return strings.HasPrefix(o, "Secret sh.helm.release.v1.") })
+	slices.Sort(want)
+	if !slices.Equal(got, want) || pods != 1 {
+		t.Errorf("there is %q with %d pods\nwant     %q with one", got, pods, want)
 	}
+}
+
+// headless says whether a Service is.
+func headless(o *unstructured.Unstructured) bool {
+	ip, _, _ := unstructured.NestedString(o.Object, "spec", "clusterIP")
+	return ip == "None"
+}
+
+// patch puts the sidecar into a Deployment, as kubectl patch does, and takes that away again.
+func (h helm) patch(t *testing.T, patch string) *unstructured.Unstructured {
+	t.Helper()
+	objects, err := read(fmt.Appendf(nil, "{apiVersion: apps/v1, kind: Deployment, metadata: {name: llm-gateway, namespace: %s}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {%s}}}}", h.namespace, harmless))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := api.apply(t.Context(), objects[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resource, err := api.of(before)
+	raw, rawErr := yaml.YAMLToJSON([]byte(patch))
+	if err := errors.Join(err, rawErr); err != nil {
+		t.Fatal(err)
+	}
+	after, err := resource.Patch(t.Context(), before.GetName(), types.StrategicMergePatchType, raw, meta1.PatchOptions{FieldValidation: meta1.FieldValidationStrict})
+	if err := errors.Join(err, api.remove(t.Context(), before)); err != nil {
+		t.Fatal(err)
+	}
+	containers, _, _ := unstructured.NestedSlice(after.Object, "spec", "template", "spec", "containers")
+	first, _, _ := unstructured.NestedSlice(after.Object, "spec", "template", "spec", "initContainers")
+	if len(containers)+len(first) != 2 {
+		t.Errorf("patched there are %d containers", len(containers)+len(first))
+	}
+	return after
 }

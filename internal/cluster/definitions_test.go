@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // definitions are Go modules that carry CustomResourceDefinitions, with their checksums as in a
@@ -27,7 +29,7 @@ var definitions = []struct{ module, sum, files string }{
 
 // define gives the server the definitions, and waits until it serves them.
 func (c *cluster) define(ctx context.Context) error {
-	var all []*unstructured.Unstructured
+	var all []object
 	for _, d := range definitions {
 		files, err := filesOf(d.module, d.sum, d.files)
 		if err != nil {
@@ -38,48 +40,36 @@ func (c *cluster) define(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			parts, err := documents(raw)
+			objects, err := read(raw)
 			if err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			for _, part := range parts {
-				o, err := decode(part)
-				if err != nil {
-					return fmt.Errorf("%s: %w", file, err)
-				}
-				all = append(all, o)
-			}
+			all = append(all, objects...)
+		}
+	}
+	for _, o := range all {
+		if _, err := c.apply(ctx, o, nil); err != nil {
+			return fmt.Errorf("%s: %w", o, err)
 		}
 	}
 	crds := c.objects.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
 	for _, o := range all {
-		resource, err := c.of(o)
-		if err != nil {
-			return err
-		}
-		if _, err := resource.Create(ctx, o, meta1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-			return err
-		}
-	}
-	for _, o := range all {
 		if o.GetKind() != "CustomResourceDefinition" {
 			continue
 		}
-		err := until(ctx, func(ctx context.Context) error {
+		err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 			got, err := crds.Get(ctx, o.GetName(), meta1.GetOptions{})
 			if err != nil {
-				return err
+				return false, err
 			}
 			conditions, _, _ := unstructured.NestedSlice(got.Object, "status", "conditions")
-			for _, condition := range conditions {
-				if is, ok := condition.(map[string]any); ok && is["type"] == "Established" && is["status"] == "True" {
-					return nil
-				}
-			}
-			return fmt.Errorf("%s is not established: %v", o.GetName(), conditions)
+			return slices.ContainsFunc(conditions, func(c any) bool {
+				is, _ := c.(map[string]any)
+				return is["type"] == "Established" && is["status"] == "True"
+			}), nil
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("%s is not established: %w", o, err)
 		}
 	}
 	c.mapper.Reset()

@@ -4,28 +4,22 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 
-	apps "k8s.io/api/apps/v1"
-	core "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	meta1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"sigs.k8s.io/yaml"
@@ -33,28 +27,25 @@ import (
 
 // cluster is the server as its user sees it.
 type cluster struct {
-	*kubernetes.Clientset
-	objects    dynamic.Interface
-	mapper     *restmapper.DeferredDiscoveryRESTMapper
-	kubeconfig string
-	warnings   *warnings
+	config   *rest.Config
+	kinds    *discovery.DiscoveryClient
+	mapper   *restmapper.DeferredDiscoveryRESTMapper
+	objects  dynamic.Interface
+	warnings warnings
 }
 
 // connect makes a cluster of a server.
-func connect(config *rest.Config, dir string) (*cluster, error) {
-	c := &cluster{kubeconfig: filepath.Join(dir, "kubeconfig"), warnings: new(warnings)}
-	if err := kubeconfig(config, c.kubeconfig); err != nil {
-		return nil, err
-	}
-	config.WarningHandler = c.warnings
+func connect(config *rest.Config) (*cluster, error) {
+	c := &cluster{config: config}
+	config.WarningHandler = &c.warnings
 	var err error
-	if c.Clientset, err = kubernetes.NewForConfig(config); err != nil {
+	if c.kinds, err = discovery.NewDiscoveryClientForConfig(config); err != nil {
 		return nil, err
 	}
 	if c.objects, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err
 	}
-	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.Discovery()))
+	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.kinds))
 	return c, c.define(context.Background())
 }
 
@@ -82,30 +73,31 @@ func (w *warnings) none(t *testing.T, what string) {
 	w.said = nil
 }
 
-// documents are those of a YAML file that are not empty.
-func documents(raw []byte) (all [][]byte, err error) {
+// object is one with the text that it was read from.
+type object struct {
+	*unstructured.Unstructured
+	text []byte
+}
+
+func (o object) String() string { return o.GetKind() + " " + o.GetName() }
+
+// read returns the objects of a YAML file.
+func read(raw []byte) (all []object, err error) {
 	for r := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(raw))); ; {
-		document, err := r.Read()
+		text, err := r.Read()
 		if errors.Is(err, io.EOF) {
 			return all, nil
 		} else if err != nil {
 			return nil, err
 		}
-		var o map[string]any
-		if err := yaml.Unmarshal(document, &o); err != nil {
+		o := object{new(unstructured.Unstructured), text}
+		if err := yaml.Unmarshal(text, &o.Object); err != nil {
 			return nil, err
 		}
-		if len(o) > 0 {
-			all = append(all, document)
+		if len(o.Object) > 0 { // a comment alone is none
+			all = append(all, o)
 		}
 	}
-}
-
-// decode reads a document.
-func decode(document []byte) (*unstructured.Unstructured, error) {
-	o := new(unstructured.Unstructured)
-	err := yaml.Unmarshal(document, &o.Object)
-	return o, err
 }
 
 // of is where objects of this one's kind and namespace are.
@@ -124,116 +116,98 @@ func (c *cluster) of(o *unstructured.Unstructured) (dynamic.ResourceInterface, e
 	return c.objects.Resource(m.Resource).Namespace(o.GetNamespace()), nil
 }
 
-// apply does what kubectl apply --server-side --validate=strict does.
-func (c *cluster) apply(ctx context.Context, document []byte, how meta1.PatchOptions) (*unstructured.Unstructured, error) {
-	o, err := decode(document)
+// dry has the server judge without doing anything.
+var dry = []string{meta1.DryRunAll}
+
+// apply does what kubectl apply --server-side --validate=strict --force-conflicts does.
+func (c *cluster) apply(ctx context.Context, o object, dryRun []string) (*unstructured.Unstructured, error) {
+	resource, err := c.of(o.Unstructured)
 	if err != nil {
 		return nil, err
 	}
-	resource, err := c.of(o)
-	if err != nil {
-		return nil, err
-	}
-	how.FieldManager, how.FieldValidation = "check", meta1.FieldValidationStrict
-	return resource.Patch(ctx, o.GetName(), types.ApplyPatchType, document, how)
+	force := true
+	return resource.Patch(ctx, o.GetName(), types.ApplyPatchType, o.text,
+		meta1.PatchOptions{FieldManager: "check", Force: &force, FieldValidation: meta1.FieldValidationStrict, DryRun: dryRun})
 }
 
-// remove deletes an object for good. What controllers would do before is left out.
+// create does what kubectl create --validate=strict does.
+func (c *cluster) create(ctx context.Context, o *unstructured.Unstructured, dryRun []string) error {
+	resource, err := c.of(o)
+	if err != nil {
+		return err
+	}
+	_, err = resource.Create(ctx, o, meta1.CreateOptions{FieldValidation: meta1.FieldValidationStrict, DryRun: dryRun})
+	return err
+}
+
+// remove deletes an object for good: nobody is here to do what its finalizers wait for.
 func (c *cluster) remove(ctx context.Context, o *unstructured.Unstructured) error {
 	resource, err := c.of(o)
 	if err != nil {
 		return err
 	}
-	if err := resource.Delete(ctx, o.GetName(), meta1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
-		return err
+	if len(o.GetFinalizers()) > 0 {
+		if _, err := resource.Patch(ctx, o.GetName(), types.MergePatchType, []byte(`{"metadata": {"finalizers": null}}`), meta1.PatchOptions{}); err != nil {
+			return err
+		}
 	}
-	if len(o.GetFinalizers()) > 0 || o.GetKind() == "PersistentVolumeClaim" {
-		_, err = resource.Patch(ctx, o.GetName(), types.MergePatchType, []byte(`{"metadata": {"finalizers": null}}`), meta1.PatchOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
+	return resource.Delete(ctx, o.GetName(), meta1.DeleteOptions{GracePeriodSeconds: new(int64)})
+}
+
+// namespace makes a namespace whose pods are judged by the strictest of the Pod Security
+// Standards, with the account that Kubernetes' controllers make. It may be there already.
+func (c *cluster) namespace(ctx context.Context, name string) error {
+	objects, err := read(fmt.Appendf(nil, `
+{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: %[1]s}}
+`, name))
+	for _, o := range objects {
+		if err == nil {
+			_, err = c.apply(ctx, o, nil)
 		}
 	}
 	return err
 }
 
-// namespace makes a namespace whose pods are judged by the strictest of the Pod Security
-// Standards, with the account that Kubernetes' controllers make.
-func (c *cluster) namespace(ctx context.Context, name string) error {
-	document := fmt.Appendf(nil, `{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels:
-  {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}}}`, name)
-	if _, err := c.objects.Resource(core.SchemeGroupVersion.WithResource("namespaces")).
-		Patch(ctx, name, types.ApplyPatchType, document, meta1.PatchOptions{FieldManager: "namespaces"}); err != nil {
-		return err
+// run creates the first pod that a controller would make of an object, and takes it away; the
+// claims that it would have are judged only. It says whether there is a pod.
+func (c *cluster) run(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
+	template, found, _ := unstructured.NestedMap(o.Object, "spec", "template")
+	if _, isPod, _ := unstructured.NestedSlice(template, "spec", "containers"); !found || !isPod {
+		return false, nil
 	}
-	account := &core.ServiceAccount{ObjectMeta: meta1.ObjectMeta{Name: "default"}}
-	if _, err := c.CoreV1().ServiceAccounts(name).Create(ctx, account, meta1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	return nil
-}
-
-// podOf is the first pod that a controller would make of an object; nil if it makes none.
-func podOf(o *unstructured.Unstructured) (*core.Pod, error) {
-	var template core.PodTemplateSpec
-	var claims []core.PersistentVolumeClaim
-	switch o.GroupVersionKind() {
-	case apps.SchemeGroupVersion.WithKind("Deployment"):
-		var d apps.Deployment
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &d); err != nil {
-			return nil, err
+	pod := &unstructured.Unstructured{Object: template}
+	pod.SetAPIVersion("v1")
+	pod.SetKind("Pod")
+	pod.SetNamespace(o.GetNamespace())
+	pod.SetName(o.GetName() + "-0")
+	claims, _, _ := unstructured.NestedSlice(o.Object, "spec", "volumeClaimTemplates")
+	for _, template := range claims {
+		claim := &unstructured.Unstructured{Object: template.(map[string]any)}
+		name := claim.GetName()
+		claim.SetAPIVersion("v1")
+		claim.SetKind("PersistentVolumeClaim")
+		claim.SetNamespace(o.GetNamespace())
+		claim.SetName(name + "-" + pod.GetName())
+		if err := c.create(ctx, claim, dry); err != nil {
+			return true, err
 		}
-		template = d.Spec.Template
-	case apps.SchemeGroupVersion.WithKind("StatefulSet"):
-		var s apps.StatefulSet
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &s); err != nil {
-			return nil, err
-		}
-		template, claims = s.Spec.Template, s.Spec.VolumeClaimTemplates
-	default:
-		if _, found, _ := unstructured.NestedMap(o.Object, "spec", "template", "spec"); found {
-			return nil, fmt.Errorf("%s %s has a pod, and this check does not know it", o.GetKind(), o.GetName())
-		}
-		return nil, nil
-	}
-	pod := &core.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-	pod.Name, pod.Namespace = o.GetName()+"-0", o.GetNamespace()
-	for _, claim := range claims {
-		pod.Spec.Volumes = append(pod.Spec.Volumes, core.Volume{Name: claim.Name, VolumeSource: core.VolumeSource{
-			PersistentVolumeClaim: &core.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name + "-" + pod.Name},
-		}})
-	}
-	return pod, nil
-}
-
-// runs creates the pod of an object and takes it away, and the claims that it would have. It
-// says whether there is a pod.
-func (c *cluster) runs(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
-	pod, err := podOf(o)
-	if pod == nil || err != nil {
-		return false, err
-	}
-	if templates, _, _ := unstructured.NestedSlice(o.Object, "spec", "volumeClaimTemplates"); templates != nil {
-		for _, template := range templates {
-			var claim core.PersistentVolumeClaim
-			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(template.(map[string]any), &claim); err != nil {
-				return true, err
-			}
-			claim.Name, claim.ResourceVersion = claim.Name+"-"+pod.Name, ""
-			dry := meta1.CreateOptions{FieldValidation: meta1.FieldValidationStrict, DryRun: []string{meta1.DryRunAll}}
-			if _, err := c.CoreV1().PersistentVolumeClaims(pod.Namespace).Create(ctx, &claim, dry); err != nil {
-				return true, err
-			}
+		volumes, _, _ := unstructured.NestedSlice(pod.Object, "spec", "volumes")
+		volumes = append(volumes, map[string]any{"name": name, "persistentVolumeClaim": map[string]any{"claimName": claim.GetName()}})
+		if err := unstructured.SetNestedSlice(pod.Object, volumes, "spec", "volumes"); err != nil {
+			return true, err
 		}
 	}
-	if _, err := c.CoreV1().Pods(pod.Namespace).Create(ctx, pod, meta1.CreateOptions{FieldValidation: meta1.FieldValidationStrict}); err != nil {
+	if err := c.create(ctx, pod, nil); err != nil {
 		return true, err
 	}
-	return true, c.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, meta1.DeleteOptions{GracePeriodSeconds: new(int64)})
+	return true, c.remove(ctx, pod)
 }
 
 // left is what is in a namespace, but for what every namespace has.
 func (c *cluster) left(ctx context.Context, namespace string) (left []string, err error) {
-	lists, err := c.Discovery().ServerPreferredNamespacedResources()
+	lists, err := c.kinds.ServerPreferredNamespacedResources()
 	if err != nil {
 		return nil, err
 	}
@@ -252,19 +226,11 @@ func (c *cluster) left(ctx context.Context, namespace string) (left []string, er
 			}
 			for _, o := range found.Items {
 				if r.Kind != "ServiceAccount" || o.GetName() != "default" {
-					left = append(left, o.GetKind()+" "+o.GetName())
+					left = append(left, object{Unstructured: &o}.String())
 				}
 			}
 		}
 	}
+	slices.Sort(left)
 	return left, nil
-}
-
-// toJSON is a document as the API's own tools send it.
-func toJSON(v any) []byte {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // of an unstructured object
-	}
-	return raw
 }

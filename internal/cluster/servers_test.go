@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -14,14 +13,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // patience is how long a server may take to start and to end, on a machine that does other things.
@@ -52,7 +48,7 @@ func withServers(run func() int) (code int) {
 		return fail(err)
 	}
 	defer server.stop()
-	if api, err = connect(config, dir); err != nil {
+	if api, err = connect(config); err != nil {
 		return fail(err)
 	}
 	return run()
@@ -190,33 +186,3 @@ func freeAddress() (string, error) {
 	}
 	return lis.Addr().String(), lis.Close()
 }
-
-// kubeconfig writes the file that Helm reads.
-func kubeconfig(config *rest.Config, file string) error {
-	return clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"check": {Server: config.Host, InsecureSkipTLSVerify: true}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"check": {Token: config.BearerToken}},
-		Contexts:       map[string]*clientcmdapi.Context{"check": {Cluster: "check", AuthInfo: "check"}},
-		CurrentContext: "check",
-	}, file)
-}
-
-// until asks again until there is no error, or too much time has gone by.
-func until(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-// lines is a list for a message.
-func lines(list []string) string { return "\n  " + strings.Join(list, "\n  ") }
