@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	meta1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,12 +21,26 @@ import (
 
 // definitions are Go modules that carry CustomResourceDefinitions, with their checksums as in a
 // go.sum. Those of Istio and Envoy Gateway, which has Gateway API's, are of the versions that
-// envoy/crd_test.go names, too. They are downloaded by the go command, and no dependency.
+// envoy/crd_test.go names, too (TestDefinitions); that of the Prometheus operator is older than the
+// types that the chart's tests know. They are downloaded by the go command, and no dependency.
 var definitions = []struct{ module, sum, files string }{
 	{"istio.io/api@v1.31.4", "h1:AcnncYrlDj1PJkym7h88Gggkef4MAra8QpGaXRMsr+E=", "kubernetes/customresourcedefinitions.gen.yaml"},
 	{"github.com/envoyproxy/gateway@v1.9.1", "h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=", "charts/gateway-helm/charts/crds/crds/*.yaml"},
 	{"github.com/envoyproxy/gateway@v1.9.1", "h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=", "charts/gateway-helm/charts/crds/crds/generated/*.yaml"},
 	{"github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=", "example/prometheus-operator-crd/*_servicemonitors.yaml"},
+}
+
+// TestDefinitions: package envoy renders for the same versions.
+func TestDefinitions(t *testing.T) {
+	raw, err := os.ReadFile("../../envoy/crd_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range definitions[:3] {
+		if !strings.Contains(string(raw), fmt.Sprintf("{%q, %q, %q}", d.module, d.sum, d.files)) {
+			t.Errorf("envoy/crd_test.go has another version than %s, or other files of it than %s", d.module, d.files)
+		}
+	}
 }
 
 // define gives the server the definitions, and waits until it serves them.

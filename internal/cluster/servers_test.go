@@ -27,36 +27,36 @@ const patience = 5 * time.Minute
 var api *cluster
 
 func TestMain(m *testing.M) {
-	os.Exit(withServers(m.Run))
+	code, err := withServers(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // withServers runs the tests between the servers' start and their end.
-func withServers(run func() int) (code int) {
+func withServers(run func() int) (int, error) {
 	runtime.LockOSThread() // the servers are killed when the thread ends that started them
 	dir, err := os.MkdirTemp("", "tokenbudget-cluster-")
 	if err != nil {
-		return fail(err)
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
 	etcd, etcdURL, err := startEtcd(dir)
 	if err != nil {
-		return fail(err)
+		return 0, err
 	}
 	defer etcd.stop()
 	server, config, err := startAPI(dir, etcdURL)
 	if err != nil {
-		return fail(err)
+		return 0, err
 	}
 	defer server.stop()
 	if api, err = connect(config); err != nil {
-		return fail(err)
+		return 0, err
 	}
-	return run()
-}
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
+	return run(), nil
 }
 
 // process is a server. Its log is shown if it fails to start.
