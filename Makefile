@@ -39,6 +39,20 @@ test: ## all tests, those with a real Envoy and the official SDKs included
 	$(GO) test -timeout $(TESTTIME) ./...
 	cd charts && $(GO) vet ./... && $(GO) test -timeout $(TESTTIME) -count=1 ./...
 
+# From source by the Go module proxy, too, in the versions of internal/cluster/go.mod.
+# A server that does not know its version is one that Helm refuses charts for.
+$(TOOLS)/kube-apiserver: internal/cluster/go.mod
+	cd internal/cluster && version=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+	  CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o $@ k8s.io/kubernetes/cmd/kube-apiserver
+
+$(TOOLS)/etcd: internal/cluster/go.mod
+	cd internal/cluster && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ go.etcd.io/etcd/server/v3
+
+.PHONY: cluster-check
+cluster-check: $(TOOLS)/kube-apiserver $(TOOLS)/etcd ## manifests and chart on a real Kubernetes API server; builds it first, some 20 minutes
+	cd internal/cluster && $(GO) mod tidy -diff && CGO_ENABLED=0 $(GO) vet -trimpath . && \
+	  CGO_ENABLED=0 KUBE_APISERVER=$(TOOLS)/kube-apiserver ETCD=$(TOOLS)/etcd $(GO) test -trimpath -count=1 -v .
+
 .PHONY: race
 race: ## all tests under the race detector
 	$(GO) test -race -timeout $(TESTTIME) ./...

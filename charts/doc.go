@@ -8,5 +8,5 @@
 // make test does so with -count=1, since the go command does not know that the program has changed.
 //
 // It is a module of its own, so that neither Helm nor Kubernetes' types are dependencies of the
-// server. Nothing here is tried on a cluster.
+// server. Nothing here is tried on a cluster; internal/cluster gives the chart to a real API server.
 package charts
