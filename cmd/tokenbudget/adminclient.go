@@ -27,9 +27,10 @@ const (
 // adminFlags are the flags of commands that ask a running server.
 type adminFlags struct{ addr, ca, cert, key, name string }
 
-func newAdminFlags(fs *flag.FlagSet) *adminFlags {
+// newAdminFlags declares them. unset says whom the command asks without -admin.
+func newAdminFlags(fs *flag.FlagSet, unset string) *adminFlags {
 	f := new(adminFlags)
-	fs.StringVar(&f.addr, "admin", "", "`ADDRESS` of a running server's admin listener: host:port, https://host:port or unix:/path (default "+defaultAdmin+")")
+	fs.StringVar(&f.addr, "admin", "", "`ADDRESS` of a running server's admin listener: host:port, https://host:port or unix:/path (default "+unset+")")
 	fs.StringVar(&f.ca, "ca", "", "`FILE` of the authorities that sign the server's certificate (default the system's)")
 	fs.StringVar(&f.cert, "cert", "", "`FILE` of a client certificate, with -key")
 	fs.StringVar(&f.key, "key", "", "`FILE` of its private key")

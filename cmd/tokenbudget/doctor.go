@@ -37,13 +37,13 @@ In Kubernetes, forward Envoy's admin port first:
 
 ` + adminHelp,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
-		admins := newAdminFlags(fs)
+		admins := newAdminFlags(fs, "none: the server is not asked")
 		path := fs.String("config", "", "the server's configuration `FILE`")
 		address := fs.String("envoy", "", "`ADDRESS` of Envoy's admin interface: host:port or unix:/path")
 		asJSON := fs.Bool("json", false, "print JSON: {\"findings\": [{rule, where, what, fix}]}")
 		var o doctor.Options
 		fs.StringVar(&o.Cluster, "cluster", "", "`NAME` of the server's cluster, if nothing in Envoy's configuration is named tokenbudget")
-		fs.BoolVar(&o.FailOpen, "fail-open", false, "that requests pass unmetered while the server is away is meant so")
+		fs.BoolVar(&o.FailOpen, "fail-open", false, "it is meant so that requests pass unmetered while the server is away")
 		return func(ctx context.Context, e env, args []string) error {
 			if err := noArguments(args); err != nil {
 				return err

@@ -35,7 +35,7 @@ others could see, and is not kept:
 				return err
 			}
 			if c.APIKeys.Secret == "" {
-				return errors.New("the file has no api_keys.secret; add api_keys: {secret: ${TOKENBUDGET_API_KEY_SECRET}}, with a secret such as openssl rand -hex 32 makes")
+				return errors.New(`the file has no api_keys.secret; add api_keys: {secret: "${TOKENBUDGET_API_KEY_SECRET}"}, with a secret such as openssl rand -hex 32 makes`)
 			}
 			key, err := readKey(e.stdin)
 			if err != nil {

@@ -32,7 +32,7 @@ under way.
 
 ` + adminHelp,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
-		admins := newAdminFlags(fs)
+		admins := newAdminFlags(fs, defaultAdmin)
 		path := fs.String("config", "", "the server's configuration `FILE`")
 		asJSON := fs.Bool("json", false, "print JSON, as GET /v1/budgets does")
 		watch := fs.Bool("watch", false, "show it again every two seconds")
@@ -188,7 +188,7 @@ var healthcheckCommand = command{
 	long: `With -config it asks at listen.admin of that file, on the machine of the server, and
 takes whatever certificate it shows. No token is sent: health is free.`,
 	setup: func(fs *flag.FlagSet) func(context.Context, env, []string) error {
-		admins := newAdminFlags(fs)
+		admins := newAdminFlags(fs, defaultAdmin)
 		path := fs.String("config", "", "the server's configuration `FILE`")
 		return func(ctx context.Context, e env, args []string) error {
 			if err := noArguments(args); err != nil {

@@ -52,7 +52,8 @@ func (d *decoder) checkActions(l *budget.Limit, amounts []amount, truncate bool,
 	case l.Action == budget.ActionShadow && truncate:
 		d.fail(seen["on_input"], "remove it", "a limit with action: shadow changes nothing, so that it truncates no prompt")
 	}
-	if n := seen["max_delay"]; n != nil && l.Action != budget.ActionThrottle {
+	unread := seen["action"] != nil && action == nil // a mistake that is told already: it may mean throttle
+	if n := seen["max_delay"]; n != nil && l.Action != budget.ActionThrottle && !unread {
 		d.fail(n, "remove it, or write action: throttle", "max_delay concerns limits that throttle only")
 	}
 	if l.Action == budget.ActionThrottle && l.MaxDelay == 0 {

@@ -29,8 +29,9 @@ const (
 // as a whole number from 1 to [MaxAmount] is an error. The error is an *[Error]
 // without a position; it quotes at most the part of s that is wrong.
 func ParseAmount(s string) (n int64, unit budget.Unit, err error) {
+	dollars := mistake("limit tokens, requests or streams", "a limit in dollars is not supported yet")
 	if strings.HasPrefix(s, "$") {
-		return 0, 0, mistake("limit tokens, requests or streams", "a limit in dollars is not supported yet")
+		return 0, 0, dollars
 	}
 	words := strings.Fields(s)
 	if len(words) == 0 {
@@ -46,6 +47,8 @@ func ParseAmount(s string) (n int64, unit budget.Unit, err error) {
 		unit = budget.Requests
 	case "stream", "streams":
 		unit = budget.Streams
+	case "dollar", "dollars", "USD", "usd":
+		return 0, 0, dollars
 	default:
 		return 0, 0, mistake("the units are tokens, requests and streams; "+amountHint, "%s is not a unit", quote(name))
 	}

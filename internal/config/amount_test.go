@@ -72,6 +72,9 @@ func TestParseAmount(t *testing.T) {
 		{in: "٥ tokens", err: "not a plain decimal"}, // a digit, but not an ASCII one
 		{in: "k tokens", err: "not a plain decimal"},
 		{in: "$500", err: "dollars is not supported yet"},
+		{in: "500 dollars", err: "dollars is not supported yet"},
+		{in: "1.5k USD", err: "dollars is not supported yet"},
+		{in: "500 tokns", err: `"tokns" is not a unit`},
 	} {
 		n, unit, err := ParseAmount(test.in)
 		switch {

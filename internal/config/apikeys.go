@@ -105,7 +105,7 @@ func (d *decoder) checkAPIKeys(c *Config, section *node, ids *identities, names 
 		at := ids.keys[name]
 		switch {
 		case section == nil:
-			d.fail(at, "add api_keys: {secret: ${TOKENBUDGET_API_KEY_SECRET}, subjects: […]}", "an identity comes from API keys, and there is no section api_keys")
+			d.fail(at, "add api_keys: {secret: \"${TOKENBUDGET_API_KEY_SECRET}\", subjects: […]}", "an identity comes from API keys, and there is no section api_keys")
 			return
 		case len(c.APIKeys.Subjects) > 0 && names[name] == nil:
 			d.fail(at, cmp.Or(didYouMean(name, slices.Collect(maps.Keys(names))), "add it to a subject"), "no subject in api_keys has a value for %s", quote(name))

@@ -29,6 +29,7 @@ func (d *decoder) warnAll(c *Config, ids *identities, limits []*node) {
 	d.warnListen(c)
 	d.warnIdentities(c, ids)
 	d.warnBudgets(c, limits)
+	d.warnDelays(c, limits)
 	d.warnShares(c, limits)
 	d.warnUnlimited(c, limits)
 	if n := d.at[&c.UnknownAPI]; n != nil && c.UnknownAPI == UnknownPass {
@@ -75,6 +76,18 @@ func (d *decoder) warnIdentities(c *Config, ids *identities) {
 	}
 	if n := d.at[&c.Missing]; n != nil && len(c.Identities) == 0 {
 		d.warn(n, "declare an identity, or remove it", "missing has no effect, because there are no identities")
+	}
+}
+
+// warnDelays names budgets in which requests cannot wait as long as they may, because an
+// exchange lasts no longer than its timeout.
+func (d *decoder) warnDelays(c *Config, limits []*node) {
+	for i, l := range c.Budgets {
+		if l.MaxDelay > c.Timeouts.Exchange && (i == 0 || c.Budgets[i-1].Name != l.Name) { // not once for each unit
+			d.warn(limits[i], "make timeouts.exchange longer, or max_delay shorter",
+				"requests that budget %s throttles wait for %s at most, not for its max_delay of %s, because an exchange lasts no longer",
+				quote(l.Name), brief(c.Timeouts.Exchange), brief(l.MaxDelay))
+		}
 	}
 }
 
