@@ -185,10 +185,17 @@ func (f *fields) about(r *Record) {
 	f.truth("stream", r.Stream)
 }
 
+// endNames are what metadata always has once an exchange has ended. An announcement has none of them,
+// and no identity of such a name either: it would look like the end of an exchange of which Envoy hears no more.
+var endNames = map[string]bool{
+	"outcome": true, "limit": true, "output_tokens": true, "cached_tokens": true, "reasoning_tokens": true,
+	"input_source": true, "output_source": true, "duration_ms": true, "ttft_ms": true,
+}
+
 // metadata adds the identities, which hide nothing, and returns all.
 func (f *fields) metadata(r *Record) *structpb.Struct {
 	for _, id := range r.Identities {
-		if _, taken := f.byName[id.Name]; !taken {
+		if _, taken := f.byName[id.Name]; !taken && !endNames[id.Name] {
 			f.text(id.Name, id.Value)
 		}
 	}

@@ -55,3 +55,18 @@ func TestAnnouncement(t *testing.T) {
 		}
 	}
 }
+
+// TestAnnouncementHidesNothing: an identity cannot look like what is said at the end, which may not come.
+func TestAnnouncementHidesNothing(t *testing.T) {
+	r := &Record{API: "openai.chat", Model: "m", Outcome: Completed}
+	for name := range r.metadata().GetFields()[Namespace].GetStructValue().GetFields() {
+		r.Identities = append(r.Identities, budget.Identity{Name: name, Value: "the client's"})
+	}
+	for when, s := range map[string]*structpb.Struct{"at first": r.announcement(budget.Amount{}), "at the end": r.metadata()} {
+		for name, v := range s.GetFields()[Namespace].GetStructValue().GetFields() {
+			if v.GetStringValue() == "the client's" {
+				t.Errorf("%s, %s is what the client says", when, name)
+			}
+		}
+	}
+}

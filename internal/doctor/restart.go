@@ -18,7 +18,7 @@ const leastRetries = 1000
 // Nor is LOGICAL_DNS a fault, of whose addresses Envoy takes one at a time: names of Services have one,
 // and how many this one has is not to be seen here.
 func (e *examination) restart(where string, p *extProc) {
-	if !p.Grpc.Retry.again() {
+	if p.cluster() != "" && !p.Grpc.Retry.again() { // Envoy alone has such a policy; what else it may be is told anyway
 		e.add("server-retry", where, "grpc_service has no retry_policy for connect-failure and refused-stream: requests fail while a server is restarted, instead of beginning at it again, or at another",
 			`grpc_service.retry_policy: {retry_on: "connect-failure,refused-stream", num_retries: 3}`)
 	}
@@ -58,7 +58,7 @@ func (r *grpcRetry) again() bool {
 	for word := range strings.SplitSeq(r.On, ",") {
 		word = strings.TrimSpace(word)
 		all := slices.Contains([]string{"5xx", "gateway-error", "reset"}, word) // which include both
-		connect = connect || all || word == "connect-failure"
+		connect = connect || all || word == "connect-failure" || word == "reset-before-request"
 		refused = refused || all || word == "refused-stream"
 	}
 	return connect && refused

@@ -31,6 +31,8 @@ func TestRestart(t *testing.T) {
 		`"retry_policy": {"retry_on": "5xx"}`:                                               "",
 		`"retry_policy": {"retry_on": "unavailable,reset"}`:                                 "",
 		`"retry_policy": {"retry_on": "gateway-error"}`:                                     "",
+		`"retry_policy": {"retry_on": "reset-before-request,refused-stream"}`:               "", // nothing was sent without a connection
+		`"retry_policy": {"retry_on": "reset-before-request"}`:                              "server-retry",
 		`"timeout": "10s"`:                                      "server-retry",
 		`"retry_policy": {}`:                                    "server-retry",
 		`"retry_policy": {"num_retries": 3}`:                    "server-retry",
@@ -65,4 +67,10 @@ func TestHTTP2(t *testing.T) {
 	} {
 		t.Run(options, func(t *testing.T) { check(t, inMesh(t, old, fmt.Sprintf(form, options)), rule) })
 	}
+}
+
+// TestRestartElsewhere: a client of gRPC's own has no policy of Envoy's, so none is missed.
+func TestRestartElsewhere(t *testing.T) {
+	check(t, inMesh(t, `"envoy_grpc": {"cluster_name": "tokenbudget_extproc"}, "retry_policy": {"retry_on": "connect-failure,refused-stream"}`,
+		`"google_grpc": {"target_uri": "a:1"}`), "cluster")
 }

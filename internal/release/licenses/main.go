@@ -4,7 +4,8 @@
 //
 //	go run ./internal/release/licenses -o FILE
 //
-// The modules are those of Linux, macOS and Windows together.
+// The modules are those of Linux, macOS and Windows together. Where a module has code of others in it, with
+// terms of its own in a folder below the module's, these belong to what is handed on if the code does.
 package main
 
 import (
@@ -42,7 +43,7 @@ func run(out string) error {
 	var text strings.Builder
 	text.WriteString("What is in tokenbudget besides its own code, and under which terms.\n")
 	for _, m := range modules {
-		terms, err := read(m.dir)
+		terms, err := m.terms()
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
@@ -54,8 +55,41 @@ func run(out string) error {
 
 // module is a part of the program.
 type module struct {
-	name string // with its version
-	dir  string // of its source
+	name     string   // with its version
+	dir      string   // of its source
+	packages []string // folders in dir whose code is in the program
+}
+
+// terms returns all that a module says of its terms, and of those of the code in it.
+func (m module) terms() (string, error) {
+	text, err := read(m.dir)
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		return "", errors.New("it has no file with its license") // it could not be handed on
+	}
+	for _, below := range m.below() {
+		more, err := read(filepath.Join(m.dir, below))
+		if err != nil {
+			return "", err
+		}
+		if more != "" {
+			text += "Of " + filepath.ToSlash(below) + ":\n\n" + more
+		}
+	}
+	return text, nil
+}
+
+// below are the folders of the packages, and those that they lie in, without the module's own.
+func (m module) below() (all []string) {
+	for _, p := range m.packages {
+		for below, err := filepath.Rel(m.dir, p); err == nil && below != "."; below = filepath.Dir(below) {
+			all = append(all, below)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // list returns what the program is made of, by name, the standard library first.
@@ -64,18 +98,23 @@ func list() ([]module, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []module{{"Go " + runtime.Version(), strings.TrimSpace(root)}}
+	all := []module{{name: "Go " + runtime.Version(), dir: strings.TrimSpace(root)}}
 	var others []module
 	for _, system := range []string{"linux", "darwin", "windows"} {
-		lines, err := command(system, "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}", program)
+		lines, err := command(system, "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}\t{{$.Dir}}{{end}}{{end}}", program)
 		if err != nil {
 			return nil, err
 		}
 		for line := range strings.Lines(lines) {
-			name, dir, found := strings.Cut(strings.TrimSpace(line), "\t")
-			if m := (module{name, dir}); found && !slices.Contains(others, m) {
-				others = append(others, m)
+			words := strings.Split(strings.TrimSpace(line), "\t")
+			if len(words) != 3 {
+				continue
 			}
+			i := slices.IndexFunc(others, func(m module) bool { return m.name == words[0] })
+			if i < 0 {
+				i, others = len(others), append(others, module{name: words[0], dir: words[1]})
+			}
+			others[i].packages = append(others[i].packages, words[2])
 		}
 	}
 	if len(others) == 0 {
@@ -99,8 +138,7 @@ func command(system string, args ...string) (string, error) {
 // terms are the files in which modules have them.
 var terms = regexp.MustCompile(`(?i)^(licen[cs]e|notice|copying|patents)(\.(txt|md))?$`)
 
-// read returns all that a module says of its terms. To say nothing is an error: it could not be
-// handed on.
+// read returns all that the files of a folder say of terms; "" if there are none.
 func read(dir string) (string, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
@@ -116,9 +154,6 @@ func read(dir string) (string, error) {
 			return "", err
 		}
 		text.WriteString(strings.TrimSpace(string(raw)) + "\n\n")
-	}
-	if text.Len() == 0 {
-		return "", errors.New("it has no file with its license")
 	}
 	return text.String(), nil
 }

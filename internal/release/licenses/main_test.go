@@ -23,6 +23,9 @@ func TestRun(t *testing.T) {
 		"\ngoogle.golang.org/grpc v", "\ngo.uber.org/zap v", "\ngithub.com/dgraph-io/ristretto/v2 v", "\nGo go1.",
 		"Copyright 2009 The Go Authors", "Uber Technologies", "Apache License",
 		"Copyright 2014 gRPC authors.", // of a notice
+		// Of code of others in a module:
+		"\nOf zstd/internal/xxhash:\n\nCopyright (c) 2016 Caleb Spare", "\nOf z:\n\nbbloom.go",
+		"\nOf internal/github.com/golang/gddo:\n\nCopyright (c) 2013 The Go Authors.",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it lacks %q", want)
@@ -31,20 +34,36 @@ func TestRun(t *testing.T) {
 	if strings.Contains(text, "github.com/tokenbudget") || strings.Contains(text, "testify") {
 		t.Error("it has what is not handed on, or its own")
 	}
+	if strings.Contains(text, "\nOf s2/cmd") {
+		t.Error("it has the terms of code that is not in the program")
+	}
 }
 
-// TestRead: a module without terms is an error.
-func TestRead(t *testing.T) {
+// TestTerms: a module without terms is an error; those of the folders that are used are told.
+func TestTerms(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := read(dir); err == nil {
-		t.Error("a module without a license may be handed on")
-	}
-	for _, name := range []string{"LICENSE", "NOTICE.txt", "licenses.go"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("of "+name), 0o600); err != nil {
+	write := func(name string) {
+		name = filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte("of "+filepath.Base(name)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err := read(dir); err != nil || got != "of LICENSE\n\nof NOTICE.txt\n\n" {
+	m := module{dir: dir, packages: []string{dir, filepath.Join(dir, "others", "a"), filepath.Join(dir, "others", "b")}}
+	write("others/LICENSE.md")
+	write("others/a/a.go")
+	write("others/b/COPYING")
+	write("unused/LICENSE")
+	if _, err := m.terms(); err == nil {
+		t.Error("a module without a license may be handed on")
+	}
+	for _, name := range []string{"LICENSE", "NOTICE.txt", "licenses.go"} {
+		write(name)
+	}
+	want := "of LICENSE\n\nof NOTICE.txt\n\nOf others:\n\nof LICENSE.md\n\nOf others/b:\n\nof COPYING\n\n"
+	if got, err := m.terms(); err != nil || got != want {
 		t.Errorf("%q, %v", got, err)
 	}
 }
