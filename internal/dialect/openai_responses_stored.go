@@ -1,7 +1,6 @@
 package dialect
 
 import (
-	"net/url"
 	"strconv"
 	"strings"
 )
@@ -120,31 +119,44 @@ const responsesEnd = "/responses"
 
 // StoredPath takes a path apart that names a response: …/responses/ID, and for a POST
 // …/responses/ID/cancel. front is what [StoredFront] says of the path by which it was asked
-// for. ok is false for all other paths and methods. Escapes, and a slash at the end, are read as most
-// servers do: a client is not to have an answer by a spelling that is not known here.
+// for. ok is false for all other paths and methods. The path is read as lenient servers might, too
+// ([Readings]): a client is not to have an answer by a spelling that is not known here.
 func StoredPath(method, path string) (front, id string, ok bool) {
-	if strings.IndexByte(path, '%') >= 0 {
-		plain, err := url.PathUnescape(path)
-		if err != nil {
-			return "", "", false
-		}
-		path = plain
-	}
-	path = strings.TrimSuffix(path, "/")
-	switch method {
-	case "GET":
-	case "POST":
-		if path, ok = strings.CutSuffix(path, "/cancel"); !ok {
-			return "", "", false
-		}
-	default:
+	if method != "GET" && method != "POST" {
 		return "", "", false
 	}
-	i := strings.LastIndexByte(path, '/')
-	if i < 0 || !strings.HasSuffix(path[:i], responsesEnd) || !plainID(path[i+1:]) {
+	if front, id, ok = storedPath(method, path); ok || plainLower(path) {
+		return front, id, ok
+	}
+	for _, reading := range readings(unescaped(path)) {
+		if front, id, ok = storedPath(method, reading); ok {
+			break
+		}
+	}
+	return front, id, ok
+}
+
+func storedPath(method, path string) (front, id string, ok bool) {
+	if method == "POST" {
+		if path, ok = cutEnd(path, "/cancel"); !ok {
+			return "", "", false
+		}
+	}
+	i := max(0, strings.LastIndexByte(path, '/'))
+	front, ok = cutEnd(path[:i], responsesEnd)
+	if !ok || !plainID(path[i+1:]) {
 		return "", "", false
 	}
-	return StoredFront(path[:i]), path[i+1:], true
+	return StoredFront(front + responsesEnd), path[i+1:], true
+}
+
+// cutEnd takes an end away whose letter case does not matter.
+func cutEnd(path, end string) (front string, ok bool) {
+	i := len(path) - len(end)
+	if i < 0 || !strings.EqualFold(path[i:], end) {
+		return "", false
+	}
+	return path[:i], true
 }
 
 // StoredFront is what stands in a path in front of …/responses: two paths with the same front,
