@@ -3,6 +3,7 @@ package exchange
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenbudget/tokenbudget/budget"
@@ -41,9 +42,10 @@ type continued struct {
 	record       Record // of the exchange that began it
 	start, until time.Time
 	model        count.Model
-	input        int64  // tokens of the prompt, by our count
-	conversation string // that it is a part of, or ""
-	doubted      bool   // another response has had its id, and what the upstream shows may be that one; guarded by Background.mu
+	input        int64        // tokens of the prompt, by our count
+	conversation string       // that it is a part of, or ""
+	doubted      bool         // another response has had its id, and what the upstream shows may be that one; guarded by Background.mu
+	shown        atomic.Int64 // the most tokens of output that answers have shown which did not end it
 }
 
 // Ending is the end of a response that went on in the background.
@@ -94,7 +96,7 @@ func (b *Background) endAll(by EndedBy, now time.Time, ended func(*continued) bo
 	for id, c := range b.kept {
 		if ended(c) {
 			delete(b.kept, id)
-			all = append(all, c.unknown(by, now))
+			all = append(all, c.unknown(by, now, 0))
 		}
 	}
 	return all
@@ -152,9 +154,6 @@ func (x *Exchange) keepOpen() bool {
 	if !x.MayBeKept() || id == "" || x.stored.Status.Ended() || x.done {
 		return false
 	}
-	if x.policy.Contexts.has(id) {
-		return false // another answer had this id, see doubt
-	}
 	rec := x.record
 	rec.Reason, rec.Limit, rec.Shadow = "", "", nil // told with the exchange
 	now := x.policy.Now()
@@ -162,6 +161,7 @@ func (x *Exchange) keepOpen() bool {
 	kept := x.policy.Background.keep(&continued{
 		key: x.storedKey(id), reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
 		model: x.model, input: x.input, conversation: x.request.Earlier.Conversation,
+		doubted: x.policy.Contexts.has(id), // another answer had this id
 	})
 	if !kept {
 		return false
@@ -172,33 +172,38 @@ func (x *Exchange) keepOpen() bool {
 }
 
 // end takes c out if s, which an upstream says of its id, is its end. Where another host or path was asked,
-// it may be another upstream, which the client has chosen: its word counts only if the response
-// costs more by it than is held. By others a client could have a long answer, and pay the hold.
+// it may be another upstream, which the client has chosen: so it ends nothing, and its word counts
+// only if the response costs more by it than by any other. By other upstreams a client could have a
+// long answer, and pay the hold.
 func (b *Background) end(c *continued, by storedKey, s dialect.Stored, now time.Time) (e *Ending, usage dialect.Usage) {
-	held := c.reservation.Held()
 	e, usage = c.seen(s, now)
 	if by != c.key {
-		if e.Hold || e.Amount.Output <= held.Output {
-			return nil, usage
-		}
-		if rec := e.Record; e.Amount.Input < held.Input {
-			e.Amount.Input, rec.Input, rec.InputSource = held.Input, held.Input, c.source()
-		}
+		c.show(e.Amount.Output)
+		return nil, usage
 	}
 	doubted, taken := b.take(c)
 	switch {
 	case !taken:
 		return nil, usage
 	case doubted:
-		e, usage = c.unknown(EndedSeen, now), dialect.Usage{}
+		e, usage = c.unknown(EndedSeen, now, e.Amount.Output), dialect.Usage{}
 		e.Record.Reason = "another response had the same id"
 	}
 	return e, usage
 }
 
+// show notes that an answer which did not end c has shown so many tokens of it. Who has read all but the
+// end is not to pay the hold alone, which without a cap may be much less.
+func (c *continued) show(tokens int64) {
+	for old := c.shown.Load(); tokens > old && !c.shown.CompareAndSwap(old, tokens); {
+		old = c.shown.Load()
+	}
+}
+
 // seen is the end of c, as an answer shows it.
 func (c *continued) seen(s dialect.Stored, now time.Time) (*Ending, dialect.Usage) {
-	e := c.unknown(EndedSeen, now)
+	usage, amount, known := c.amount(s)
+	e := c.unknown(EndedSeen, now, amount.Output)
 	rec := e.Record
 	rec.Reason = ""
 	switch s.Status {
@@ -209,7 +214,6 @@ func (c *continued) seen(s dialect.Stored, now time.Time) (*Ending, dialect.Usag
 	default:
 		rec.Outcome = Completed
 	}
-	usage, amount, known := c.amount(s)
 	if !known {
 		return e, dialect.Usage{}
 	}
@@ -258,11 +262,13 @@ func (c *continued) source() string {
 	return Counted
 }
 
-// unknown is the end of c if what it cost is not known: it is charged what it holds.
-func (c *continued) unknown(by EndedBy, now time.Time) *Ending {
+// unknown is the end of c if what it cost is not known: it is charged what it holds, or what was shown
+// of its output, now or before, if that is more.
+func (c *continued) unknown(by EndedBy, now time.Time, shown int64) *Ending {
 	held := c.reservation.Held()
+	cost := budget.Amount{Input: held.Input, Output: max(held.Output, shown, c.shown.Load())}
 	rec := c.record
-	rec.Held, rec.Input, rec.Output = held, held.Input, held.Output
+	rec.Held, rec.Input, rec.Output = held, cost.Input, cost.Output
 	rec.InputSource, rec.OutputSource = c.source(), Estimated
 	rec.Duration = now.Sub(c.start)
 	if by == EndedShutdown {
@@ -270,5 +276,5 @@ func (c *continued) unknown(by EndedBy, now time.Time) *Ending {
 	} else {
 		rec.Reason = "the response was not fetched in time"
 	}
-	return &Ending{Settlement: Settlement{Reservation: c.reservation, Hold: true}, Record: &rec, By: by}
+	return &Ending{Settlement: Settlement{Reservation: c.reservation, Amount: cost, Hold: cost == held}, Record: &rec, By: by}
 }

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 )
@@ -84,6 +85,62 @@ func StoredAnswer(data []byte) (s Stored) {
 		}
 	}
 	return s
+}
+
+// StoredSequence is the number of an event among those of its response; 0 if it says none, or an
+// absurd one.
+func StoredSequence(data []byte) int64 {
+	if wellFormed(data) != nil {
+		return 0
+	}
+	r := responseReader{data: data}
+	n, _ := r.number(r.member(span{skipFiller(data, 0), len(data)}, `"sequence_number"`))
+	if n < 0 || n > maxSequence {
+		return 0
+	}
+	return n
+}
+
+// maxSequence is the highest number of an event that is believed: of the longest answers.
+const maxSequence = 1 << 20
+
+// storedTexts are the members of an item of the output that have text of the model's.
+var storedTexts = map[string]bool{
+	"text": true, "refusal": true, "arguments": true, "input": true, "code": true, "transcript": true,
+}
+
+// StoredText is about how many bytes of text the output of a response has, of which perhaps only
+// the beginning is there.
+func StoredText(data []byte) (n int64) {
+	_, output, _ := bytes.Cut(data, []byte(`"output"`))
+	named := false // the string before is the name of a text
+	for {
+		i := bytes.IndexByte(output, '"')
+		if i < 0 {
+			return n
+		}
+		output = output[i+1:]
+		end, length := 0, int64(0)
+		for ; end < len(output) && output[end] != '"'; end, length = end+1, length+1 {
+			switch {
+			case output[end] != '\\':
+			case end+1 < len(output) && output[end+1] == 'u':
+				end, length = end+5, length+2 // three bytes, as most letters that are escaped so
+			default:
+				end++
+			}
+		}
+		text := output[:min(end, len(output))]
+		output = output[min(end+1, len(output)):]
+		if at := bytes.TrimLeft(output, " \t\r\n"); len(at) > 0 && at[0] == ':' {
+			named = storedTexts[string(text)]
+			continue
+		}
+		if named {
+			n += length
+		}
+		named = false
+	}
 }
 
 // storedID is an id, given as a raw string, if it has nothing that a path would have to
