@@ -16,6 +16,7 @@ import (
 //
 //	POST …/responses ──► keep ──┬─► take: an answer shows how it ended (watch.go), which settles
 //	                            ├─► Expired: nobody asked for it in time; what was held is charged
+//	                            ├─► keep: another needs its room, which holds more; what was held is charged
 //	                            └─► Close: the server ends; what was held is charged
 //
 // Whoever takes one out settles it, and nobody else can. One that finds no room is charged
@@ -63,6 +64,7 @@ const (
 	EndedSeen     EndedBy = "seen"     // an answer to somebody who asked for it has shown it
 	EndedDeadline EndedBy = "deadline" // nobody asked for it in time
 	EndedShutdown EndedBy = "shutdown" // the server ended before it
+	EndedCrowded  EndedBy = "crowded"  // too many went on, and it held the least
 )
 
 // NewBackground returns one that is shut.
@@ -102,15 +104,30 @@ func (b *Background) endAll(by EndedBy, now time.Time, ended func(*continued) bo
 	return all
 }
 
-// keep takes c in. It is false if there is no room, or if another has its id, see doubt.
-func (b *Background) keep(c *continued) bool {
+// keep takes c in. kept is false if there is no room, or if another has its id, see doubt. Where all
+// room is taken, the one that holds the least output makes room for one that holds more, and is charged
+// that: else many short responses of one client would have all long ones charged without a look.
+func (b *Background) keep(c *continued, now time.Time) (ended *Ending, kept bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.open || len(b.kept) >= maxBackground || b.kept[c.key.id] != nil {
-		return false
+	if !b.open || b.kept[c.key.id] != nil {
+		return nil, false
+	}
+	if len(b.kept) >= maxBackground {
+		least, most := (*continued)(nil), c.reservation.Held().Output
+		for _, other := range b.kept {
+			if n := other.reservation.Held().Output; n < most {
+				least, most = other, n
+			}
+		}
+		if least == nil {
+			return nil, false
+		}
+		delete(b.kept, least.key.id)
+		ended = least.unknown(EndedCrowded, now, 0)
 	}
 	b.kept[c.key.id] = c
-	return true
+	return ended, true
 }
 
 // doubt notes that another exchange was answered with the id of a response that goes on, if it is
@@ -148,27 +165,26 @@ func (x *Exchange) MayBeKept() bool {
 }
 
 // keepOpen has the reservation outlive the exchange, whose answer goes on at the provider, and
-// the record say so. It is false if the hold has to be charged now.
-func (x *Exchange) keepOpen() bool {
+// the record say so. kept is false if the hold has to be charged now. ended is what it took the place of.
+func (x *Exchange) keepOpen() (ended *Ending, kept bool) {
 	id := x.storedID()
 	if !x.MayBeKept() || id == "" || x.stored.Status.Ended() || x.done {
-		return false
+		return nil, false
 	}
 	rec := x.record
 	rec.Reason, rec.Limit, rec.Shadow = "", "", nil // told with the exchange
 	now := x.policy.Now()
 	x.reservation.LeaveStreams() // before somebody else may settle it
-	kept := x.policy.Background.keep(&continued{
+	ended, kept = x.policy.Background.keep(&continued{
 		key: x.storedKey(id), reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
 		model: x.model, input: x.input, conversation: x.request.Earlier.Conversation,
 		doubted: x.policy.Contexts.has(id), // another answer had this id
-	})
-	if !kept {
-		return false
+	}, now)
+	if kept {
+		x.record.Background = true
+		x.record.InputSource, x.record.OutputSource = "", ""
 	}
-	x.record.Background = true
-	x.record.InputSource, x.record.OutputSource = "", ""
-	return true
+	return ended, kept
 }
 
 // end takes c out if s, which an upstream says of its id, is its end. Where another host or path was asked,
@@ -271,9 +287,12 @@ func (c *continued) unknown(by EndedBy, now time.Time, shown int64) *Ending {
 	rec.Held, rec.Input, rec.Output = held, cost.Input, cost.Output
 	rec.InputSource, rec.OutputSource = c.source(), Estimated
 	rec.Duration = now.Sub(c.start)
-	if by == EndedShutdown {
+	switch by {
+	case EndedShutdown:
 		rec.Reason = "the server ended before the response was fetched"
-	} else {
+	case EndedCrowded:
+		rec.Reason = "too many responses went on"
+	default:
 		rec.Reason = "the response was not fetched in time"
 	}
 	return &Ending{Settlement: Settlement{Reservation: c.reservation, Amount: cost, Hold: cost == held}, Record: &rec, By: by}
