@@ -37,12 +37,12 @@ type shown struct {
 
 // read reads an event that is not the response's end.
 func (s *shown) read(data []byte) {
-	n := dialect.StoredSequence(data)
 	if s.reader == nil {
-		s.reader, s.resumed = dialect.OpenAIResponses{}.NewStream(nil), n > 1
+		s.reader = dialect.OpenAIResponses{}.NewStream(nil)
+		s.resumed = dialect.StoredSequence(data) > 1
 	}
 	if s.resumed {
-		s.events = max(s.events, n)
+		s.events = max(s.events, dialect.StoredSequence(data))
 	}
 	s.reader.Event(data, &s.event)
 	for _, t := range s.event.Texts {
@@ -169,12 +169,13 @@ func (x *Exchange) watchedEvents(body []byte, eos bool) *Ending {
 
 // watchedEnd returns the end of the response, if data is about that and nobody else has it.
 func (x *Exchange) watchedEnd(data []byte) *Ending {
-	s, key := dialect.ReadStored(data), x.watch.key
-	if !s.Status.Ended() || s.ID != "" && s.ID != key.id {
-		return nil
-	}
+	key := x.watch.key
 	c := x.policy.Background.find(key.id)
 	if c == nil {
+		return nil // most are asked for that never went on, or have ended; they are not read
+	}
+	s := dialect.ReadStored(data)
+	if !s.Status.Ended() || s.ID != "" && s.ID != key.id {
 		return nil
 	}
 	e, usage := x.policy.Background.end(c, key, s, x.policy.Now())
