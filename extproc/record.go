@@ -107,7 +107,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m.background = prometheus.NewGauge(prometheus.GaugeOpts{Name: "tokenbudget_background_responses", Help: "Responses that go on at their provider, of which it is not known yet what they cost."})
 	m.ended = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tokenbudget_background_ended_total", Help: "Responses in the background that were settled, by how their end was noticed."}, []string{"by"})
-	for _, by := range []exchange.EndedBy{exchange.EndedSeen, exchange.EndedDeadline, exchange.EndedShutdown} {
+	for _, by := range []exchange.EndedBy{exchange.EndedSeen, exchange.EndedDeadline, exchange.EndedCrowded, exchange.EndedShutdown} {
 		m.ended.WithLabelValues(string(by))
 	}
 	for _, reason := range overloadReasons {

@@ -254,22 +254,12 @@ func (e *session) perform(r exchange.Ready) {
 	if !e.x.Waits() { // admitted, or answered by somebody else
 		e.endWait()
 	}
-	if r.Settle != nil && !r.Settle.Apply() {
-		e.server.opts.Log.Error("an exchange was settled twice")
-	}
-	if r.Kept {
-		e.server.opts.Metrics.background.Inc()
-	}
-	if r.Ending != nil {
-		e.server.endBackground(r.Ending)
-	}
-	kept := r.Kept
-	if err := e.written(r); err != nil {
+	e.settle(r)
+	err := e.written(r)
+	e.letKept(r)
+	if err != nil {
 		e.server.opts.Log.Error("the ledger cannot be written; an answer is broken off", zap.Error(err))
 		r = e.unsent(r, err)
-	}
-	if kept {
-		e.reservation = nil
 	}
 	// Before the last message leaves, so that it and the end of the gRPC stream follow
 	// each other closely, and go out in one write.
@@ -293,6 +283,26 @@ func (e *session) perform(r exchange.Ready) {
 	}
 	if r.End {
 		e.end(r.Err)
+	}
+}
+
+// settle settles what r wants settled.
+func (e *session) settle(r exchange.Ready) {
+	if r.Settle != nil && !r.Settle.Apply() {
+		e.server.opts.Log.Error("an exchange was settled twice")
+	}
+	if r.Kept {
+		e.server.opts.Metrics.background.Inc()
+	}
+	if r.Ending != nil {
+		e.server.endBackground(r.Ending)
+	}
+}
+
+// letKept lets go of a reservation that outlives the exchange: another may settle it by now.
+func (e *session) letKept(r exchange.Ready) {
+	if r.Kept {
+		e.reservation = nil
 	}
 }
 
@@ -332,9 +342,8 @@ func (e *session) written(r exchange.Ready) error {
 // not take its end for leave to pass the rest.
 func (e *session) unsent(r exchange.Ready, err error) exchange.Ready {
 	last := e.x.Unsent()
-	if last.Settle != nil {
-		last.Settle.Apply()
-	}
+	e.settle(last)
+	e.letKept(last)
 	last.Record = cmp.Or(r.Record, last.Record)
 	last.Err = cmp.Or(r.Err, err)
 	return last

@@ -3,6 +3,7 @@ package exchange
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tokenbudget/tokenbudget/budget"
@@ -15,6 +16,7 @@ import (
 //
 //	POST …/responses ──► keep ──┬─► take: an answer shows how it ended (watch.go), which settles
 //	                            ├─► Expired: nobody asked for it in time; what was held is charged
+//	                            ├─► keep: another needs its room, which holds more; what was held is charged
 //	                            └─► Close: the server ends; what was held is charged
 //
 // Whoever takes one out settles it, and nobody else can. One that finds no room is charged
@@ -41,9 +43,10 @@ type continued struct {
 	record       Record // of the exchange that began it
 	start, until time.Time
 	model        count.Model
-	input        int64  // tokens of the prompt, by our count
-	conversation string // that it is a part of, or ""
-	doubted      bool   // another response has had its id, and what the upstream shows may be that one; guarded by Background.mu
+	input        int64        // tokens of the prompt, by our count
+	conversation string       // that it is a part of, or ""
+	doubted      bool         // another response has had its id, and what the upstream shows may be that one; guarded by Background.mu
+	shown        atomic.Int64 // the most tokens of output that answers have shown which did not end it
 }
 
 // Ending is the end of a response that went on in the background.
@@ -61,6 +64,7 @@ const (
 	EndedSeen     EndedBy = "seen"     // an answer to somebody who asked for it has shown it
 	EndedDeadline EndedBy = "deadline" // nobody asked for it in time
 	EndedShutdown EndedBy = "shutdown" // the server ended before it
+	EndedCrowded  EndedBy = "crowded"  // too many went on, and it held the least
 )
 
 // NewBackground returns one that is shut.
@@ -94,21 +98,36 @@ func (b *Background) endAll(by EndedBy, now time.Time, ended func(*continued) bo
 	for id, c := range b.kept {
 		if ended(c) {
 			delete(b.kept, id)
-			all = append(all, c.unknown(by, now))
+			all = append(all, c.unknown(by, now, 0))
 		}
 	}
 	return all
 }
 
-// keep takes c in. It is false if there is no room, or if another has its id, see doubt.
-func (b *Background) keep(c *continued) bool {
+// keep takes c in. kept is false if there is no room, or if another has its id, see doubt. Where all
+// room is taken, the one that holds the least output makes room for one that holds more, and is charged
+// that: else many short responses of one client would have all long ones charged without a look.
+func (b *Background) keep(c *continued, now time.Time) (ended *Ending, kept bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.open || len(b.kept) >= maxBackground || b.kept[c.key.id] != nil {
-		return false
+	if !b.open || b.kept[c.key.id] != nil {
+		return nil, false
+	}
+	if len(b.kept) >= maxBackground {
+		least, most := (*continued)(nil), c.reservation.Held().Output
+		for _, other := range b.kept {
+			if n := other.reservation.Held().Output; n < most {
+				least, most = other, n
+			}
+		}
+		if least == nil {
+			return nil, false
+		}
+		delete(b.kept, least.key.id)
+		ended = least.unknown(EndedCrowded, now, 0)
 	}
 	b.kept[c.key.id] = c
-	return true
+	return ended, true
 }
 
 // doubt notes that another exchange was answered with the id of a response that goes on, if it is
@@ -146,59 +165,61 @@ func (x *Exchange) MayBeKept() bool {
 }
 
 // keepOpen has the reservation outlive the exchange, whose answer goes on at the provider, and
-// the record say so. It is false if the hold has to be charged now.
-func (x *Exchange) keepOpen() bool {
+// the record say so. kept is false if the hold has to be charged now. ended is what it took the place of.
+func (x *Exchange) keepOpen() (ended *Ending, kept bool) {
 	id := x.storedID()
 	if !x.MayBeKept() || id == "" || x.stored.Status.Ended() || x.done {
-		return false
-	}
-	if x.policy.Contexts.has(id) {
-		return false // another answer had this id, see doubt
+		return nil, false
 	}
 	rec := x.record
 	rec.Reason, rec.Limit, rec.Shadow = "", "", nil // told with the exchange
 	now := x.policy.Now()
 	x.reservation.LeaveStreams() // before somebody else may settle it
-	kept := x.policy.Background.keep(&continued{
+	ended, kept = x.policy.Background.keep(&continued{
 		key: x.storedKey(id), reservation: x.reservation, record: rec, start: x.start, until: now.Add(x.policy.BackgroundTimeout),
 		model: x.model, input: x.input, conversation: x.request.Earlier.Conversation,
-	})
-	if !kept {
-		return false
+		doubted: x.policy.Contexts.has(id), // another answer had this id
+	}, now)
+	if kept {
+		x.record.Background = true
+		x.record.InputSource, x.record.OutputSource = "", ""
 	}
-	x.record.Background = true
-	x.record.InputSource, x.record.OutputSource = "", ""
-	return true
+	return ended, kept
 }
 
 // end takes c out if s, which an upstream says of its id, is its end. Where another host or path was asked,
-// it may be another upstream, which the client has chosen: its word counts only if the response
-// costs more by it than is held. By others a client could have a long answer, and pay the hold.
+// it may be another upstream, which the client has chosen: so it ends nothing, and its word counts
+// only if the response costs more by it than by any other. By other upstreams a client could have a
+// long answer, and pay the hold.
 func (b *Background) end(c *continued, by storedKey, s dialect.Stored, now time.Time) (e *Ending, usage dialect.Usage) {
-	held := c.reservation.Held()
 	e, usage = c.seen(s, now)
 	if by != c.key {
-		if e.Hold || e.Amount.Output <= held.Output {
-			return nil, usage
-		}
-		if rec := e.Record; e.Amount.Input < held.Input {
-			e.Amount.Input, rec.Input, rec.InputSource = held.Input, held.Input, c.source()
-		}
+		c.show(e.Amount.Output)
+		return nil, usage
 	}
 	doubted, taken := b.take(c)
 	switch {
 	case !taken:
 		return nil, usage
 	case doubted:
-		e, usage = c.unknown(EndedSeen, now), dialect.Usage{}
+		e, usage = c.unknown(EndedSeen, now, e.Amount.Output), dialect.Usage{}
 		e.Record.Reason = "another response had the same id"
 	}
 	return e, usage
 }
 
+// show notes that an answer which did not end c has shown so many tokens of it. Who has read all but the
+// end is not to pay the hold alone, which without a cap may be much less.
+func (c *continued) show(tokens int64) {
+	for old := c.shown.Load(); tokens > old && !c.shown.CompareAndSwap(old, tokens); {
+		old = c.shown.Load()
+	}
+}
+
 // seen is the end of c, as an answer shows it.
 func (c *continued) seen(s dialect.Stored, now time.Time) (*Ending, dialect.Usage) {
-	e := c.unknown(EndedSeen, now)
+	usage, amount, known := c.amount(s)
+	e := c.unknown(EndedSeen, now, amount.Output)
 	rec := e.Record
 	rec.Reason = ""
 	switch s.Status {
@@ -209,7 +230,6 @@ func (c *continued) seen(s dialect.Stored, now time.Time) (*Ending, dialect.Usag
 	default:
 		rec.Outcome = Completed
 	}
-	usage, amount, known := c.amount(s)
 	if !known {
 		return e, dialect.Usage{}
 	}
@@ -258,17 +278,22 @@ func (c *continued) source() string {
 	return Counted
 }
 
-// unknown is the end of c if what it cost is not known: it is charged what it holds.
-func (c *continued) unknown(by EndedBy, now time.Time) *Ending {
+// unknown is the end of c if what it cost is not known: it is charged what it holds, or what was shown
+// of its output, now or before, if that is more.
+func (c *continued) unknown(by EndedBy, now time.Time, shown int64) *Ending {
 	held := c.reservation.Held()
+	cost := budget.Amount{Input: held.Input, Output: max(held.Output, shown, c.shown.Load())}
 	rec := c.record
-	rec.Held, rec.Input, rec.Output = held, held.Input, held.Output
+	rec.Held, rec.Input, rec.Output = held, cost.Input, cost.Output
 	rec.InputSource, rec.OutputSource = c.source(), Estimated
 	rec.Duration = now.Sub(c.start)
-	if by == EndedShutdown {
+	switch by {
+	case EndedShutdown:
 		rec.Reason = "the server ended before the response was fetched"
-	} else {
+	case EndedCrowded:
+		rec.Reason = "too many responses went on"
+	default:
 		rec.Reason = "the response was not fetched in time"
 	}
-	return &Ending{Settlement: Settlement{Reservation: c.reservation, Hold: true}, Record: &rec, By: by}
+	return &Ending{Settlement: Settlement{Reservation: c.reservation, Amount: cost, Hold: cost == held}, Record: &rec, By: by}
 }

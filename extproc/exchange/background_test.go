@@ -22,8 +22,11 @@ func goesOn(t *testing.T, l *budget.Ledger, b *Background, n int, until time.Tim
 			t.Fatalf("%+v, %v", d, err)
 		}
 		c := &continued{key: storedKey{1, strconv.Itoa(i)}, reservation: r, until: until, model: count.New(count.Options{}).Model("gpt-4o")}
-		if b.keep(c) {
+		if ended, ok := b.keep(c, time.Now()); ok {
 			kept++
+			if ended != nil {
+				t.Error("one has made room for another that holds no more")
+			}
 		} else {
 			r.SettleHold()
 		}
@@ -74,6 +77,47 @@ func TestBackgroundBounded(t *testing.T) {
 	}
 	if spent, held := balanceOf(t, l); spent != 30*(maxBackground+14) || held != 0 {
 		t.Errorf("%d are spent and %d held, want %d and 0", spent, held, 30*(maxBackground+14))
+	}
+}
+
+// TestBackgroundCrowded: of too many the one that holds the least is charged that, and makes room for one
+// that holds more. A flood of short responses is nobody else's loss.
+func TestBackgroundCrowded(t *testing.T) {
+	l, b, now := newBackgroundLedger(t), NewBackground(), time.Now()
+	b.Open()
+	goesOn(t, l, b, maxBackground, now.Add(time.Hour))
+	keep := func(id string, output int64) (*Ending, bool) {
+		r, _, err := l.Reserve(t.Context(), budget.Request{Input: 10, Output: output})
+		if err != nil || r == nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.SettleHold() })
+		return b.keep(&continued{key: storedKey{1, id}, reservation: r, until: now.Add(time.Hour)}, now)
+	}
+	for i, tt := range []struct {
+		output     int64
+		kept, ends bool
+	}{{19, false, false}, {20, false, false}, {21, true, true}, {16384, true, true}} {
+		id := "long" + strconv.Itoa(i)
+		e, kept := keep(id, tt.output)
+		if kept != tt.kept || (e != nil) != tt.ends {
+			t.Fatalf("one that holds %d of output: %v, %v, want %v, %v", tt.output, e, kept, tt.kept, tt.ends)
+		}
+		if kept && b.find(id) == nil || len(b.kept) != maxBackground {
+			t.Errorf("%d go on, and %s among them: %v", len(b.kept), id, b.find(id) != nil)
+		}
+		if e == nil {
+			continue
+		}
+		if e.By != EndedCrowded || !e.Hold || e.Record.Output != 20 || !e.Apply() {
+			t.Errorf("what made room ends as %+v", e)
+		}
+	}
+	if spent, _ := balanceOf(t, l); spent != 60 {
+		t.Errorf("%d are spent, want 60", spent)
+	}
+	for _, e := range b.Close(now) {
+		e.Apply()
 	}
 }
 

@@ -809,9 +809,11 @@ func (x *Exchange) finish(o Outcome) Ready {
 	if id := x.storedID(); id != "" {
 		x.policy.Background.doubt(id)
 	}
-	if hold && x.keepOpen() {
-		rec.Input, rec.Output, r.Kept = 0, 0, true
-		return r
+	if hold {
+		if r.Ending, r.Kept = x.keepOpen(); r.Kept {
+			rec.Input, rec.Output = 0, 0
+			return r
+		}
 	}
 	r.Settle = &Settlement{Reservation: x.reservation, Amount: used, Hold: hold}
 	rec.Input, rec.Output = used.Input, used.Output

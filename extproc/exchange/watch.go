@@ -22,7 +22,38 @@ type watch struct {
 	plain   []byte          // what the last piece decoded to
 	parser  sse.Parser
 	body    []byte // of an answer that is no stream, so far
+	shown   shown  // by a stream
 }
+
+// shown is how much of a response's output a stream has shown.
+type shown struct {
+	reader  dialect.Stream
+	event   dialect.Event
+	bytes   int64 // of texts
+	extra   int64
+	resumed bool  // it did not begin with the response's first event
+	events  int64 // of the response, up to the last one, if it is resumed
+}
+
+// read reads an event that is not the response's end.
+func (s *shown) read(data []byte) {
+	if s.reader == nil {
+		s.reader = dialect.OpenAIResponses{}.NewStream(nil)
+		s.resumed = dialect.StoredSequence(data) > 1
+	}
+	if s.resumed {
+		s.events = max(s.events, dialect.StoredSequence(data))
+	}
+	s.reader.Event(data, &s.event)
+	for _, t := range s.event.Texts {
+		s.bytes += int64(len(t.Bytes))
+	}
+	s.extra += s.event.Extra
+	s.event.LetGo()
+}
+
+// tokens is an estimate. Of what came before (starting_after) there were as many tokens as events.
+func (s *shown) tokens() int64 { return max(s.events, s.bytes/bytesPerToken+s.extra) }
 
 // watchFor prepares to watch the answer to a request that passes.
 func (x *Exchange) watchFor(method, authority string) {
@@ -53,9 +84,13 @@ func (x *Exchange) beginWatch(status int, h headers) {
 	w.begun = true
 }
 
-// unwatch ends a watch, and gives back what it has.
+// unwatch ends a watch, and gives back what it has. What it has seen of a response that still goes on is
+// noted: who reads the text and leaves before the end is not to pay the hold alone.
 func (x *Exchange) unwatch() {
 	if w := x.watch; w != nil {
+		if c := x.policy.Background.find(w.key.id); c != nil {
+			c.show(max(w.shown.tokens(), dialect.StoredText(w.body)/bytesPerToken))
+		}
 		if w.decoder != nil {
 			w.decoder.Close()
 		}
@@ -125,18 +160,22 @@ func (x *Exchange) watchedEvents(body []byte, eos bool) *Ending {
 			if e := x.watchedEnd(block.Data); e != nil {
 				return e
 			}
+			if x.policy.Background.find(x.watch.key.id) != nil {
+				x.watch.shown.read(block.Data)
+			}
 		}
 	}
 }
 
 // watchedEnd returns the end of the response, if data is about that and nobody else has it.
 func (x *Exchange) watchedEnd(data []byte) *Ending {
-	s, key := dialect.ReadStored(data), x.watch.key
-	if !s.Status.Ended() || s.ID != "" && s.ID != key.id {
-		return nil
-	}
+	key := x.watch.key
 	c := x.policy.Background.find(key.id)
 	if c == nil {
+		return nil // most are asked for that never went on, or have ended; they are not read
+	}
+	s := dialect.ReadStored(data)
+	if !s.Status.Ended() || s.ID != "" && s.ID != key.id {
 		return nil
 	}
 	e, usage := x.policy.Background.end(c, key, s, x.policy.Now())

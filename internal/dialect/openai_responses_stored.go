@@ -1,7 +1,7 @@
 package dialect
 
 import (
-	"net/url"
+	"bytes"
 	"strconv"
 	"strings"
 )
@@ -87,6 +87,62 @@ func StoredAnswer(data []byte) (s Stored) {
 	return s
 }
 
+// StoredSequence is the number of an event among those of its response; 0 if it says none, or an
+// absurd one.
+func StoredSequence(data []byte) int64 {
+	if wellFormed(data) != nil {
+		return 0
+	}
+	r := responseReader{data: data}
+	n, _ := r.number(r.member(span{skipFiller(data, 0), len(data)}, `"sequence_number"`))
+	if n < 0 || n > maxSequence {
+		return 0
+	}
+	return n
+}
+
+// maxSequence is the highest number of an event that is believed: of the longest answers.
+const maxSequence = 1 << 20
+
+// storedTexts are the members of an item of the output that have text of the model's.
+var storedTexts = map[string]bool{
+	"text": true, "refusal": true, "arguments": true, "input": true, "code": true, "transcript": true,
+}
+
+// StoredText is about how many bytes of text the output of a response has, of which perhaps only
+// the beginning is there.
+func StoredText(data []byte) (n int64) {
+	_, output, _ := bytes.Cut(data, []byte(`"output"`))
+	named := false // the string before is the name of a text
+	for {
+		i := bytes.IndexByte(output, '"')
+		if i < 0 {
+			return n
+		}
+		output = output[i+1:]
+		end, length := 0, int64(0)
+		for ; end < len(output) && output[end] != '"'; end, length = end+1, length+1 {
+			switch {
+			case output[end] != '\\':
+			case end+1 < len(output) && output[end+1] == 'u':
+				end, length = end+5, length+2 // three bytes, as most letters that are escaped so
+			default:
+				end++
+			}
+		}
+		text := output[:min(end, len(output))]
+		output = output[min(end+1, len(output)):]
+		if at := bytes.TrimLeft(output, " \t\r\n"); len(at) > 0 && at[0] == ':' {
+			named = storedTexts[string(text)]
+			continue
+		}
+		if named {
+			n += length
+		}
+		named = false
+	}
+}
+
 // storedID is an id, given as a raw string, if it has nothing that a path would have to
 // escape. Others are not read, so that an id has one spelling everywhere.
 func storedID(raw []byte) string {
@@ -120,31 +176,44 @@ const responsesEnd = "/responses"
 
 // StoredPath takes a path apart that names a response: …/responses/ID, and for a POST
 // …/responses/ID/cancel. front is what [StoredFront] says of the path by which it was asked
-// for. ok is false for all other paths and methods. Escapes, and a slash at the end, are read as most
-// servers do: a client is not to have an answer by a spelling that is not known here.
+// for. ok is false for all other paths and methods. The path is read as lenient servers might, too
+// ([Readings]): a client is not to have an answer by a spelling that is not known here.
 func StoredPath(method, path string) (front, id string, ok bool) {
-	if strings.IndexByte(path, '%') >= 0 {
-		plain, err := url.PathUnescape(path)
-		if err != nil {
-			return "", "", false
-		}
-		path = plain
-	}
-	path = strings.TrimSuffix(path, "/")
-	switch method {
-	case "GET":
-	case "POST":
-		if path, ok = strings.CutSuffix(path, "/cancel"); !ok {
-			return "", "", false
-		}
-	default:
+	if method != "GET" && method != "POST" {
 		return "", "", false
 	}
-	i := strings.LastIndexByte(path, '/')
-	if i < 0 || !strings.HasSuffix(path[:i], responsesEnd) || !plainID(path[i+1:]) {
+	if front, id, ok = storedPath(method, path); ok || plainLower(path) {
+		return front, id, ok
+	}
+	for _, reading := range readings(unescaped(path)) {
+		if front, id, ok = storedPath(method, reading); ok {
+			break
+		}
+	}
+	return front, id, ok
+}
+
+func storedPath(method, path string) (front, id string, ok bool) {
+	if method == "POST" {
+		if path, ok = cutEnd(path, "/cancel"); !ok {
+			return "", "", false
+		}
+	}
+	i := max(0, strings.LastIndexByte(path, '/'))
+	front, ok = cutEnd(path[:i], responsesEnd)
+	if !ok || !plainID(path[i+1:]) {
 		return "", "", false
 	}
-	return StoredFront(path[:i]), path[i+1:], true
+	return StoredFront(front + responsesEnd), path[i+1:], true
+}
+
+// cutEnd takes an end away whose letter case does not matter.
+func cutEnd(path, end string) (front string, ok bool) {
+	i := len(path) - len(end)
+	if i < 0 || !strings.EqualFold(path[i:], end) {
+		return "", false
+	}
+	return path[:i], true
 }
 
 // StoredFront is what stands in a path in front of …/responses: two paths with the same front,

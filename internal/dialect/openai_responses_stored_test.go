@@ -28,10 +28,19 @@ func TestStoredPath(t *testing.T) {
 		{"GET", "/v1/responses/", "", ""},
 		{"GET", "/v1/responses/..", "", ""},
 		{"GET", "/v1/responses/a%62/", "/v1", "ab"},
-		{"GET", "/v1/responses/a%2562", "", ""},
+		{"GET", "/v1/responses/a%2562", "/v1", "ab"},
+		{"GET", "/v1//responses/resp_A//", "/v1", "resp_A"},
+		{"GET", "/V1/Responses/resp_A", "/V1", "resp_A"},
+		{"POST", "/v1/responses/resp_A/Cancel", "/v1", "resp_A"},
+		{"GET", "/v1/responses/./resp_A", "/v1", "resp_A"},
+		{"GET", "/v1/responses/x/../resp_A", "/v1", "resp_A"},
+		{"GET", "/v1/responses;v=1/resp_A;v=2", "/v1", "resp_A"},
+		{"GET", `/v1\responses\resp_A`, "/v1", "resp_A"},
+		{"GET", "/v1/responses%2Fresp_A", "/v1", "resp_A"},
 		{"GET", "/v1/responses/a%2fb", "", ""},
 		{"GET", "/v1/responses/a%", "", ""},
-		{"GET", "/v1/responses/a;b", "", ""},
+		{"GET", "/v1/responses/a;b", "/v1", "a"},
+		{"GET", "/v1/responses/resp_A/Cancel", "", ""},
 		{"GET", "/v1/responses/" + long + "a", "", ""},
 		{"GET", "/v1/models/responses", "", ""},
 		{"GET", "", "", ""},
@@ -124,12 +133,54 @@ func TestEarlier(t *testing.T) {
 	}
 }
 
+// What is shown of a response's output is its text alone, wherever it ends.
+func TestStoredText(t *testing.T) {
+	whole := `{"id":"resp_1","instructions":[{"text":"not this"}],"output":[{"type":"reasoning","summary":[{"type":"summary_text","text" : "12345"}]},` +
+		`{"type":"message","content":[{"type":"output_text","annotations":[],"text":"a\"b\u00e9\n","logprobs":null}]},` +
+		`{"type":"function_call","name":"f","arguments":"{\"a\":1}"},{"type":"image_generation_call","result":"AAAAAAAA"}],"text":{"format":{"type":"text"}}}`
+	if n := StoredText([]byte(whole)); n != 5+7+7 {
+		t.Errorf("the output has %d bytes of text, want 19", n)
+	}
+	last := int64(0)
+	for i := range whole {
+		n := StoredText([]byte(whole[:i]))
+		if n < last || n > 19+6 { // "format" is not known for a name while it is being said
+			t.Fatalf("%d bytes of text up to %s", n, whole[:i])
+		}
+		last = min(n, 19)
+	}
+	for data, want := range map[string]int64{
+		"": 0, "{": 0, `{"text":"a"}`: 0, `{"output":[{"text":"abc`: 3, `{"output":[{"text":"ab\`: 3, `{"output":[{"text":"ab\u0`: 5, `"output""text":`: 0,
+	} {
+		if n := StoredText([]byte(data)); n != want {
+			t.Errorf("StoredText(%s) = %d, want %d", data, n, want)
+		}
+	}
+}
+
+func TestStoredSequence(t *testing.T) {
+	for data, want := range map[string]int64{
+		`{"type":"a","sequence_number":7}`: 7, `{"sequence_number":-1}`: 0, `{"sequence_number":1e30}`: 0, `{"sequence_number":"7"}`: 0,
+		`[DONE]`: 0, `7`: 0, `{"sequence_number":1048577}`: 0, `{"type":"a"}`: 0,
+	} {
+		if n := StoredSequence([]byte(data)); n != want {
+			t.Errorf("StoredSequence(%s) = %d, want %d", data, n, want)
+		}
+	}
+}
+
 // FuzzStored: what is read of an answer is a part of it, and its id can stand in a path.
 func FuzzStored(f *testing.F) {
 	f.Add([]byte(`{"id":"resp_1","status":"completed"}`))
 	f.Add([]byte(`{"type":"response.completed","response":{"id":"resp_1","status":"failed","output":[]}}`))
 	f.Add([]byte(`{"response":[{}],"id":""}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if n := StoredText(data); n < 0 || n > int64(len(data)) {
+			t.Errorf("%d of %d bytes are text", n, len(data))
+		}
+		if n := StoredSequence(data); n < 0 || n > maxSequence {
+			t.Errorf("an event has the number %d", n)
+		}
 		s := ReadStored(data)
 		if s.Status.Ended() && wellFormed(s.Body) != nil {
 			t.Errorf("a response that is no JSON has ended: %q", s.Body)

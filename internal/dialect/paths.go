@@ -145,14 +145,24 @@ func Readings(path string) []string {
 	if plainLower(path) {
 		return nil
 	}
-	for range 3 { // escapes of escapes
+	return readings(strings.ToLower(unescaped(path)))
+}
+
+// unescaped is a path without escapes, and escapes of escapes.
+func unescaped(path string) string {
+	for range 3 {
 		plain, err := url.PathUnescape(path)
 		if err != nil || plain == path {
 			break
 		}
 		path = plain
 	}
-	path = strings.ReplaceAll(strings.ToLower(path), "\\", "/")
+	return path
+}
+
+// readings are those of a path without escapes, in its own letter case.
+func readings(path string) []string {
+	path = strings.ReplaceAll(path, "\\", "/")
 	out := make([]string, 0, 4)
 	for _, p := range []string{path, path[:end(path)]} {
 		out = append(out, segments(p, false), segments(p, true))
