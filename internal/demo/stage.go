@@ -97,7 +97,7 @@ func withStage(ctx context.Context, stay bool, f func(context.Context, *stage) e
 		return err
 	})
 	if server != nil {
-		defer func() { err = errors.Join(err, stopProcess(server)) }()
+		defer func() { err = errors.Join(err, stopProcess(ctx, server)) }()
 	}
 	var proxy *envoyrun.Envoy
 	step("starting Envoy with what tokenbudget envoy bootstrap prints", func() (err error) {
@@ -322,14 +322,15 @@ func (s *stage) checkLedger(ctx context.Context) error {
 	return fmt.Errorf("the ledger says %+v, the log %d and %d tokens", got.Budgets, logged.Input, logged.Output)
 }
 
-// stopProcess ends a process as an orchestrator does.
-func stopProcess(cmd *exec.Cmd) error {
+// stopProcess ends a process as an orchestrator does. How it ends is of no interest once ctx is
+// done: Ctrl-C at a terminal reaches the process as well, and a second signal kills it.
+func stopProcess(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	kill := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
-	if err := cmd.Wait(); err != nil {
+	if err := cmd.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("tokenbudget serve: %w", err)
 	}
 	return nil
