@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,5 +167,36 @@ func TestBackgroundOnce(t *testing.T) {
 	spent, held := balanceOf(t, l)
 	if want := 3*seen.Load() + 30*(responses-seen.Load()); spent != want || held != 0 {
 		t.Errorf("%d are spent and %d held, want %d and 0", spent, held, want)
+	}
+}
+
+// TestWatchedMemory: of a stream about a response that goes on nothing is kept once it was read.
+func TestWatchedMemory(t *testing.T) {
+	const streams, event = 16, 1 << 20
+	l, p := newBackgroundLedger(t), NewPolicy(Policy{})
+	p.Background.Open()
+	goesOn(t, l, p.Background, 1, time.Now().Add(time.Hour))
+	before := live()
+	var all []*Exchange
+	for range streams {
+		x := New(p)
+		x.state, x.watch = statePassing, &watch{key: storedKey{1, "0"}}
+		x.can = abilities{requestModes[modeStreamed], answerModes[modeStreamed]}
+		x.Step(responseHeaders("200", "text/event-stream", nil, false))
+		x.Step(body(`data: {"type":"response.output_text.delta","delta":"` + strings.Repeat("a", event) + "\"}\n\n"))
+		x.Sent()
+		all = append(all, x)
+	}
+	if grown := live() - before; grown > streams*event/4 {
+		t.Errorf("%d bytes more are alive", grown)
+	}
+	for _, x := range all {
+		if x.watch == nil || x.watch.shown.bytes != event {
+			t.Fatal("the stream was not read")
+		}
+		x.End()
+	}
+	for _, e := range p.Background.Close(time.Now()) {
+		e.Apply()
 	}
 }

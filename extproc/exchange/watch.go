@@ -50,6 +50,9 @@ func (s *shown) read(data []byte) {
 	}
 	s.extra += s.event.Extra
 	s.event.LetGo()
+	if r, ok := s.reader.(interface{ LetGo() }); ok {
+		r.LetGo()
+	}
 }
 
 // tokens is an estimate. Of what came before (starting_after) there were as many tokens as events.

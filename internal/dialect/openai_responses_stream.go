@@ -311,6 +311,9 @@ func (s *responsesStream) Forwarded() {
 	s.next, s.reader.data = step{}, nil
 }
 
+// LetGo drops what refers to the data that was read last.
+func (s *responsesStream) LetGo() { s.next, s.reader.data = step{}, nil }
+
 // Ended implements [Stream]. It is also true while no item is open behind a message or a
 // call of a tool: mostly the answer's last event follows, and else another item.
 func (s *responsesStream) Ended() bool { return s.transcript.ended || s.transcript.resting() }
