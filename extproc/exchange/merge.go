@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
 )
 
 // maxMerged bounds what of an answer is kept to be sent together, in bytes. A message has
@@ -88,10 +90,15 @@ func (x *Exchange) Sent() {
 	if x.large {
 		// What was read last refers to the whole message, and may be the last for long.
 		x.large = false
-		x.event.LetGo()
-		if s, ok := x.stream.(interface{ LetGo() }); ok {
-			s.LetGo()
-		}
+		letGo(x.stream, &x.event)
+	}
+}
+
+// letGo drops what an event, and the stream that has read it, refer to of the data.
+func letGo(s dialect.Stream, ev *dialect.Event) {
+	ev.LetGo()
+	if s, ok := s.(interface{ LetGo() }); ok {
+		s.LetGo()
 	}
 }
 

@@ -49,10 +49,7 @@ func (s *shown) read(data []byte) {
 		s.bytes += int64(len(t.Bytes))
 	}
 	s.extra += s.event.Extra
-	s.event.LetGo()
-	if r, ok := s.reader.(interface{ LetGo() }); ok {
-		r.LetGo()
-	}
+	letGo(s.reader, &s.event)
 }
 
 // tokens is an estimate. Of what came before (starting_after) there were as many tokens as events.
