@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
-
-	"github.com/tokenbudget/tokenbudget/internal/count"
-	"github.com/tokenbudget/tokenbudget/internal/dialect"
 )
 
 const (
@@ -18,16 +14,6 @@ const (
 	backgroundCap     = 300              // tokens of its answer, which are held
 	backgroundRequest = `{"model":"gpt-4o","input":"` + prompt + `","background":true,"max_output_tokens":300}`
 )
-
-// responseTokens is what the prompt of a response in the background costs.
-func responseTokens() (int64, error) {
-	req, err := dialect.OpenAIResponses{}.ParseRequest([]byte(backgroundRequest))
-	if err != nil {
-		return 0, err
-	}
-	c := count.New(count.Options{})
-	return c.Prompt(c.Model("gpt-4o"), req), nil
-}
 
 // background begins a response in the background, asks for it while it goes on, and then has its
 // end: fetched as a whole or as a stream, by one or by several at once, or after a cancellation. It costs
@@ -108,12 +94,7 @@ func (x *proxiedStream) whole(answer string) error {
 	if err := x.send(answer); err != nil {
 		return err
 	}
-	x.end(false)
-	body, err := io.ReadAll(x.body)
-	if err != nil || string(body) != answer {
-		return fmt.Errorf("the answer comes as %q: %w", body, cmpErr(err))
-	}
-	return nil
+	return x.ended(answer)
 }
 
 // response is what an upstream says of one. One that goes on has no usage yet.

@@ -298,10 +298,15 @@ func (x *proxiedStream) finish() error {
 	if err := x.send(done); err != nil {
 		return err
 	}
+	return x.ended(done)
+}
+
+// ended has the upstream end the answer, whose unread rest must be want.
+func (x *proxiedStream) ended(want string) error {
 	x.end(false)
 	rest, err := io.ReadAll(x.body)
-	if err != nil || string(rest) != done {
-		return fmt.Errorf("the end comes as %q: %w", rest, cmpErr(err))
+	if err != nil || string(rest) != want {
+		return fmt.Errorf("the end of the answer comes as %q: %w", rest, cmpErr(err))
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
 )
 
 // SoakOptions say how long a server is kept busy, and with what.
@@ -93,11 +95,11 @@ func Soak(ctx context.Context, o SoakOptions) (r *SoakResult, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, way.close()) }()
-	input, err := promptTokens()
+	input, err := promptTokens(dialect.OpenAIChat{}, requestBody(true))
 	if err != nil {
 		return nil, err
 	}
-	response, err := responseTokens()
+	response, err := promptTokens(dialect.OpenAIResponses{}, backgroundRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -301,10 +303,8 @@ func (k *soak) unary(ctx context.Context, rng *rand.Rand, user string) (least, m
 			return 0, k.input + output, err
 		}
 	}
-	x.end(false)
-	body, err := io.ReadAll(x.body)
-	if err != nil || string(body) != answer {
-		return 0, k.input + output, fmt.Errorf("the answer comes as %q: %w", body, cmpErr(err))
+	if err := x.ended(answer); err != nil {
+		return 0, k.input + output, err
 	}
 	return k.input + output, k.input + output, nil
 }

@@ -49,9 +49,9 @@ const event = `data: {"id":"x","object":"chat.completion.chunk","created":1,"mod
 
 const done = "data: [DONE]\n\n"
 
-// promptTokens is what the prompt costs.
-func promptTokens() (int64, error) {
-	req, err := dialect.OpenAIChat{}.ParseRequest([]byte(requestBody(true)))
+// promptTokens is what the prompt of a request costs.
+func promptTokens(api dialect.API, body string) (int64, error) {
+	req, err := api.ParseRequest([]byte(body))
 	if err != nil {
 		return 0, err
 	}

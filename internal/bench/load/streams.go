@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tokenbudget/tokenbudget/internal/dialect"
 )
 
 // StreamsOptions say how many streams are to be open at the same time.
@@ -71,7 +73,7 @@ func fate(round, i int) (kind int, user string) {
 // server, to the token, and nothing of them may be left.
 func Streams(ctx context.Context, o StreamsOptions) (r *StreamsResult, err error) {
 	begin := time.Now()
-	input, err := promptTokens()
+	input, err := promptTokens(dialect.OpenAIChat{}, requestBody(true))
 	if err != nil {
 		return nil, err
 	}
