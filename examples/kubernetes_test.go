@@ -2,6 +2,7 @@ package examples
 
 import (
 	"bytes"
+	"iter"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -48,17 +49,23 @@ func TestObjects(t *testing.T) {
 			if len(readObjects(t, file)) == 0 {
 				t.Errorf("%s is empty", file)
 			}
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for document := range strings.SplitSeq(string(raw), "\n---\n") {
+			for document := range documents(t, file) {
 				if err := decodeStrictly(document); err != "" {
 					t.Errorf("%s: %s", file, err)
 				}
 			}
 		}
 	}
+}
+
+// documents are the texts of a file's manifests.
+func documents(t *testing.T, file string) iter.Seq[string] {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.SplitSeq(string(raw), "\n---\n")
 }
 
 // decodeStrictly says what is wrong with a manifest; "" for nothing.

@@ -1,10 +1,8 @@
 package examples
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -22,11 +20,7 @@ func TestRestricted(t *testing.T) {
 	}
 	found := 0
 	for _, file := range files {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for document := range strings.SplitSeq(string(raw), "\n---\n") {
+		for document := range documents(t, file) {
 			var d appsv1.Deployment
 			if k8syaml.Unmarshal([]byte(document), &d) != nil || d.Kind != "Deployment" { // of another kind
 				continue
